@@ -1,0 +1,89 @@
+"""The call graph: vertices are units, edges are relocations.
+
+A relocation in an entry of a kernel table is an edge from the entry's owner, not from the table: what
+``__ex_table`` says of a function matters when the function is there. Rows are kept as arrays; the
+networkx digraph for graph questions is made when one is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from prune.elf import SHF_EXECINSTR, Rows
+from prune.image import Image
+from prune.knowledge import Knowledge
+from prune.tables import Tables
+
+CALL, TAIL_CALL, ADDRESS, TABLE, DATA = range(5)
+EDGE_KINDS = ("call", "tail call", "address taken", "table entry", "data reference")
+
+
+@dataclass(frozen=True)
+class CallGraph:
+    """Unique edges ``source[i] -> target[i]`` with ``kind[i]``, an index into ``EDGE_KINDS``."""
+
+    units: int
+    source: Rows
+    target: Rows
+    kind: Rows
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """networkx digraph of all units; edge attribute ``kind`` is the most direct kind."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(range(self.units))
+        order = np.argsort(-self.kind, kind="stable")
+        graph.add_edges_from(
+            (source, target, {"kind": EDGE_KINDS[kind]})
+            for source, target, kind in zip(
+                self.source[order].tolist(),
+                self.target[order].tolist(),
+                self.kind[order].tolist(),
+                strict=True,
+            )
+        )
+        return graph
+
+    def closure(self, start: Rows, kinds: tuple[int, ...], barred: Rows | None = None) -> Rows:
+        """Boolean mask of units reached from the mask ``start`` over edges of ``kinds``.
+
+        Units in the mask ``barred`` are reached but not left.
+        """
+        chosen = np.isin(self.kind, kinds)
+        if barred is not None:
+            chosen &= ~barred[self.source]
+        source, target = self.source[chosen], self.target[chosen]
+        reached = start.copy()
+        while True:
+            new = np.zeros_like(reached)
+            new[target[reached[source]]] = True
+            new &= ~reached
+            if not new.any():
+                return reached
+            reached |= new
+
+
+def make_call_graph(image: Image, tables: Tables, knowledge: Knowledge) -> CallGraph:
+    """Edges of the image, each (source, target, kind) once."""
+    rows = image.relocations
+    valid = (rows["target"] >= 0) & (rows["target"] != tables.owner)
+    executable = image.units["flags"] & SHF_EXECINSTR != 0
+    source, target = tables.owner[valid], rows["target"][valid]
+    from_table = np.isin(rows["unit"][valid], list(tables.parts))
+    kind = np.full(len(source), ADDRESS, np.int8)
+    into_code = executable[target]
+    last, two = rows["before"][valid] & 0xFF, rows["before"][valid]
+    pc_relative = np.isin(rows["type"][valid], knowledge.kinds("pc32"))
+    low, high = knowledge.kinds("jump_two_byte")
+    jumps = np.isin(last, knowledge.kinds("jump")) | ((two >> 8 == 0x0F) & (last >= low) & (last <= high))
+    from_code = executable[rows["unit"][valid]]
+    kind[from_code & pc_relative & np.isin(last, knowledge.kinds("call"))] = CALL
+    kind[from_code & pc_relative & jumps] = TAIL_CALL
+    kind[~from_code | from_table] = TABLE
+    kind[~into_code] = DATA
+    unique = np.unique(np.stack([source, target, kind.astype(np.int64)]), axis=1)
+    return CallGraph(len(image.units), unique[0], unique[1], unique[2])

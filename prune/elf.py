@@ -1,0 +1,204 @@
+"""One relocatable ELF64 object as numpy rows.
+
+pyelftools judges the header and says where the tables are; the rows of the section, symbol and
+relocation tables are then viewed in place with structured arrays, because a kernel has a hundred
+thousand of each (gABI chapters 4 and 5; psABI x86-64 section 4.4 for RELA).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from elftools.common.exceptions import ELFError, ELFParseError
+from elftools.common.utils import struct_parse
+from elftools.construct.lib.container import Container
+from elftools.elf.structs import ELFStructs
+
+from tracer.host import UserError
+
+SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 8, 9, 18
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 1, 2, 4, 16
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
+STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
+
+Rows = np.ndarray[Any, np.dtype[Any]]
+
+SECTION = np.dtype(
+    [
+        ("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("addr", "<u8"), ("offset", "<u8"),
+        ("size", "<u8"), ("link", "<u4"), ("info", "<u4"), ("align", "<u8"), ("entsize", "<u8"),
+    ]
+)  # fmt: skip
+SYMBOL = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """The tables of one object; ``sections[i]`` is section header ``i``.
+
+    ``shndx`` widens every symbol's section index to 32 bits (``SHN_XINDEX`` resolved), with the
+    reserved values left as they are in ``symbols["shndx"]`` when they are not ``SHN_XINDEX``.
+    """
+
+    path: Path
+    data: bytes
+    sections: Rows
+    section_names: tuple[str, ...]
+    symtab: int
+    symbols: Rows
+    shndx: Rows
+    shoff: int
+
+    @cached_property
+    def strtab(self) -> bytes:
+        return self.content(int(self.sections[self.symtab]["link"]))
+
+    def content(self, index: int) -> bytes:
+        """The bytes of a section in the file (empty for ``SHT_NOBITS``)."""
+        header = self.sections[index]
+        if header["type"] == SHT_NOBITS:
+            return b""
+        start = int(header["offset"])
+        return self.data[start : start + int(header["size"])]
+
+    def symbol_name(self, index: int) -> str:
+        start = int(self.symbols[index]["name"])
+        return _text(self.strtab, start)
+
+    def relocations(self, index: int) -> Rows:
+        """View of relocation section ``index`` as ``RELA`` rows."""
+        header = self.sections[index]
+        start, size = int(header["offset"]), int(header["size"])
+        return np.frombuffer(self.data, RELA, size // RELA.itemsize, start)
+
+
+def _text(table: bytes, start: int) -> str:
+    return table[start : table.index(b"\0", start)].decode("ascii", "surrogateescape")
+
+
+def read_object(path: Path, machine: str = "EM_X86_64") -> ObjectFile:
+    """Read one relocatable object.
+
+    Raises:
+        UserError: not ELF, truncated, of another machine, or not a little-endian ELF64 with RELA.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"reading object {path}: {error.strerror}", "build the kernel again") from error
+    return parse_object(path, data, machine)
+
+
+def parse_object(path: Path, data: bytes, machine: str = "EM_X86_64") -> ObjectFile:
+    """As :func:`read_object`, from bytes."""
+    header = _header(path, data)
+    if header["e_machine"] != machine:
+        raise UserError(f"reading object {path}: it is {header['e_machine']}, this kernel is {machine}")
+    if header["e_type"] != "ET_REL":
+        raise UserError(f"reading object {path}: {header['e_type']} is not a relocatable object")
+    try:
+        return _tables(path, data, header)
+    except (ValueError, IndexError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+@cache
+def _structs() -> ELFStructs:
+    """pyelftools' description of ELF64 little-endian, made once: it costs more than the parse."""
+    structs = ELFStructs(little_endian=True, elfclass=64)
+    structs.create_basic_structs()
+    structs.create_advanced_structs()
+    return structs
+
+
+def _header(path: Path, data: bytes) -> Container:
+    if data[:4] != b"\x7fELF" or len(data) < 64:
+        raise _damaged(path, "no ELF header")
+    if data[4:6] != b"\x02\x01":
+        raise UserError(f"reading object {path}: only little-endian ELF64 is supported")
+    try:
+        return struct_parse(_structs().Elf_Ehdr, io.BytesIO(data))
+    except (ELFError, ELFParseError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(f"reading object {path}: not a whole ELF file ({why})", "build the kernel again")
+
+
+def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
+    shoff, count, names_at = header["e_shoff"], header["e_shnum"], header["e_shstrndx"]
+    first = np.frombuffer(data, SECTION, 1, shoff)[0]
+    # gABI: with 0xff00 sections or more, the numbers move into section header 0.
+    count = count or int(first["size"])
+    names_at = int(first["link"]) if names_at == SHN_XINDEX else names_at
+    sections = np.frombuffer(data, SECTION, count, shoff)
+    in_file = sections["type"] != SHT_NOBITS
+    if np.any((sections["offset"] + sections["size"])[in_file] > len(data)):
+        raise ValueError("a section lies beyond the end of the file")
+    if np.any(sections["type"] == SHT_REL):
+        raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
+    names = _names(data, sections[names_at], sections["name"])
+    symtabs = np.flatnonzero(sections["type"] == SHT_SYMTAB)
+    if len(symtabs) != 1:
+        raise ValueError(f"{len(symtabs)} symbol tables")
+    symtab = int(symtabs[0])
+    symbols = np.frombuffer(
+        data, SYMBOL, int(sections[symtab]["size"]) // SYMBOL.itemsize, int(sections[symtab]["offset"])
+    )
+    found = ObjectFile(
+        path, data, sections, names, symtab, symbols, _wide_indices(data, sections, symbols), shoff
+    )
+    _check_references(found)
+    return found
+
+
+def _names(data: bytes, table: Any, offsets: Rows) -> tuple[str, ...]:
+    start = int(table["offset"])
+    strings = data[start : start + int(table["size"])]
+    return tuple(_text(strings, int(offset)) for offset in offsets)
+
+
+def _wide_indices(data: bytes, sections: Rows, symbols: Rows) -> Rows:
+    wide = symbols["shndx"].astype(np.uint32)
+    extended = np.flatnonzero(sections["type"] == SHT_SYMTAB_SHNDX)
+    if len(extended):
+        table = np.frombuffer(data, "<u4", len(symbols), int(sections[extended[0]]["offset"]))
+        wide = np.where(symbols["shndx"] == SHN_XINDEX, table, wide)
+    elif np.any(symbols["shndx"] == SHN_XINDEX):
+        raise ValueError("SHN_XINDEX without SHT_SYMTAB_SHNDX")
+    return wide
+
+
+def _check_references(found: ObjectFile) -> None:
+    """Every index that later passes follow without looking must be in range."""
+    table = found.sections[found.symtab]
+    if int(table["link"]) >= len(found.sections):
+        raise ValueError("the symbol table names no string table")
+    if len(found.symbols) and int(found.symbols["name"].max()) >= max(len(found.strtab), 1):
+        raise ValueError("a symbol's name lies outside the string table")
+    if found.strtab and found.strtab[-1] != 0:
+        raise ValueError("the string table does not end")
+    plain = found.shndx[found.symbols["shndx"] < SHN_LORESERVE]
+    if len(plain) and int(plain.max()) >= len(found.sections):
+        raise ValueError("a symbol lies in no section")
+    for index in np.flatnonzero(found.sections["type"] == SHT_RELA):
+        header = found.sections[index]
+        rows = found.relocations(int(index))
+        if int(header["info"]) >= len(found.sections) or int(header["link"]) != found.symtab:
+            raise ValueError(f"relocation section {index} applies to nothing")
+        if len(rows) == 0:
+            continue
+        if int((rows["info"] >> 32).max()) >= len(found.symbols):
+            raise ValueError(f"relocation section {index} names a symbol that is not there")
+        if int(rows["offset"].max()) >= max(int(found.sections[int(header["info"])]["size"]), 1):
+            raise ValueError(f"relocation section {index} points outside its section")

@@ -1,0 +1,97 @@
+"""From a plan to what the linker needs: the passes in order, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prune.edit import edit_object, plan_edits
+from prune.image import Image, read_image
+from prune.knowledge import Knowledge, read_knowledge
+from prune.link import LINK_MAP, write_prepared
+from prune.linkmap import read_link_map
+from prune.plan import Plan, load_plan, object_digests
+from prune.script import assign, bury, discard_units, place_units
+from prune.tables import find_tables
+from prune.tombstones import Burial, bury_dropped
+from tracer.host import UserError
+
+# Compiled anew by link-vmlinux.sh on every link, with the time of day in it.
+_RELINKED = ("init/version-timestamp.o",)
+
+
+def generate(script: Path, plan_file: Path, home: Path) -> None:
+    """Write the script and the edited objects of ``plan_file`` into ``home``.
+
+    Raises:
+        UserError: the plan is about other objects than those in the working directory.
+    """
+    plan = load_plan(plan_file)
+    knowledge = read_knowledge(plan.arch)
+    image = read_image(Path(), read_link_map(plan_file.with_name(LINK_MAP)), knowledge)
+    _check_same(plan, image)
+    tables = find_tables(image, knowledge)
+    burial = bury_dropped(image, tables, plan.keep, knowledge)
+    edits = plan_edits(image, tables, plan.keep, burial, knowledge)
+    contents = {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
+    text = generate_script(
+        script.read_text(), image, plan, burial, knowledge, _names_for_ld(home, image, contents)
+    )
+    write_prepared(
+        home,
+        text,
+        contents,
+        image.objects,
+        _archived(image),
+        [_as_json(image, burial, unit) for unit in burial.stones],
+    )
+
+
+def _check_same(plan: Plan, image: Image) -> None:
+    """The plan's units are the image's, and its objects have the content that it was made for."""
+    now = dict(object_digests(image.root, image.objects))
+    changed = [name for name, digest in plan.objects if now.get(name) != digest and name not in _RELINKED]
+    rows = [(image.objects[obj], name) for obj, name in zip(image.units["object"], image.names, strict=True)]
+    if changed or rows != [row[:2] for row in plan.units]:
+        what = f"{changed[0]} changed" if changed else "the units differ"
+        raise UserError(
+            f"preparing the pruned link: {what} since the plan was made", "make it again: kprune plan"
+        )
+
+
+def _names_for_ld(home: Path, image: Image, contents: Mapping[str, bytes]) -> tuple[str, ...]:
+    return tuple(str(home / "objects" / name) if name in contents else name for name in image.objects)
+
+
+def _archived(image: Image) -> tuple[str, ...]:
+    """The objects that reach ld inside archives: all but those that kbuild names itself."""
+    return tuple(name for name in image.objects if name not in (*_RELINKED, ".vmlinux.export.o"))
+
+
+def generate_script(
+    script: str,
+    image: Image,
+    plan: Plan,
+    burial: Burial,
+    knowledge: Knowledge,
+    names: Sequence[str],
+) -> str:
+    """The kernel's script with everything placed, dropped and buried; ``names`` as ld is given them."""
+    dropped: dict[str, list[str]] = {}
+    for unit, keep in enumerate(plan.keep.tolist()):
+        if not keep:
+            dropped.setdefault(names[int(image.units["object"][unit])], []).append(image.names[unit])
+    text_place = next(place for place in knowledge.place if place.token == ".text")
+    placed = place_units(script, knowledge.place)
+    buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
+    return assign(discard_units(buried, dropped), burial.aliases)
+
+
+def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:
+    stone = burial.stones[unit]
+    return {
+        "symbol": stone.label,
+        "object": image.objects[int(image.units["object"][unit])],
+        "section": image.names[unit],
+        "names": list(stone.names),
+    }

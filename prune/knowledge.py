@@ -1,0 +1,162 @@
+"""What kprune knows of kernels and architectures, read from ``linkerscripts/*.toml``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tracer.host import HostError, UserError
+
+FOLDER = Path(__file__).resolve().parent.parent / "linkerscripts"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kernel table: ``entry`` sizes to probe, in order; ``owner`` is a byte offset in the entry."""
+
+    section: str
+    entry: tuple[int, ...]
+    owner: int
+    field: str
+    bounds: tuple[str, str]
+    pair: str | None = None
+    pair_entry: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Dropped symbols of this pattern become the symbol ``to`` instead of a tombstone."""
+
+    pattern: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Input section patterns to be placed where the script places ``token``."""
+
+    token: str
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Everything that the passes look up, for one architecture."""
+
+    arch: str
+    machine: str
+    emulation: str
+    trap: bytes
+    place: tuple[Place, ...]
+    tables: tuple[Table, ...]
+    redirects: tuple[Redirect, ...]
+    relocations: dict[str, tuple[int, ...]]
+    roots: dict[str, Any]
+    _function: re.Pattern[str] = field(repr=False)
+    _data: re.Pattern[str] = field(repr=False)
+    _group: re.Pattern[str] = field(repr=False)
+    _init: re.Pattern[str] = field(repr=False)
+    _generated: re.Pattern[str] = field(repr=False)
+
+    def unit_kind(self, section: str) -> tuple[bool, bool]:
+        """(one function of its own, one variable of its own) for an input section's name."""
+        if self._group.fullmatch(section):
+            return False, False
+        return bool(self._function.fullmatch(section)), bool(self._data.fullmatch(section))
+
+    def is_init(self, section: str) -> bool:
+        """Freed after boot or discarded at exit: not counted as text."""
+        return bool(self._init.fullmatch(section))
+
+    def is_generated(self, path: str) -> bool:
+        """An object that link-vmlinux.sh makes from a finished vmlinux."""
+        return bool(self._generated.fullmatch(path.rpartition("/")[2]))
+
+    def table_of(self, section: str) -> Table | None:
+        for table in self.tables:
+            if _glob((table.section,)).fullmatch(section):
+                return table
+        return None
+
+    def kinds(self, kind: str) -> tuple[int, ...]:
+        return self.relocations[kind]
+
+
+@cache
+def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(pattern) for pattern in patterns))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """One TOML file of the folder.
+
+    Raises:
+        HostError: the installation is damaged.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise HostError(f"reading {path}: {error}", "install kprune again") from error
+
+
+def read_places() -> tuple[Place, ...]:
+    """The placement rules, the only part that a link without a plan needs."""
+    common = read_toml(FOLDER / "common.toml")
+    return tuple(Place(row["token"], tuple(row["patterns"])) for row in common["place"])
+
+
+@cache
+def read_knowledge(arch: str) -> Knowledge:
+    """All that is known for ``arch``.
+
+    Raises:
+        UserError: no description for this architecture.
+    """
+    if not (FOLDER / f"{arch}.toml").is_file():
+        known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml") if _is_arch(path)))
+        raise UserError(f"architecture {arch}: not supported; supported: {known}")
+    common, own = read_toml(FOLDER / "common.toml"), read_toml(FOLDER / f"{arch}.toml")
+    units = common["units"]
+    return Knowledge(
+        arch=arch,
+        machine=own["machine"],
+        emulation=own["emulation"],
+        trap=bytes(own["trap"]),
+        place=read_places(),
+        tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),
+        redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
+        relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
+        roots=read_toml(FOLDER / "roots.toml"),
+        _function=_glob(_tuple(units["function"])),
+        _data=_glob(_tuple(units["data"])),
+        _group=_glob(_tuple(units["group"])),
+        _init=_glob(_tuple(units["init"])),
+        _generated=_glob(_tuple(units["generated"])),
+    )
+
+
+def _is_arch(path: Path) -> bool:
+    return "machine" in read_toml(path)
+
+
+def _tuple(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _table(row: dict[str, Any]) -> Table:
+    pair = row.get("pair", {})
+    return Table(
+        row["section"],
+        tuple(row["entry"]),
+        row["owner"],
+        row["field"],
+        (row["bounds"][0], row["bounds"][1]),
+        pair.get("section"),
+        tuple(pair.get("entry", ())),
+    )

@@ -1,0 +1,105 @@
+"""``kprune-ld``: the ``LD`` of a kernel build.
+
+kbuild rebuilds everything when ``LD=`` changes, so the same wrapper serves from the first object on.
+It is ``ld`` itself for every call but one: the link of ``vmlinux``, known by its script
+``arch/*/kernel/vmlinux.lds``. That link gets a script which places function and data sections, and a
+link map. With ``KPRUNE_PLAN`` in the environment it gets the plan's script and the edited objects.
+
+Environment: ``KPRUNE_LD`` (the real linker, default ``ld``), ``KPRUNE_PLAN`` (a plan.json).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+_KERNEL_SCRIPT = re.compile(r"(^|/)arch/[^/]+/kernel/vmlinux\.lds$")
+_FINAL = ("vmlinux", "vmlinux.unstripped")
+
+
+def main() -> None:
+    """Console entry point."""
+    # The Python start-up of a thousand pass-through calls is the cost: import the rest when needed.
+    arguments = sys.argv[1:]
+    linker = shutil.which(os.environ.get("KPRUNE_LD", "ld"))
+    if linker is None:
+        print("kprune-ld: ld is not there; apt install binutils, or set KPRUNE_LD", file=sys.stderr)
+        sys.exit(3)
+    at = script_argument(arguments)
+    if at is None:
+        os.execv(linker, [linker, *arguments])
+    from tracer.host import KpruneError
+
+    try:
+        sys.exit(_link_kernel(linker, arguments, at))
+    except KpruneError as error:
+        print(f"kprune-ld: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def script_argument(arguments: list[str]) -> int | None:
+    """Index of the argument that holds the kernel's linker script, or None: not the kernel's link."""
+    if "-r" in arguments or "--relocatable" in arguments:
+        return None
+    for index, word in enumerate(arguments):
+        name = word.removeprefix("--script=")
+        if _KERNEL_SCRIPT.search(name) and (word != name or arguments[index - 1] in ("-T", "--script")):
+            return index
+    return None
+
+
+def output_of(arguments: list[str]) -> str:
+    """The file that a link writes."""
+    return arguments[arguments.index("-o") + 1] if "-o" in arguments else "a.out"
+
+
+def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
+    script = Path(arguments[at].removeprefix("--script="))
+    folder = Path(".kprune")
+    folder.mkdir(exist_ok=True)
+    plan = os.environ.get("KPRUNE_PLAN")
+    if plan:
+        from prune.link import prepare_link
+
+        words, map_file = prepare_link(arguments, at, script, Path(plan), folder)
+    else:
+        words, map_file = _unpruned(arguments, at, script, folder)
+    if Path(output_of(arguments)).name not in _FINAL:
+        os.execv(linker, [linker, *words])
+    with_map = [word for word in words if not word.startswith("-Map")] + [f"-Map={map_file}"]
+    done = subprocess.run([linker, *with_map], check=False).returncode
+    if plan and done == 0:
+        from prune.link import resolve_tombstones
+
+        resolve_tombstones(folder, map_file, Path("tombstones.json"))
+    for word in words:
+        if word.startswith("-Map=") and done == 0:  # CONFIG_VMLINUX_MAP: the user's own map.
+            shutil.copyfile(map_file, word.removeprefix("-Map="))
+    return done
+
+
+def _unpruned(arguments: list[str], at: int, script: Path, folder: Path) -> tuple[list[str], Path]:
+    from prune.knowledge import read_places
+    from prune.script import place_units
+    from tracer.host import whole_file, write_json
+
+    placed = folder / "vmlinux.lds"
+    with whole_file(placed) as stream:
+        stream.write(place_units(script.read_text(), read_places()))
+    words = list(arguments)
+    words[at] = f"--script={placed}" if words[at].startswith("--script=") else str(placed)
+    map_file = Path("vmlinux.map")
+    if Path(output_of(arguments)).name in _FINAL:
+        write_json(
+            Path("link.json"),
+            {"schema_version": 1, "script": str(script), "argv": arguments},
+        )
+    return words, map_file
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Prepare the pruned link: from a plan to a linker script and edited objects.
+
+``kprune-ld`` calls this on every link of ``vmlinux``; kbuild makes up to four of them with the same
+objects, so what was written stays in ``.kprune/`` of the object tree and is used again while the plan,
+the objects, the script and kprune itself are the same, by content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracer.host import HostError, UserError, read_json, whole_file, write_json
+
+SCHEMA = 1
+LINK_MAP = "vmlinux.base.map"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the linker is given: ``edited`` maps an object to the file that stands for it."""
+
+    script: Path
+    edited: Mapping[str, str]
+    objects: tuple[str, ...]
+    tombstones: tuple[dict[str, Any], ...]
+
+
+def prepare_link(
+    arguments: Sequence[str], at: int, script: Path, plan: Path, folder: Path
+) -> tuple[list[str], Path]:
+    """The arguments of a pruned link, and where its map goes.
+
+    Args:
+        arguments: of the unpruned link; ``at`` is the index of the one that names the script.
+        folder: ``.kprune`` in the object tree, which is the working directory.
+
+    Raises:
+        UserError: the plan is about other objects.
+    """
+    prepared = _prepare(script, plan, folder)
+    words: list[str] = []
+    listed = False
+    for index, word in enumerate(arguments):
+        if index == at:
+            words.append(f"--script={prepared.script}" if word.startswith("--") else str(prepared.script))
+        elif word.endswith(".a"):
+            # The first archive stands for all objects of the plan, in the order of the first link;
+            # an archive that is searched again would bring dropped members back.
+            if not listed:
+                words.append(f"@{prepared.script.parent / 'objects.list'}")
+            listed = True
+        else:
+            words.append(prepared.edited.get(_relative(word), word))
+    return words, Path("vmlinux.map")
+
+
+def _relative(word: str) -> str:
+    return word.removeprefix("./")
+
+
+def _prepare(script: Path, plan: Path, folder: Path) -> Prepared:
+    head = _plan_head(plan)
+    key = _key(script, plan, tuple(head["objects"]))
+    home = folder / f"plan-{key}"
+    if not (home / "prepared.json").is_file():
+        for old in folder.glob("plan-*"):
+            shutil.rmtree(old)
+        from prune.generate import generate  # numpy and the ELF model: only when there is work.
+
+        generate(script, plan, home)
+    value = read_json(home / "prepared.json", "prepared link", SCHEMA)
+    return Prepared(
+        home / "vmlinux.lds", value["edited"], tuple(value["objects"]), tuple(value["tombstones"])
+    )
+
+
+def _plan_head(plan: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(plan, "plan", SCHEMA)
+    if not isinstance(value.get("objects"), dict):
+        raise UserError(f"reading the plan: {plan} lists no objects", "make it again: kprune plan")
+    return value
+
+
+def _key(script: Path, plan: Path, objects: Sequence[str]) -> str:
+    """Content hash of everything that the prepared link is made from."""
+    digest = hashlib.blake2b(digest_size=8)
+    own = [
+        *Path(__file__).parent.glob("*.py"),
+        *(Path(__file__).parent.parent / "linkerscripts").glob("*.toml"),
+    ]
+    try:
+        for path in (script, plan, *sorted(own), *map(Path, objects)):
+            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+    except OSError as error:
+        raise UserError(
+            f"preparing the pruned link: {error.filename}: {error.strerror}",
+            "the plan is about another object tree; make it again: kprune plan",
+        ) from error
+    return digest.hexdigest()
+
+
+def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
+    """Write ``tombstones.json``: the prepared tombstones with the addresses that the link gave them."""
+    homes = list(folder.glob("plan-*/prepared.json"))
+    if len(homes) != 1:
+        raise HostError(f"reading {folder}: {len(homes)} prepared links", "link again")
+    stones = read_json(homes[0], "prepared link", SCHEMA)["tombstones"]
+    begin, names = _map_assignments(map_file)
+    for stone in stones:
+        stone["address"] = names.get(stone["names"][0], 0)
+    lost = [stone["names"][0] for stone in stones if not stone["address"]]
+    if lost:
+        raise HostError(f"reading {map_file}: no address for tombstone {lost[0]}", "link again")
+    write_json(into, {"schema_version": SCHEMA, "start": begin, "tombstones": stones})
+
+
+def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:
+    """(first address, name -> address) of what lies between the tombstone symbols of the map."""
+    text = map_file.read_text(errors="surrogateescape")
+    begin, end = text.find("__kprune_tombstones_start = ."), text.find("__kprune_tombstones_end = .")
+    found = re.findall(r"^ +0x([0-9a-f]+) +(\S+) = \.$", text[begin:end], re.M)
+    names = {name.strip('"'): int(address, 16) for address, name in found}
+    return min(names.values(), default=0), names
+
+
+def write_prepared(
+    home: Path,
+    script: str,
+    contents: Mapping[str, bytes],
+    objects: Sequence[str],
+    listed: Sequence[str],
+    tombstones: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write script, edited objects and their list; ``prepared.json`` last, as the sign that all is there."""
+    edited: dict[str, str] = {}
+    try:
+        for name, content in contents.items():
+            path = home / "objects" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            edited[name] = str(path)
+    except OSError as error:
+        shutil.rmtree(home, ignore_errors=True)
+        raise HostError(f"writing edited objects to {home}: {error.strerror}", "free some space") from error
+    with whole_file(home / "vmlinux.lds") as stream:
+        stream.write(script)
+    with whole_file(home / "objects.list") as stream:
+        stream.write("\n".join(json.dumps(edited.get(name, name)) for name in listed) + "\n")
+    write_json(
+        home / "prepared.json",
+        {
+            "schema_version": SCHEMA,
+            "edited": edited,
+            "objects": list(objects),
+            "tombstones": list(tombstones),
+        },
+    )

@@ -1,0 +1,80 @@
+"""The link map (``ld -Map``): which section of which object lies where.
+
+It is the only witness of identity that needs no guessing from names: every placed input section with
+its address, its size in the image, and its object. Thin archives, which kbuild makes, print the path
+of the member.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.host import UserError
+
+_BEGIN = "\nLinker script and memory map\n"
+# An input section is indented by one space; a name of 15 characters or more has its line to itself.
+_PLACED = re.compile(
+    r"^ (?P<section>[^\s*][^\s]*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) (?P<object>\S.*)$", re.M
+)
+_OUTPUT = re.compile(r"^(?P<name>[._a-zA-Z]\S*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+)", re.M)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One input section in the image: ``output`` is the section of the image that holds it."""
+
+    object: str
+    section: str
+    address: int
+    size: int
+    output: str
+
+
+@dataclass(frozen=True)
+class LinkMap:
+    """``placed`` in the order of the map, empty sections too; ``objects`` in link order."""
+
+    placed: tuple[Placed, ...]
+    objects: tuple[str, ...]
+
+
+def read_link_map(path: Path) -> LinkMap:
+    """Read a GNU ld map.
+
+    Raises:
+        UserError: no such file, or not a link map.
+    """
+    try:
+        text = path.read_text(errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"reading link map {path}: {error.strerror}", "build the kernel again") from error
+    return parse_link_map(text, str(path))
+
+
+def parse_link_map(text: str, name: str = "map") -> LinkMap:
+    """As :func:`read_link_map`, from text."""
+    begin = text.find(_BEGIN)
+    if begin < 0:
+        raise UserError(f"reading link map {name}: this is not a GNU ld map", "build the kernel again")
+    outputs = [(m.start(), m["name"]) for m in _OUTPUT.finditer(text, begin)]
+    placed: list[Placed] = []
+    objects: dict[str, None] = {}
+    current = 0
+    for found in _PLACED.finditer(text, begin):
+        while current + 1 < len(outputs) and outputs[current + 1][0] < found.start():
+            current += 1
+        objects[found["object"]] = None
+        placed.append(
+            Placed(
+                found["object"],
+                found["section"],
+                int(found["address"], 16),
+                int(found["size"], 16),
+                outputs[current][1],
+            )
+        )
+    if not placed:
+        raise UserError(f"reading link map {name}: it places no section", "build the kernel again")
+    return LinkMap(tuple(placed), tuple(objects))

@@ -1,0 +1,105 @@
+"""Kernel tables: how large their entries are in this kernel, and whom each entry belongs to.
+
+An entry of ``__ex_table`` or ``.altinstructions`` speaks about a place in code; the unit that holds the
+place owns the entry. When the owner is dropped the entry must go, because the kernel would patch or
+search at an address that no longer exists. Entry sizes depend on the configuration, so they are probed:
+the size must divide the table of every object and put a relocation at the owner's field of every entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune.elf import Rows
+from prune.image import Image
+from prune.knowledge import Knowledge, Table
+from tracer.host import UserError
+
+
+@dataclass(frozen=True)
+class TableUnit:
+    """One object's part of a kernel table. ``owners[i]``: unit that owns entry ``i``, -1 for none."""
+
+    table: Table
+    unit: int
+    entry: int
+    owners: Rows
+    pair: int | None
+    pair_entry: int
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All table parts, by unit; ``owner`` maps each relocation of the image to the unit it speaks for."""
+
+    parts: dict[int, TableUnit]
+    owner: Rows
+
+
+def find_tables(image: Image, knowledge: Knowledge) -> Tables:
+    """Probe every table of the image.
+
+    Raises:
+        UserError: no known entry size fits, so kprune does not know this kernel's layout.
+    """
+    owner = image.relocations["unit"].copy()
+    parts: dict[int, TableUnit] = {}
+    kind: dict[str, Table | None] = {name: knowledge.table_of(name) for name in set(image.names)}
+    for table in knowledge.tables:
+        units = np.array([u for u, name in enumerate(image.names) if kind[name] is table], np.int64)
+        if len(units):
+            for part in _probe(image, table, units, owner):
+                parts[part.unit] = part
+    return Tables(parts, owner)
+
+
+def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> list[TableUnit]:
+    position = np.full(len(image.units), -1, np.int64)
+    position[units] = np.arange(len(units))
+    rows = np.flatnonzero(position[image.relocations["unit"]] >= 0)
+    which = position[image.relocations["unit"][rows]]
+    offsets = image.relocations["offset"][rows]
+    sizes = image.units["size"][units]
+    entry = _entry_size(table, sizes, which, offsets)
+    first = np.concatenate([[0], np.cumsum(sizes // entry)])
+    owners = np.full(int(first[-1]), -1, np.int64)
+    owns = offsets % entry == table.owner
+    owners[first[which[owns]] + offsets[owns] // entry] = image.relocations["target"][rows[owns]]
+    found = owners[first[which] + offsets // entry]
+    owner[rows] = np.where(found >= 0, found, owner[rows])
+    pairs = [
+        _pair(image, table, int(unit), int(size) // entry) for unit, size in zip(units, sizes, strict=True)
+    ]
+    return [
+        TableUnit(table, int(unit), entry, owners[first[i] : first[i + 1]], *pairs[i])
+        for i, unit in enumerate(units)
+    ]
+
+
+def _entry_size(table: Table, sizes: Rows, which: Rows, offsets: Rows) -> int:
+    for entry in table.entry:
+        if np.any(sizes % entry):
+            continue
+        owned = np.bincount(which[offsets % entry == table.owner], minlength=len(sizes))
+        if np.array_equal(owned, sizes // entry):
+            return entry
+    raise UserError(
+        f"reading kernel table {table.section}: no entry size of {list(table.entry)} fits this kernel",
+        "describe the table in linkerscripts/",
+    )
+
+
+def _pair(image: Image, table: Table, unit: int, entries: int) -> tuple[int | None, int]:
+    if table.pair is None:
+        return None, 0
+    label = image.objects[int(image.units["object"][unit])]
+    pair = image.unit_of.get((label, table.pair))
+    size = int(image.units["size"][pair]) if pair is not None else 0
+    if pair is None or size not in [entries * entry for entry in table.pair_entry]:
+        raise UserError(
+            f"reading kernel table {table.section} of {label}: {table.pair} does not match it row by row",
+            "describe the table in linkerscripts/",
+        )
+    return pair, size // entries

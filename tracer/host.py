@@ -1,0 +1,178 @@
+"""What both packages need of the host: errors, whole files, running programs.
+
+Two roots of errors: :class:`UserError`, the input is wrong, and :class:`HostError`, the machine or
+the guest is. Every message names what was being done, the file, and the way out; every class carries
+the exit code that the command line returns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+
+class KpruneError(Exception):
+    """Base of both roots. ``exit_code`` is what the command line exits with."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+
+
+class UserError(KpruneError):
+    """The user's input is wrong (exit 2)."""
+
+
+class ValidationFailed(UserError):
+    """A check of the result, or an app of the workload, failed (exit 1)."""
+
+    exit_code = 1
+
+
+class BuildFailed(UserError):
+    """The kernel did not build or link (exit 4)."""
+
+    exit_code = 4
+
+
+class HostError(KpruneError):
+    """The machine lacks something (exit 3)."""
+
+    exit_code = 3
+
+
+class GuestFailed(HostError):
+    """The guest panicked or missed a function (exit 5)."""
+
+    exit_code = 5
+
+
+class GuestLost(HostError):
+    """The guest hung, vanished or ran out of time (exit 6)."""
+
+    exit_code = 6
+
+
+def say(text: str) -> None:
+    """Talk to the person at the terminal: stderr, never stdout."""
+    print(f"kprune: {text}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name complete, or not at all.
+
+    Raises:
+        HostError: the disk is full or the folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, mode) as stream:
+            yield stream
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise HostError(
+            f"writing {path}: {error.strerror or error}", "free some space or choose another folder"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all."""
+    with whole_file(path) as stream:
+        json.dump(value, stream, indent=1)
+        stream.write("\n")
+
+
+def read_json(path: Path, what: str, schema_version: int) -> Any:
+    """Read one of kprune's own files.
+
+    Raises:
+        UserError: missing, not JSON, or of another schema version.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"reading the {what}: {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"reading the {what}: {path}: {error}") from error
+    found = value.get("schema_version") if isinstance(value, dict) else None
+    if found != schema_version:
+        raise UserError(
+            f"reading the {what}: {path} has schema_version {found}, expected {schema_version}",
+            "make it again with this kprune",
+        )
+    return value
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def run_program(
+    command: Sequence[str | Path],
+    *,
+    doing: str,
+    log: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    failure: type[KpruneError] = HostError,
+) -> str:
+    """Run a program to its end and return its standard output.
+
+    With ``log``, both streams go to that file (made anew) and "" is returned.
+
+    Raises:
+        HostError: the program does not exist.
+        failure: it exited non-zero; the message holds the end of what it said.
+    """
+    words = [str(word) for word in command]
+    environment = {**os.environ, **(env or {})}
+    try:
+        with tempfile.TemporaryFile() if log is None else _begin_log(log, words) as stream:
+            done = subprocess.run(
+                words, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, check=False,
+                stdout=subprocess.PIPE if log is None else stream, stderr=stream,
+            )  # fmt: skip
+            stream.seek(0)
+            said = stream.read().decode(errors="replace")
+    except FileNotFoundError as error:
+        raise HostError(
+            f"{doing}: {error.filename} is not there", "kprune doctor says how to get it"
+        ) from error
+    except OSError as error:
+        raise HostError(f"{doing}: {words[0]}: {error.strerror or error}") from error
+    if done.returncode != 0:
+        tail = " | ".join(said.strip().splitlines()[-4:])
+        where = f" (all of it: {log})" if log else ""
+        raise failure(f"{doing}: {words[0]} exited {done.returncode}: {tail}{where}")
+    return "" if log is not None else done.stdout.decode(errors="replace")
+
+
+def _begin_log(log: Path, words: Sequence[str]) -> IO[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream = log.open("w+b")
+    stream.write(f"$ {shlex.join(words)}\n".encode())
+    stream.flush()
+    return stream
