@@ -1,1 +1,220 @@
-def main() -> None: ...
+"""The command line: ``kprune VERB``. stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prune.plan import WIDTHS
+from prune.settings import Settings, cache_folder, load_settings
+from tracer.host import HostError, KpruneError, UserError
+
+_EPILOG = """\
+exit codes:
+  0  ok                              4  build or link failed
+  1  validation failed               5  the guest panicked or missed a function
+  2  usage, or wrong input           6  the guest was lost or ran out of time
+  3  something is missing on this machine (kprune doctor)
+
+begin with `kprune run examples/micro`; the other verbs are its stages, on the folder that it fills.
+"""
+_STAGES = {
+    "trace": "run the workload on both kernels and write profile.json",
+    "plan": "decide which units to keep and write plan.json",
+    "link": "link the pruned kernel",
+    "verify": "read the pruned kernel again and prove it",
+    "boot": "boot the pruned kernel and run the workload",
+    "report": "measure both kernels and write report.json",
+}
+_NEXT = {
+    "build": "trace",
+    "trace": "plan",
+    "plan": "link",
+    "link": "verify",
+    "verify": "boot",
+    "boot": "report",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console entry point: run a verb, exit with its code."""
+    try:
+        sys.exit(_dispatch(_parser().parse_args(arguments)))
+    except KpruneError as error:
+        print(f"kprune: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # Whatever no pass foresaw: a full disk, a folder that may not be read.
+        print(f"kprune: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(HostError.exit_code)
+    except KeyboardInterrupt:
+        print("kprune: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kprune", description="Keep of a Linux kernel only what a workload runs.",
+        epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, text in (
+        ("run", "all stages: from a workload to a pruned kernel"),
+        ("build", "build both kernels"),
+    ):
+        made = verbs.add_parser(verb, help=text, description=text)
+        _add_settings(made)
+    for verb, text in _STAGES.items():
+        made = verbs.add_parser(verb, help=text, description=text)
+        made.add_argument("out", type=Path, metavar="OUT", help="folder that kprune run or build began")
+        made.add_argument("--dry-run", action="store_true", help="say what would be done")
+        made.add_argument("--json", action="store_true", help="print the result as JSON")
+        if verb == "plan":
+            _add_plan_options(made)
+        if verb == "trace":
+            _add_trace_options(made)
+        if verb == "boot":
+            made.add_argument("--boots", type=_count, metavar="N", default=1, help="how often (default 1)")
+    why = verbs.add_parser("why", help="why a function was kept or dropped")
+    why.add_argument("function", metavar="FUNCTION", help="a function's name, or object:section")
+    why.add_argument("out", type=Path, metavar="OUT")
+    why.add_argument("--json", action="store_true", help="print the answer as JSON")
+    doctor = verbs.add_parser("doctor", help="what this machine lacks, and the command that mends it")
+    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workload", type=Path, metavar="WORKLOAD", help="folder with a workload.toml")
+    parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
+    parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
+    parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
+    parser.add_argument(
+        "--boots", type=_count, metavar="N", default=10, help="boots that validate (default 10)"
+    )
+    parser.add_argument(
+        "--jobs", "-j", type=_count, default=0, help="parallel compilers (default: processors)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    _add_plan_options(parser)
+    _add_trace_options(parser)
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keep", choices=WIDTHS, help="how far around hot code to keep (default ran)")
+    parser.add_argument("--rules", type=Path, help="keep rules (TOML)")
+
+
+def _add_trace_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sources", choices=("ftrace", "blocks", "ftrace+blocks"), help="what sees (default ftrace+blocks)"
+    )
+    parser.add_argument("--trace-runs", type=_count, metavar="N", help="runs with block coverage (default 4)")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.verb == "doctor":
+        return _doctor(options)
+    if options.verb == "why":
+        return _why(options)
+    from prune.pipeline import Pipeline  # LIEF, capstone and networkx: not for --help.
+
+    pipeline = Pipeline(_settings(options), options.dry_run)
+    if options.verb == "run":
+        _show(options, pipeline.run())
+    elif options.verb == "boot":
+        pipeline.boot(options.boots)
+        _show_file(options, pipeline.folder.boots)
+    elif options.verb == "report":
+        _show(options, pipeline.report())
+    else:
+        getattr(pipeline, options.verb)()
+        produced = {
+            "trace": pipeline.folder.profile, "plan": pipeline.folder.plan, "verify": pipeline.folder.verdict,
+        }  # fmt: skip
+        _show_file(options, produced.get(options.verb))
+    if options.verb in _NEXT and not options.dry_run:
+        print(f"kprune: next: kprune {_NEXT[options.verb]} {pipeline.settings.out}", file=sys.stderr)
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Of the command line for ``run`` and ``build``, else of ``OUT/run.json``, with changes."""
+    changes: dict[str, Any] = {}
+    for name in ("keep", "rules", "sources", "trace_runs"):
+        value = getattr(options, name, None)
+        if value is not None:
+            changes[name] = value.absolute() if isinstance(value, Path) else value
+    if options.verb not in ("run", "build"):
+        kept = load_settings(options.out.absolute())
+        settings = Settings(**{**{k: getattr(kept, k) for k in kept.__dataclass_fields__}, **changes})
+        if changes:
+            settings.save()
+        return settings
+    for name in ("kernel", "config"):
+        value = getattr(options, name)
+        changes[name] = value.absolute() if value else None
+        if value and not value.exists():
+            raise UserError(f"reading --{name}: {value} does not exist")
+    from tracer.workload import load_workload
+
+    out = options.out or Path("out") / load_workload(options.workload).name
+    return Settings(
+        workload=options.workload.absolute(),
+        out=out.absolute(),
+        boots=options.boots,
+        jobs=options.jobs,
+        **changes,
+    )
+
+
+def _show(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    from prune.report import table
+
+    if report:
+        print(json.dumps(report, indent=1) if options.json else table(report))
+
+
+def _show_file(options: argparse.Namespace, path: Path | None) -> None:
+    if options.json and path and not options.dry_run:
+        sys.stdout.write(path.read_text())
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from prune.doctor import doctor, table, to_json
+
+    checks = doctor(cache_folder())
+    print(json.dumps(to_json(checks), indent=1) if options.json else table(checks))
+    return 0 if all(check.ok for check in checks) else HostError.exit_code
+
+
+def _why(options: argparse.Namespace) -> int:
+    from prune.pipeline import Pipeline
+    from prune.plan import load_plan
+    from prune.why import explain
+
+    pipeline = Pipeline(load_settings(options.out.absolute()))
+    model = pipeline.model
+    answers = explain(model.image, model.graph, load_plan(pipeline.folder.plan), options.function)
+    if options.json:
+        print(json.dumps([asdict(answer) for answer in answers], indent=1))
+    else:
+        print("\n".join(map(str, answers)))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -126,7 +126,8 @@ def _header(path: Path, data: bytes) -> Container:
     if data[4:6] != b"\x02\x01":
         raise UserError(f"reading object {path}: only little-endian ELF64 is supported")
     try:
-        return struct_parse(_structs().Elf_Ehdr, io.BytesIO(data))
+        header: Container = struct_parse(_structs().Elf_Ehdr, io.BytesIO(data))
+        return header
     except (ELFError, ELFParseError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -33,11 +33,21 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Output:
+    """One section of the image; address 0 is a section that is not loaded."""
+
+    name: str
+    address: int
+    size: int
+
+
+@dataclass(frozen=True)
 class LinkMap:
     """``placed`` in the order of the map, empty sections too; ``objects`` in link order."""
 
     placed: tuple[Placed, ...]
     objects: tuple[str, ...]
+    outputs: tuple[Output, ...]
 
 
 def read_link_map(path: Path) -> LinkMap:
@@ -58,7 +68,8 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     begin = text.find(_BEGIN)
     if begin < 0:
         raise UserError(f"reading link map {name}: this is not a GNU ld map", "build the kernel again")
-    outputs = [(m.start(), m["name"]) for m in _OUTPUT.finditer(text, begin)]
+    found_outputs = list(_OUTPUT.finditer(text, begin))
+    outputs = [(m.start(), m["name"]) for m in found_outputs]
     placed: list[Placed] = []
     objects: dict[str, None] = {}
     current = 0
@@ -77,4 +88,8 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
         )
     if not placed:
         raise UserError(f"reading link map {name}: it places no section", "build the kernel again")
-    return LinkMap(tuple(placed), tuple(objects))
+    return LinkMap(
+        tuple(placed),
+        tuple(objects),
+        tuple(Output(m["name"], int(m["address"], 16), int(m["size"], 16)) for m in found_outputs),
+    )

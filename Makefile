@@ -1,0 +1,46 @@
+# kprune. `make` is the gate before every commit; `make demo` shows what it does; `make test` is CI.
+
+OUT ?= out/micro
+PYTHON ?= python3
+APT_PACKAGES := $(shell sed -E '/^(\#|$$)/d; s/[[:space:]].*//' prune/apt-packages.txt)
+MISSING = $(shell for p in $(APT_PACKAGES); do \
+	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
+APT_INSTALL = apt-get install --yes --no-install-recommends
+
+.PHONY: check setup apt demo test bench clean
+
+check: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -q tests/unit tests/toy
+
+setup: apt .venv/installed
+
+# As root, what is missing is installed; otherwise the one command that does it is printed.
+apt:
+	@missing="$(MISSING)"; if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ]; then \
+			apt-get update && DEBIAN_FRONTEND=noninteractive $(APT_INSTALL) $$missing; \
+		else \
+			echo "kprune: Debian packages are missing; install them with" >&2; \
+			echo "    sudo $(APT_INSTALL) $$missing" >&2; exit 3; \
+		fi; fi
+
+.venv/installed: pyproject.toml | apt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup
+	.venv/bin/kprune run examples/micro --out $(OUT)
+
+test: setup
+	.venv/bin/python -m pytest
+
+bench: setup
+	.venv/bin/python -m prune.bench $(OUT)
+
+clean:
+	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

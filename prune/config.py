@@ -1,0 +1,105 @@
+"""The kernel configuration: tinyconfig plus fragments, or the user's own, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from prune.source import Source
+from tracer.host import BuildFailed, UserError, run_program, whole_file
+
+_SET = re.compile(r"^(CONFIG_\w+)=(.*)$")
+# What kconfig finds out about tools and architecture; nobody asks for it.
+_PROBED = re.compile(r"CONFIG_(AS|CC|CLANG|GCC|LD|LLD|PAHOLE|RUST|RUSTC|TOOLS|HAVE|ARCH)_")
+_UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
+
+
+def read_options(path: Path) -> dict[str, str]:
+    """Option -> value of a config file or fragment, "n" for one that is not set; a later line wins.
+
+    Raises:
+        UserError: unreadable, or a line that is no option.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"reading kernel configuration {path}: {error}") from error
+    options: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        found = _SET.match(text)
+        unset = _UNSET.match(text)
+        if found:
+            options[found[1]] = found[2]
+        elif unset:
+            options[unset[1]] = "n"
+        elif text and not text.startswith("#"):
+            raise UserError(f"reading kernel configuration {path}: line {number} is no option: {text}")
+    return options
+
+
+def make_config(
+    source: Source,
+    arch: str,
+    fragments: Sequence[Path],
+    full_config: Path | None,
+    tiny_target: str = "tinyconfig",
+) -> str:
+    """The text of the ``.config`` for these inputs, made in a folder of its own.
+
+    Raises:
+        UserError: an option that was asked for did not survive ``olddefconfig``.
+        BuildFailed: kconfig itself failed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="kprune-config-"))
+    try:
+        make: list[str | Path] = ["make", "-s", "-C", source.path, f"O={folder}", f"ARCH={arch}"]
+        config = folder / ".config"
+        asked: dict[str, str] = {}
+        if full_config is None:
+            run_program([*make, tiny_target], doing="making the kernel configuration", failure=BuildFailed)
+        else:
+            config.write_text(_as_text(read_options(full_config)))
+            asked = {
+                key: value
+                for key, value in read_options(full_config).items()
+                if value in ("y", "m") and not _PROBED.match(key)
+            }
+        for fragment in fragments:
+            asked.update(read_options(fragment))
+        # conf warns about an option that is set twice, so the fragments replace instead of adding.
+        config.write_text(_as_text({**read_options(config), **asked}))
+        run_program([*make, "olddefconfig"], doing="making the kernel configuration", failure=BuildFailed)
+        files = [*([full_config] if full_config else []), *fragments]
+        _check_survived(asked, read_options(config), files)
+        return config.read_text()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_text(options: dict[str, str]) -> str:
+    return "".join(f"{k}={v}\n" if v != "n" else f"# {k} is not set\n" for k, v in options.items())
+
+
+def _check_survived(asked: dict[str, str], got: dict[str, str], fragments: Sequence[Path]) -> None:
+    lost = [
+        f"{key}={value} became {got.get(key, 'n')}"
+        for key, value in asked.items()
+        if got.get(key, "n") != value
+    ]
+    if lost:
+        shown = "; ".join(lost[:8]) + (f"; and {len(lost) - 8} more" if len(lost) > 8 else "")
+        raise UserError(
+            f"making the kernel configuration: {shown} (asked in {', '.join(map(str, fragments))})",
+            "this kernel has no such option, or one that it depends on is missing or wins over it",
+        )
+
+
+def write_config(text: str, path: Path) -> None:
+    """Write ``.config`` only when it differs: kbuild compares times."""
+    if not path.is_file() or path.read_text() != text:
+        with whole_file(path) as stream:
+            stream.write(text)

@@ -1,0 +1,139 @@
+"""``kprune doctor``: what this machine lacks, and the one command that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prune.source import DEBIAN_PACKAGE, INSTALLED
+from tracer.host import HostError
+
+_PACKAGES = Path(__file__).with_name("apt-packages.txt")
+_PYTHON_PACKAGES = ("elftools", "capstone", "lief", "networkx", "numpy")
+#: A production and a traced build of a lean kernel, and an unpacked source.
+_CACHE_GIB = 6
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that is needed: ``mend`` is the command that provides it, "" when none is needed."""
+
+    name: str
+    ok: bool
+    found: str
+    why: str
+    mend: str
+
+
+def doctor(cache: Path) -> list[Check]:
+    """Look at everything that any stage needs."""
+    return [
+        _python(),
+        *(_debian(*row) for row in _read_packages()),
+        *(_python_package(name) for name in _PYTHON_PACKAGES),
+        _busybox(),
+        _kernel_source(),
+        _disk(cache),
+    ]
+
+
+def require(commands: Iterable[str]) -> None:
+    """Stop before a stage begins that would fail for lack of a program.
+
+    Raises:
+        HostError: names all that are missing and the command that installs them.
+    """
+    packages = {proof: package for package, proof, _ in _read_packages()}
+    missing = [command for command in commands if not _present(command)]
+    if missing:
+        raise HostError(
+            f"looking for programs: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
+            _apt(packages.get(command, command) for command in missing),
+        )
+
+
+def table(checks: Iterable[Check]) -> str:
+    """For a person; the last line is the one command that mends what apt can mend."""
+    rows = list(checks)
+    width = max(len(check.name) for check in rows)
+    lines = [f"{'ok     ' if c.ok else 'MISSING'} {c.name:{width}}  {c.found or c.why}" for c in rows]
+    broken = [check for check in rows if not check.ok]
+    other = [f"{check.name}: {check.mend}" for check in broken if not check.mend.startswith("apt-get")]
+    apt = _apt(check.mend.split()[-1] for check in broken if check.mend.startswith("apt-get"))
+    lines += ["", *other] if other else [""]
+    return "\n".join([*lines, apt if broken and len(other) < len(broken) else "", ""]).rstrip() + (
+        "\nall there" if not broken else ""
+    )
+
+
+def to_json(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    return [asdict(check) for check in checks]
+
+
+def _apt(packages: Iterable[str]) -> str:
+    return "apt-get install --no-install-recommends " + " ".join(dict.fromkeys(packages))
+
+
+def _read_packages() -> list[tuple[str, str, str]]:
+    rows = []
+    for line in _PACKAGES.read_text().splitlines():
+        if line and not line.startswith("#"):
+            package, proof, why = line.split(maxsplit=2)
+            rows.append((package, proof, why))
+    return rows
+
+
+def _present(proof: str) -> bool:
+    return Path(proof).exists() if proof.startswith("/") else shutil.which(proof) is not None
+
+
+def _debian(package: str, proof: str, why: str) -> Check:
+    ok = _present(proof)
+    found = (proof if proof.startswith("/") else shutil.which(proof) or "") if ok else ""
+    return Check(package, ok, found, why, "" if ok else _apt([package]))
+
+
+def _python() -> Check:
+    ok = sys.version_info >= (3, 11)
+    return Check(
+        "python", ok, sys.version.split()[0], "3.11 or newer", "" if ok else "use Debian 12's python3"
+    )
+
+
+def _python_package(name: str) -> Check:
+    ok = importlib.util.find_spec(name) is not None
+    return Check(f"python: {name}", ok, "", "installed by make setup", "" if ok else "make setup")
+
+
+def _busybox() -> Check:
+    """The guest has no shared libraries, so its busybox must need none."""
+    path = Path("/bin/busybox")
+    why = "the guest's busybox must be static"
+    if not path.is_file():
+        return Check("busybox is static", False, "", why, _apt(["busybox-static"]))
+    said = subprocess.run(["readelf", "-lW", path], capture_output=True, text=True, check=False).stdout
+    ok = "INTERP" not in said
+    return Check("busybox is static", ok, str(path), why, "" if ok else _apt(["busybox-static"]))
+
+
+def _kernel_source() -> Check:
+    fetch = shutil.which("apt-get") is not None
+    found = str(INSTALLED) if INSTALLED.is_file() else ("fetched when first needed" if fetch else "")
+    mend = "" if found else "give --kernel"
+    return Check(DEBIAN_PACKAGE, bool(found), found, "the kernel source, unless --kernel is given", mend)
+
+
+def _disk(cache: Path) -> Check:
+    place = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    ok = free >= _CACHE_GIB
+    return Check(
+        "disk", ok, f"{free:.0f} GiB free in {place}", f"{_CACHE_GIB} GiB for sources and builds",
+        "" if ok else "free some space, or set KPRUNE_CACHE",
+    )  # fmt: skip

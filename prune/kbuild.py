@@ -1,0 +1,296 @@
+"""Building kernels: out of tree, once per content, with ``kprune-ld`` as the linker from the first object on.
+
+A build lives in ``CACHE/builds/KEY/``: ``obj/`` is kbuild's tree, which stays for relinking; ``artefacts/``
+holds what the unpruned build made. The key covers everything that goes in: source, configuration, flags,
+tools, and the part of kprune that the unpruned link runs through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prune.config import make_config, write_config
+from prune.knowledge import FOLDER, read_toml
+from prune.source import Source
+from tracer.host import (
+    BuildFailed,
+    HostError,
+    UserError,
+    file_hash,
+    read_json,
+    run_program,
+    say,
+    whole_file,
+    write_json,
+)
+
+SCHEMA = 1
+KCFLAGS = "-ffunction-sections -fdata-sections"
+#: The same source and configuration must give the same bytes.
+FIXED = {
+    "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
+    "KBUILD_BUILD_USER": "kprune",
+    "KBUILD_BUILD_HOST": "kprune",
+    "KBUILD_BUILD_VERSION": "1",
+}
+_UNPRUNED = ("vmlinux", "vmlinux.map", "link.json", "System.map", ".config")
+_PRUNED = ("vmlinux", "vmlinux.map", "tombstones.json", "System.map")
+
+
+@dataclass(frozen=True)
+class KernelBuild:
+    """One kernel: ``flavour`` is ``production`` or ``traced``; ``home`` is its folder in the cache."""
+
+    flavour: str
+    source: Source
+    arch: str
+    config: str
+    home: Path
+
+    @property
+    def objtree(self) -> Path:
+        return self.home / "obj"
+
+    @property
+    def artefacts(self) -> Path:
+        return self.home / "artefacts"
+
+    def make(self, *targets: str, jobs: int = 0) -> list[str]:
+        """The make command; kbuild rebuilds everything when any of this changes."""
+        kbuild = kbuild_knowledge(self.arch)
+        return [
+            "make", "-C", str(self.source.path), f"O={self.objtree}", f"ARCH={kbuild['arch']}",
+            f"LD={_linker(self.home.parent.parent)}", f"KCFLAGS={KCFLAGS}",
+            *(f"{key}={value}" for key, value in FIXED.items()),
+            f"-j{jobs or len(os.sched_getaffinity(0))}", *targets,
+        ]  # fmt: skip
+
+
+def kbuild_knowledge(arch: str) -> Mapping[str, str]:
+    """How to build for an architecture, from ``linkerscripts/kbuild.toml``.
+
+    Raises:
+        UserError: it is not described there.
+    """
+    known = read_toml(FOLDER / "kbuild.toml")
+    if not isinstance(known.get(arch), dict):
+        supported = ", ".join(name for name in known if name != "schema_version")
+        raise UserError(f"architecture {arch}: not supported; supported: {supported}")
+    found: Mapping[str, str] = known[arch]
+    return found
+
+
+def linker_wrapper() -> Path:
+    """``kprune-ld`` of this installation.
+
+    Raises:
+        HostError: it is not installed beside the Python that runs.
+    """
+    wrapper = Path(sys.executable).with_name("kprune-ld")
+    if not wrapper.is_file():
+        raise HostError(
+            f"looking for kprune-ld: {wrapper} is not there", "pip install the project: make setup"
+        )
+    return wrapper
+
+
+def _linker(cache: Path) -> Path:
+    """What the builds in the cache call ``LD``: a name that stays the same for every installation of
+    kprune, since kbuild rebuilds everything when ``LD=`` changes. It runs the wrapper in $KPRUNE_WRAPPER.
+    """
+    shim = cache / "bin" / "kprune-ld"
+    text = '#!/bin/sh\nexec "${KPRUNE_WRAPPER:-kprune-ld}" "$@"\n'
+    if not shim.is_file() or shim.read_text() != text:
+        with whole_file(shim) as stream:
+            stream.write(text)
+        shim.chmod(0o755)
+    return shim
+
+
+def describe_build(
+    flavour: str, source: Source, arch: str, fragments: Sequence[Path], full_config: Path | None, cache: Path
+) -> KernelBuild:
+    """Make the configuration (or take it from the cache) and say where the kernel is to be built."""
+    kbuild = kbuild_knowledge(arch)
+    tools = " / ".join(tool_versions().values())
+    made_from = [
+        source.content_hash,
+        str(source.path),
+        arch,
+        tools,
+        *(_text_hash(path) for path in fragments),
+    ]
+    made_from.append(_text_hash(full_config) if full_config else "")
+    kept = cache / "configs" / f"{_hash(made_from)}.config"
+    if not kept.is_file():
+        text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"])
+        write_config(text, kept)
+    config = kept.read_text()
+    linker_code = [Path(__file__).with_name(name).read_text() for name in ("ld.py", "script.py")]
+    linker_code.append((FOLDER / "common.toml").read_text())
+    key = _hash([source.content_hash, str(source.path), arch, config, KCFLAGS, tools, *linker_code])
+    return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}")
+
+
+def _hash(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _text_hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise UserError(f"reading kernel configuration {path}: {error.strerror}") from error
+
+
+def tool_versions() -> dict[str, str]:
+    """Tool -> the first line of what it says to ``--version``."""
+    names = {"gcc": "gcc", "ld": os.environ.get("KPRUNE_LD", "ld"), "make": "make"}
+    return {
+        label: run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
+        for label, tool in names.items()
+    }
+
+
+def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> None:
+    """Build the kernel, unless it is there.
+
+    Raises:
+        BuildFailed: the compiler or the linker failed; the message names the first error and the log.
+    """
+    image = kbuild_knowledge(build.arch)
+    command = build.make(image["target"], "vmlinux", jobs=jobs)
+    if dry_run:
+        print(shlex.join(command))
+        return
+    with _lock(build):
+        if _is_built(build):
+            return
+        write_config(build.config, build.objtree / ".config")
+        say(f"building the {build.flavour} kernel {build.source.version} in {build.home}")
+        _make(build, command, build.home / "build.log", {})
+        _export(build, _UNPRUNED, build.artefacts)
+        names = sorted(path.name for path in build.artefacts.iterdir())
+        hashes = {name: file_hash(build.artefacts / name) for name in names}
+        write_json(build.home / "build.json", {"schema_version": SCHEMA, "sha256": hashes})
+
+
+def _is_built(build: KernelBuild) -> bool:
+    stamp = build.home / "build.json"
+    if not stamp.is_file():
+        return False
+    hashes: dict[str, str] = read_json(stamp, "stamp of a build", SCHEMA)["sha256"]
+    files = {name: build.artefacts / name for name in hashes}
+    return all(path.is_file() and file_hash(path) == hashes[name] for name, path in files.items())
+
+
+def relink(
+    build: KernelBuild, plan: Path | None, into: Path, log: Path, *, image: bool = True, dry_run: bool = False
+) -> None:
+    """Link the kernel again from the objects of a finished build, pruned by ``plan`` if one is given.
+
+    ``into`` gets vmlinux, its map, tombstones.json and the boot image (``image``).
+
+    Raises:
+        BuildFailed: the link failed.
+    """
+    kbuild = kbuild_knowledge(build.arch)
+    command = build.make(*([kbuild["target"]] if image else []), "vmlinux")
+    if dry_run:
+        print(shlex.join(["env", *([f"KPRUNE_PLAN={plan}"] if plan else []), *command]))
+        return
+    with _lock(build):
+        for name in ("vmlinux", "vmlinux.unstripped", "vmlinux.map", "tombstones.json", kbuild["image"]):
+            (build.objtree / name).unlink(missing_ok=True)
+        _make(build, command, log, {"KPRUNE_PLAN": str(plan)} if plan else {})
+        _export(build, _PRUNED if plan else _UNPRUNED, into, image)
+
+
+def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = True) -> None:
+    """Copy what a build made; a relink removes and remakes the files in the object tree."""
+    boot_image = kbuild_knowledge(build.arch)["image"]
+    pairs = [(build.objtree / name, into / name) for name in names]
+    if image:
+        pairs.append((build.objtree / boot_image, into / Path(boot_image).name))
+    for source, target in pairs:
+        if not source.is_file():
+            raise BuildFailed(
+                f"building the {build.flavour} kernel: make left no {source}", "is LD=kprune-ld in use?"
+            )
+        with source.open("rb") as stream, whole_file(target, "wb") as copy:
+            shutil.copyfileobj(stream, copy)
+
+
+def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[str, str]) -> None:
+    """Run make with its output in a log and a line of progress every ten seconds."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("KPRUNE_PLAN", "MAKEFLAGS")}
+    environment.update({"LC_ALL": "C", "KPRUNE_WRAPPER": str(linker_wrapper()), **extra})
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = spoke = time.monotonic()
+    with log.open("w") as stream:
+        stream.write(f"$ {shlex.join(command)}\n")
+        stream.flush()
+        try:
+            made = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            )
+        except OSError as error:
+            raise HostError(f"building the kernel: make: {error.strerror}", "see kprune doctor") from error
+        try:
+            while made.poll() is None:
+                time.sleep(0.05)
+                if time.monotonic() - spoke >= 10:
+                    spoke = time.monotonic()
+                    objects = len(re.findall(r"^  (?:CC|AS) ", log.read_text(errors="replace"), re.M))
+                    say(f"  {objects} objects compiled, {spoke - began:.0f} s")
+        finally:
+            if made.poll() is None:
+                made.terminate()
+                made.wait()
+    if made.returncode != 0:
+        raise _failure(build, log)
+
+
+def _failure(build: KernelBuild, log: Path) -> BuildFailed | HostError:
+    text = log.read_text(errors="replace")
+    full = re.search(r"^.*No space left on device.*$", text, re.M)
+    if full:
+        return HostError(f"building the {build.flavour} kernel: {full[0].strip()}", "free some space")
+    # The first line that names an error is the cause; what make says after it is the echo.
+    line = re.search(
+        r"^(?!make).*(?:\berror:|\bError\b|kprune-ld:|undefined reference|not found|fatal:).*$", text, re.M
+    )
+    said = line[0].strip() if line else text.strip().splitlines()[-1]
+    return BuildFailed(f"building the {build.flavour} kernel: {said}", f"all of it is in {log}")
+
+
+@contextlib.contextmanager
+def _lock(build: KernelBuild) -> Iterator[None]:
+    """One process at a time in a build's folder."""
+    try:
+        build.home.mkdir(parents=True, exist_ok=True)
+        with (build.home / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another kprune is at work in {build.home}; waiting")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise HostError(f"building in {build.home}: {error.strerror or error}", "free some space") from error

@@ -1,0 +1,104 @@
+"""Which tombstones a run executed, and who called them.
+
+QEMU logs a translated block only within the range of the tombstones, so every miss is seen by the VM
+itself, in order, whatever the guest manages to print. The caller is what the oops shows first in its
+call trace; the tombstone's fault leaves RIP on the tombstone, so the return address is on top.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracer.host import UserError, read_json
+
+SCHEMA = 1
+_OOPS = re.compile(r"RIP: [0-9a-f]{4}:(?P<at>\S+)(?P<rest>.*?)(?=RIP: [0-9a-f]{4}:|\Z)", re.S)
+_BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
+_ENTRY = re.compile(r"^(?:\[[^\]]*\])? *(?:\? )?(?P<name>[\w.]+)\+0x[0-9a-f]+/0x(?P<size>[0-9a-f]+)$", re.M)
+
+
+@dataclass(frozen=True)
+class Graveyard:
+    """The tombstones of one pruned kernel: address -> (function, object, section), and their range."""
+
+    stones: dict[int, tuple[str, str, str]]
+    names: dict[str, int]
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """(first address, length in bytes)."""
+        if not self.stones:
+            return 0, 0
+        return min(self.stones), max(self.stones) - min(self.stones) + 1
+
+
+@dataclass(frozen=True)
+class Miss:
+    """One tombstone that was executed. ``caller`` is "" when the guest could not say."""
+
+    function: str
+    object: str
+    section: str
+    caller: str
+
+    def __str__(self) -> str:
+        called = f"called by {self.caller}" if self.caller else "caller unknown: the guest printed no oops"
+        return f"{self.function} ({self.object}), {called}"
+
+
+def read_graveyard(path: Path) -> Graveyard:
+    """Read ``tombstones.json``.
+
+    Raises:
+        UserError: unreadable, or of another schema.
+    """
+    value: Any = read_json(path, "tombstones", SCHEMA)
+    try:
+        stones = {
+            int(row["address"]): (str(row["symbol"]), str(row["object"]), str(row["section"]))
+            for row in value["tombstones"]
+        }
+        names = {name: int(row["address"]) for row in value["tombstones"] for name in row["names"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
+    return Graveyard(stones, names)
+
+
+def executed_blocks(log: bytes) -> tuple[int, ...]:
+    """First addresses of the blocks in a QEMU ``-d in_asm`` log, in order."""
+    return tuple(int(address, 16) for address in _BLOCK.findall(log))
+
+
+def find_misses(graveyard: Graveyard, executed: Sequence[int], console: str) -> tuple[Miss, ...]:
+    """The misses of a run, first first.
+
+    Args:
+        executed: addresses of the translated blocks within the tombstones' range, in order.
+        console: all that the guest printed.
+    """
+    callers = _callers(graveyard, console)
+    seen = dict.fromkeys(address for address in executed if address in graveyard.stones)
+    return tuple(Miss(*graveyard.stones[address], callers.get(address, "")) for address in seen)
+
+
+def _callers(graveyard: Graveyard, console: str) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for oops in _OOPS.finditer(console):
+        address = _address(graveyard, oops["at"])
+        trace = oops["rest"].partition("Call Trace:")[2]
+        entry = next((e for e in _ENTRY.finditer(trace) if e["name"] not in graveyard.names), None)
+        if address is not None and entry is not None:
+            found.setdefault(address, entry["name"])
+    return found
+
+
+def _address(graveyard: Graveyard, text: str) -> int | None:
+    """``tcp_close+0x0/0x1`` or, without kallsyms, ``0xffffffff81...`` -> address of a tombstone."""
+    if text.startswith("0x"):
+        address = int(text.split("/")[0].split("+")[0], 16)
+        return address if address in graveyard.stones else None
+    return graveyard.names.get(text.partition("+")[0])

@@ -1,0 +1,296 @@
+"""The driver: from a workload to a pruned kernel that boots and runs it, stage by stage.
+
+    build   two kernels of one source: production and traced
+    trace   run the workload on both                              -> profile.json
+    plan    keep or drop every unit                               -> plan.json
+    link    script and edited objects, linked by kbuild           -> pruned/vmlinux, pruned/bzImage
+    verify  read the result again and prove it                    -> verify.json
+    boot    boot it, run the workload, name every miss            -> boots.json
+    report  count the bytes                                       -> report.json
+
+Every stage knows its inputs by content: with the same inputs it does nothing.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tracer
+from prune import passes
+from prune.doctor import require
+from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
+from prune.knowledge import FOLDER
+from prune.linkmap import read_link_map
+from prune.misses import read_graveyard
+from prune.passes import Folder, Model
+from prune.plan import load_plan
+from prune.report import make_report, metadata
+from prune.settings import Settings, cache_folder
+from prune.sizes import measure
+from prune.source import resolve_source
+from prune.stages import run_stage, source_hash, stage_seconds
+from tracer.host import (
+    GuestFailed,
+    GuestLost,
+    KpruneError,
+    ValidationFailed,
+    file_hash,
+    read_json,
+    say,
+    write_json,
+)
+from tracer.workload import Workload, load_workload
+
+STAGES = ("build", "trace", "plan", "link", "verify", "boot", "report")
+_PRUNE = Path(__file__).parent
+_TRACER = Path(tracer.__file__).parent
+_SCHEMA = 1
+
+
+class Pipeline:
+    """The stages of one run over one folder."""
+
+    def __init__(self, settings: Settings, dry_run: bool = False) -> None:
+        self.settings = settings
+        self.folder = Folder(settings.out)
+        self.dry_run = dry_run
+
+    @cached_property
+    def workload(self) -> Workload:
+        return load_workload(self.settings.workload)
+
+    @cached_property
+    def builds(self) -> tuple[KernelBuild, KernelBuild]:
+        """(production, traced), as they are to be built."""
+        require(("make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl"))
+        source = resolve_source(self.settings.kernel, cache_folder())
+        own = [self.workload.kernel_config] if self.workload.kernel_config else []
+
+        def describe(flavour: str, more: list[Path]) -> KernelBuild:
+            return describe_build(
+                flavour, source, self.workload.arch, [*own, *more], self.settings.config, cache_folder()
+            )
+
+        return describe("production", []), describe("traced", [_TRACER / "traced.config"])
+
+    @property
+    def production(self) -> KernelBuild:
+        return self.builds[0]
+
+    @cached_property
+    def model(self) -> Model:
+        return Model(self.folder, self.production.objtree, self.workload.arch)
+
+    @cached_property
+    def own_code(self) -> str:
+        """kprune itself is an input of every stage."""
+        return source_hash(_PRUNE, FOLDER)
+
+    def run(self) -> dict[str, Any]:
+        """Everything.
+
+        Raises:
+            KpruneError: the first stage that failed; a kernel that was linked is still checked to the end.
+        """
+        for stage in (self.build, self.trace, self.plan, self.link):
+            stage()
+        failed: KpruneError | None = None
+        for check in (self.verify, self.boot):
+            try:
+                check()
+            except (ValidationFailed, GuestFailed, GuestLost) as error:
+                say(str(error))
+                failed = failed or error
+        report = self.report()
+        if failed:
+            raise failed
+        return report
+
+    def build(self) -> None:
+        production, traced = self.builds
+        for build in (production, traced):
+            build_kernel(build, self.settings.jobs, self.dry_run)
+        if self.dry_run:
+            return
+        self.settings.save()
+
+        def work() -> None:
+            passes.export(production, self.folder.path("base"), self.workload.arch)
+            passes.export(traced, self.folder.path("traced"), self.workload.arch)
+
+        inputs: dict[str, str | int | Path | None] = {"code": self.own_code}
+        for build in (production, traced):
+            inputs[build.flavour] = build.artefacts / "vmlinux"
+            inputs[f"{build.flavour} image"] = build.artefacts / "bzImage"
+        names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json")
+        outputs = [side(name) for side in (self.folder.base, self.folder.traced) for name in names]
+        run_stage(self.settings.out, "build", inputs, outputs, work)
+
+    def trace(self) -> None:
+        if self.dry_run:
+            self._would("boot the traced and the production kernel and record what the workload runs")
+            return
+        require(("qemu-system-x86_64",))
+        inputs: dict[str, str | int | Path | None] = {
+            "workload": self.workload.content_hash(),
+            "code": source_hash(_TRACER),
+            "production": self.folder.base("bzImage"),
+            "traced": self.folder.traced("bzImage"),
+            "symbols": self.folder.base("symbols.json"),
+            "traced symbols": self.folder.traced("symbols.json"),
+            "sources": self.settings.sources,
+            "runs": self.settings.trace_runs,
+        }
+        run_stage(
+            self.settings.out, "trace", inputs, [self.folder.profile],
+            lambda: passes.trace(self.settings, self.workload, self.folder),
+        )  # fmt: skip
+
+    def plan(self) -> None:
+        if self.dry_run:
+            self._would(f"decide which units to keep ({self.settings.keep})")
+            return
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "profile": self.folder.profile,
+            "base": self.folder.base("vmlinux"),
+            "map": self.folder.base("vmlinux.map"),
+            "rules": self.settings.rules,
+            "keep": self.settings.keep,
+        }
+        run_stage(
+            self.settings.out, "plan", inputs, [self.folder.plan],
+            lambda: passes.plan(self.settings, self.folder, self.model),
+        )  # fmt: skip
+
+    def link(self) -> None:
+        if self.dry_run:
+            relink(self.production, self.folder.plan, self.folder.path("pruned"), Path(), dry_run=True)
+            return
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "plan": self.folder.plan,
+            "base": self.folder.base("vmlinux"),
+            "objtree": str(self.production.objtree),
+        }
+        outputs = [self.folder.pruned(n) for n in ("vmlinux", "bzImage", "vmlinux.map", "tombstones.json")]
+        run_stage(
+            self.settings.out, "link", inputs, outputs,
+            lambda: passes.link(self.production, self.folder, self.folder.plan),
+        )  # fmt: skip
+
+    def verify(self) -> None:
+        if self.dry_run:
+            self._would("read the pruned vmlinux again and prove it")
+            return
+        names = ("vmlinux", "vmlinux.map", "tombstones.json")
+        inputs: dict[str, str | int | Path | None] = {name: self.folder.pruned(name) for name in names}
+        inputs |= {"code": self.own_code, "plan": self.folder.plan}
+        run_stage(
+            self.settings.out, "verify", inputs, [self.folder.verdict],
+            lambda: passes.verify(self.folder, self.production.objtree, self.workload.arch),
+        )  # fmt: skip
+        verdict = read_json(self.folder.verdict, "verdict", _SCHEMA)
+        if not verdict["ok"]:
+            broken = [check for check in verdict["checks"] if not check["ok"]]
+            first = "; ".join(f"{check['name']}: {check['findings'][0]}" for check in broken)
+            raise ValidationFailed(
+                f"verifying the pruned kernel: {first}", f"all of it is in {self.folder.verdict}"
+            )
+
+    def boot(self, count: int | None = None) -> None:
+        """Boot the pruned kernel.
+
+        Raises:
+            GuestFailed, GuestLost, ValidationFailed: as the first boot that failed, after all of them.
+        """
+        count = self.settings.boots if count is None else count
+        if self.dry_run:
+            self._would(f"boot the pruned kernel {count} times and run the workload")
+            return
+        require(("qemu-system-x86_64",))
+        inputs: dict[str, str | int | Path | None] = {
+            "image": self.folder.pruned("bzImage"),
+            "tombstones": self.folder.pruned("tombstones.json"),
+            "workload": self.workload.content_hash(),
+            "code": source_hash(_TRACER),
+            "boots": count,
+        }
+        run_stage(
+            self.settings.out, "boot", inputs, [self.folder.boots],
+            lambda: passes.boot_pruned(self.workload, self.folder, count),
+        )  # fmt: skip
+        failed = next(
+            (b for b in read_json(self.folder.boots, "boots", _SCHEMA)["each"] if b["problem"]), None
+        )
+        if failed:
+            kinds = {kind.exit_code: kind for kind in (ValidationFailed, GuestFailed, GuestLost)}
+            raise kinds[failed["exit_code"]](f"booting the pruned kernel: {failed['problem']}")
+
+    def report(self) -> dict[str, Any]:
+        """Measure both kernels and write ``report.json`` and ``metadata.json``."""
+        if self.dry_run:
+            self._would("measure both kernels")
+            return {}
+        image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
+        stones = len(read_graveyard(folder.pruned("tombstones.json")).stones)
+        plan = load_plan(folder.plan)
+        value = make_report(
+            measure(image, knowledge, read_link_map(folder.base("vmlinux.map")), folder.base("bzImage"), 0),
+            measure(
+                image, knowledge, read_link_map(folder.pruned("vmlinux.map")), folder.pruned("bzImage"),
+                stones * len(knowledge.trap),
+            ),
+            stones,
+            self._validation(),
+            stage_seconds(self.settings.out, STAGES),
+            {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},
+            plan.unused_rules,
+        )  # fmt: skip
+        write_json(folder.path("report.json"), value)
+        write_json(folder.path("metadata.json"), self._metadata())
+        return value
+
+    def _validation(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"boots": 0, "passed": 0, "misses": [], "verify": ""}
+        if self.folder.boots.is_file():
+            boots = read_json(self.folder.boots, "boots", _SCHEMA)
+            found |= {key: boots[key] for key in ("boots", "passed", "misses")}
+        if self.folder.verdict.is_file():
+            found["verify"] = "ok" if read_json(self.folder.verdict, "verdict", _SCHEMA)["ok"] else "failed"
+        return found
+
+    def _metadata(self) -> dict[str, Any]:
+        settings = self.settings
+        command = [
+            "kprune",
+            "run",
+            str(settings.workload),
+            "--out",
+            str(settings.out),
+            "--keep",
+            settings.keep,
+        ]
+        command += ["--sources", settings.sources, "--boots", str(settings.boots)]
+        command += ["--trace-runs", str(settings.trace_runs)]
+        for option, value in (
+            ("kernel", settings.kernel),
+            ("config", settings.config),
+            ("rules", settings.rules),
+        ):
+            command += [f"--{option}", str(value)] if value else []
+        files = {
+            "profile.json": self.folder.profile, "plan.json": self.folder.plan,
+            **{f"base/{n}": self.folder.base(n) for n in ("vmlinux", "bzImage", ".config")},
+            **{f"pruned/{n}": self.folder.pruned(n) for n in ("vmlinux", "bzImage", "tombstones.json")},
+        }  # fmt: skip
+        tools = {"kernel": self.production.source.version, **tool_versions()}
+        hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
+        inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
+        return metadata(command, tools, inputs, hashes)
+
+    @staticmethod
+    def _would(what: str) -> None:
+        print(f"# {what}")

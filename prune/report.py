@@ -1,0 +1,90 @@
+"""``report.json``, ``metadata.json`` and the table on the terminal.
+
+Byte counts come from the link maps of the base and the pruned kernel, never from file sizes (but for the
+boot image) and never from what the plan hoped for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from prune.sizes import Sizes
+
+SCHEMA = 1
+_ROWS = (
+    ("text", "text_bytes"),
+    ("init text", "init_text_bytes"),
+    ("rodata", "rodata_bytes"),
+    ("data", "data_bytes"),
+    ("bss", "bss_bytes"),
+    ("boot image", "image_bytes"),
+    ("functions", "functions"),
+)
+
+
+def make_report(
+    base: Sizes,
+    pruned: Sizes,
+    tombstones: int,
+    validation: Mapping[str, Any],
+    stages: Mapping[str, float],
+    plan_counts: Mapping[str, int],
+    unused_rules: Sequence[str],
+) -> dict[str, Any]:
+    """The report as it is written.
+
+    Args:
+        validation: ``boots``, ``passed``, ``misses`` of the boot stage, and ``verify``.
+        stages: seconds of each stage when it last did its work.
+    """
+    return {
+        "schema_version": SCHEMA,
+        "base": asdict(base),
+        "pruned": asdict(pruned),
+        "change": {
+            key: round(getattr(pruned, key) / getattr(base, key) - 1, 4) if getattr(base, key) else 0.0
+            for _, key in _ROWS
+        },
+        "tombstones": tombstones,
+        "plan": dict(plan_counts),
+        "unused_rules": list(unused_rules),
+        "validation": dict(validation),
+        "seconds": {name: round(seconds, 2) for name, seconds in stages.items()},
+    }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The report for a person."""
+    lines = [f"{'':12}{'base':>12}{'pruned':>12}{'change':>9}"]
+    for label, key in _ROWS:
+        base, pruned = report["base"][key], report["pruned"][key]
+        lines.append(f"{label:12}{base:12,}{pruned:12,}{report['change'][key]:9.1%}")
+    validation = report["validation"]
+    lines.append(f"{'tombstones':12}{'':12}{report['tombstones']:12,}")
+    lines.append("")
+    lines.append(f"verify: {validation['verify'] or 'not run'}")
+    lines.append(f"boots: {validation['passed']} of {validation['boots']} ran the whole workload")
+    for miss in validation["misses"]:
+        lines.append(
+            f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"
+        )
+    for rule in report["unused_rules"]:
+        lines.append(f"keep rule {rule} matches nothing")
+    lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))
+    return "\n".join(lines)
+
+
+def metadata(
+    command: Sequence[str], tools: Mapping[str, str], inputs: Mapping[str, str], hashes: Mapping[str, str]
+) -> dict[str, Any]:
+    """What repeats the run: the command, the tools' versions, the hashes of inputs and outputs."""
+    return {
+        "schema_version": SCHEMA,
+        "command": list(command),
+        "tools": {"python": sys.version.split()[0], **tools},
+        "inputs": dict(inputs),
+        "sha256": dict(hashes),
+    }

@@ -1,0 +1,60 @@
+"""The settings of one run, kept in ``OUT/run.json`` so that later verbs need only the folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from prune.plan import WIDTHS
+from tracer.host import UserError, read_json, write_json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked for; paths are absolute."""
+
+    workload: Path
+    out: Path
+    kernel: Path | None = None
+    config: Path | None = None
+    rules: Path | None = None
+    keep: str = "ran"
+    sources: str = "ftrace+blocks"
+    trace_runs: int = 4
+    boots: int = 10
+    jobs: int = 0
+
+    def save(self) -> None:
+        value: dict[str, Any] = {
+            key: str(item) if isinstance(item, Path) else item for key, item in asdict(self).items()
+        }
+        write_json(self.out / "run.json", {"schema_version": SCHEMA, **value})
+
+
+def load_settings(out: Path) -> Settings:
+    """The settings that ``OUT`` was begun with.
+
+    Raises:
+        UserError: no such folder, or a damaged ``run.json``.
+    """
+    value = read_json(out / "run.json", "settings of the run", SCHEMA)
+    known = {field.name: field.type for field in fields(Settings)}
+    value.pop("schema_version")
+    if set(value) != set(known) or value["keep"] not in WIDTHS:
+        raise UserError(
+            f"reading the settings of the run: {out / 'run.json'} is damaged", "begin again: kprune run"
+        )
+    for key, kind in known.items():
+        if "Path" in str(kind) and value[key] is not None:
+            value[key] = Path(value[key])
+    return Settings(**{**value, "out": out})
+
+
+def cache_folder() -> Path:
+    """Where sources and builds are kept: ``$KPRUNE_CACHE``, else ``~/.cache/kprune``."""
+    named = os.environ.get("KPRUNE_CACHE")
+    return Path(named).absolute() if named else Path.home() / ".cache" / "kprune"

@@ -1,0 +1,106 @@
+"""Byte counts, always from the link map: every byte of the loaded image has a label.
+
+``text`` is every executable input section outside init and exit, tombstones included; ``init_text`` the
+executable rest; ``rodata`` and ``data`` what is in the file otherwise; ``bss`` what is not. ``padding`` is
+what alignment adds. Together they are the output sections, which is asserted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from prune.elf import SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, STT_FUNC
+from prune.image import Image
+from prune.knowledge import Knowledge
+from prune.linkmap import LinkMap
+from tracer.host import UserError
+
+_EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one linked kernel; ``image_bytes`` is the compressed boot image, ``functions`` a count."""
+
+    text_bytes: int
+    init_text_bytes: int
+    rodata_bytes: int
+    data_bytes: int
+    bss_bytes: int
+    padding_bytes: int
+    image_bytes: int
+    functions: int
+
+
+def original_object(path: str) -> str:
+    """The object that an edited object stands for."""
+    return _EDITED.sub("", path)
+
+
+def measure(
+    image: Image, knowledge: Knowledge, link_map: LinkMap, boot_image: Path, tombstone_bytes: int
+) -> Sizes:
+    """Measure a kernel linked from the objects of ``image``, pruned or not.
+
+    Args:
+        link_map: of the link to be measured.
+        tombstone_bytes: what the script lays down besides input sections.
+
+    Raises:
+        UserError: the map places a section of an object that the image does not know, or the parts do
+            not fit into the output sections.
+    """
+    count = dict.fromkeys(("text", "init_text", "rodata", "data", "bss"), 0)
+    placed: set[int] = set()
+    known = set(image.objects)
+    for row in link_map.placed:
+        if not row.size or not row.address:
+            continue
+        name = original_object(row.object)
+        unit = image.unit_of.get((name, row.section))
+        if unit is None and (knowledge.is_generated(name) or name in known):
+            # kallsyms, made from a finished link; what ld itself adds to an object (.note.gnu.build-id).
+            count["rodata"] += row.size
+            continue
+        if unit is None:
+            raise UserError(f"measuring: {name}:{row.section} is in the map but in no object")
+        placed.add(unit)
+        count[_label(image, knowledge, unit)] += row.size
+    count["text"] += tombstone_bytes
+    padding = sum(output.size for output in link_map.outputs if output.address) - sum(count.values())
+    if padding < 0:
+        raise UserError(f"measuring: the parts are {-padding} bytes larger than the output sections")
+    return Sizes(
+        text_bytes=count["text"],
+        init_text_bytes=count["init_text"],
+        rodata_bytes=count["rodata"],
+        data_bytes=count["data"],
+        bss_bytes=count["bss"],
+        padding_bytes=padding,
+        image_bytes=boot_image.stat().st_size,
+        functions=_functions(image, placed),
+    )
+
+
+def _label(image: Image, knowledge: Knowledge, unit: int) -> str:
+    flags = int(image.units["flags"][unit])
+    if flags & SHF_EXECINSTR:
+        return "init_text" if knowledge.is_init(image.names[unit]) else "text"
+    obj, section = int(image.units["object"][unit]), int(image.units["section"][unit])
+    if image.files[obj].sections[section]["type"] == SHT_NOBITS:
+        return "bss"
+    return "data" if flags & SHF_WRITE else "rodata"
+
+
+def _functions(image: Image, placed: set[int]) -> int:
+    """Distinct addresses of ``STT_FUNC`` symbols in the placed units; aliases count once."""
+    found: set[tuple[int, int]] = set()
+    for obj, file in enumerate(image.files):
+        base = int(image.symbols_at[obj])
+        for index in ((file.symbols["info"] & 15) == STT_FUNC).nonzero()[0].tolist():
+            unit = int(image.symbol_unit[base + index])
+            if unit in placed:
+                found.add((unit, int(file.symbols["value"][index])))
+    return len(found)

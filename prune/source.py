@@ -1,0 +1,139 @@
+"""The kernel source: a tree, a tarball, or Debian's ``linux-source-6.1``. It is never written to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.host import HostError, UserError, file_hash, run_program, say, whole_file
+
+DEBIAN_PACKAGE = "linux-source-6.1"
+INSTALLED = Path("/usr/src") / f"{DEBIAN_PACKAGE}.tar.xz"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kernel tree, its version ("6.1.192") and the hash of its content."""
+
+    path: Path
+    version: str
+    content_hash: str
+
+
+def resolve_source(kernel: Path | None, cache: Path) -> Source:
+    """Find the kernel source, unpacking or fetching it into the cache when needed.
+
+    Raises:
+        UserError: not a clean Linux 6.x tree.
+        HostError: Debian's package cannot be fetched, or the disk is full.
+    """
+    if kernel is None:
+        kernel = INSTALLED if INSTALLED.is_file() else _fetch(cache)
+    if kernel.is_dir():
+        return Source(kernel.absolute(), tree_version(kernel), _tree_hash(kernel.absolute(), cache))
+    if not kernel.is_file():
+        raise UserError(f"looking for the kernel source: {kernel} does not exist")
+    digest = file_hash(kernel)
+    tree = _unpack(kernel, digest, cache)
+    return Source(tree, tree_version(tree), digest)
+
+
+def tree_version(tree: Path) -> str:
+    """The version that the top Makefile states.
+
+    Raises:
+        UserError: no Linux tree, not 6.x, or a tree that was built in.
+    """
+    try:
+        text = (tree / "Makefile").read_text(errors="replace")
+    except OSError:
+        text = ""
+    parts = {
+        key: re.search(rf"^{key} = *(\S*)$", text, re.M) for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL")
+    }
+    if not (tree / "Kconfig").is_file() or parts["VERSION"] is None:
+        raise UserError(f"reading the kernel source: {tree} is not a Linux tree")
+    version = ".".join(found[1] for found in parts.values() if found)
+    if not version.startswith("6."):
+        raise UserError(f"reading the kernel source: {tree} is Linux {version}", "kprune supports 6.x")
+    if (tree / ".config").exists() or (tree / "include" / "config").exists():
+        raise UserError(
+            f"reading the kernel source: {tree} was built in, which kbuild refuses for O= builds",
+            f"make -C {tree} mrproper, or give a copy",
+        )
+    return version
+
+
+def _fetch(cache: Path) -> Path:
+    """Debian's source package, unpacked from the .deb into the cache: works without root."""
+    home = cache / "debian"
+    found = home / "unpacked" / "usr" / "src" / f"{DEBIAN_PACKAGE}.tar.xz"
+    if found.is_file():
+        return found
+    say(f"fetching {DEBIAN_PACKAGE} (140 MB) from Debian ...")
+    home.mkdir(parents=True, exist_ok=True)
+    run_program(["apt-get", "download", DEBIAN_PACKAGE], doing=f"fetching {DEBIAN_PACKAGE}", cwd=home)
+    package = max(home.glob(f"{DEBIAN_PACKAGE}_*.deb"), key=lambda path: path.stat().st_mtime)
+    temporary = Path(tempfile.mkdtemp(dir=home))
+    try:
+        run_program(["dpkg-deb", "-x", package, temporary], doing=f"unpacking {package.name}")
+        shutil.rmtree(home / "unpacked", ignore_errors=True)
+        temporary.rename(home / "unpacked")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    if not found.is_file():
+        raise HostError(f"fetching {DEBIAN_PACKAGE}: {package.name} holds no {found.name}", "give --kernel")
+    return found
+
+
+def _unpack(tarball: Path, digest: str, cache: Path) -> Path:
+    """The tree of a tarball, unpacked once per content."""
+    home = cache / "src" / f"{tarball.name.partition('.tar')[0]}-{digest[:12]}"
+    if not home.is_dir():
+        say(f"unpacking {tarball} ...")
+        home.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=home.parent))
+        try:
+            run_program(["tar", "-xf", tarball, "-C", temporary], doing=f"unpacking {tarball}")
+            temporary.rename(home)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    trees = [path.parent for path in (home / "Kconfig", *home.glob("*/Kconfig")) if path.is_file()]
+    if len(trees) != 1:
+        raise UserError(f"reading the kernel source: {tarball} holds no Linux tree")
+    return trees[0]
+
+
+def _tree_hash(tree: Path, cache: Path) -> str:
+    """Hash of a tree's content. As git does, a file of the same size, time and inode is not read again."""
+    index_file = cache / "index" / f"{hashlib.sha256(str(tree).encode()).hexdigest()[:16]}.json"
+    try:
+        index: dict[str, list[object]] = json.loads(index_file.read_text())
+    except (OSError, ValueError):
+        say(f"hashing {tree} ...")
+        index = {}
+    fresh: dict[str, list[object]] = {}
+    digest = hashlib.sha256()
+    for folder, folders, files in os.walk(tree):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        for name in sorted(files):
+            path = Path(folder) / name
+            status = path.lstat()
+            stat_key = [status.st_size, status.st_mtime_ns, status.st_ino]
+            key = str(path.relative_to(tree))
+            known = index.get(key)
+            if known is None or known[:3] != stat_key:
+                content = str(path.readlink()) if path.is_symlink() else file_hash(path)
+                known = [*stat_key, content]
+            fresh[key] = known
+            digest.update(f"{key}\0{known[3]}\0{status.st_mode & 0o111}\n".encode())
+    if fresh != index:
+        with whole_file(index_file) as stream:
+            json.dump(fresh, stream)
+    return digest.hexdigest()

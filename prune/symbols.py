@@ -1,0 +1,87 @@
+"""``symbols.json``: every function of one kernel with its identity, for the tracer to look addresses up.
+
+Identity is object + section + symbol and comes from the link map, never from a name alone. Assembly
+labels have no size; they reach to the next symbol of their section.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from prune.image import Image
+from tracer.host import UserError, write_json
+
+SCHEMA = 1
+
+
+def build_id(vmlinux: Path) -> str:
+    """The GNU build id of a linked kernel, in hex.
+
+    Raises:
+        UserError: not an ELF file, or linked without ``--build-id``.
+    """
+    try:
+        with vmlinux.open("rb") as stream:
+            for section in ELFFile(stream).iter_sections():
+                if section["sh_type"] != "SHT_NOTE":
+                    continue
+                for note in section.iter_notes():  # type: ignore[attr-defined]
+                    if note["n_type"] == "NT_GNU_BUILD_ID":
+                        return str(note["n_desc"])
+    except OSError as error:
+        raise UserError(f"reading kernel {vmlinux}: {error.strerror}") from error
+    except (ELFError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"reading kernel {vmlinux}: not a whole ELF file", "build it again") from error
+    raise UserError(f"reading kernel {vmlinux}: it has no build id", "link it with --build-id")
+
+
+def write_symbols(image: Image, kernel: str, identity: str, path: Path) -> None:
+    """Write ``symbols.json``: rows of address, size, object, section, symbol, traceable.
+
+    Args:
+        kernel: ``production`` or ``traced``.
+        identity: the build id.
+    """
+    traceable = _traceable(image)
+    rows = []
+    for unit, offset, size, name in _with_sizes(image):
+        rows.append(
+            [
+                int(image.units["address"][unit]) + offset, size,
+                image.objects[int(image.units["object"][unit])], image.names[unit], name,
+                any((unit, offset + skew) in traceable for skew in range(0, 9)),
+            ]
+        )  # fmt: skip
+    rows.sort(key=lambda row: (row[0], row[4]))
+    write_json(path, {"schema_version": SCHEMA, "kernel": kernel, "build_id": identity, "functions": rows})
+
+
+def _with_sizes(image: Image) -> list[tuple[int, int, int, str]]:
+    by_unit: dict[int, list[int]] = {}
+    for unit, offset, _, _ in image.functions:
+        by_unit.setdefault(unit, []).append(offset)
+    for unit, offsets in by_unit.items():
+        by_unit[unit] = [*sorted(set(offsets)), int(image.units["size"][unit])]
+    found = []
+    for unit, offset, size, name in image.functions:
+        if not size:
+            following = by_unit[unit]
+            size = following[following.index(offset) + 1] - offset if offset < following[-1] else 0
+        if size:
+            found.append((unit, offset, size, name))
+    return found
+
+
+def _traceable(image: Image) -> set[tuple[int, int]]:
+    """(unit, offset) of every ftrace call site, from ``__mcount_loc`` (include/linux/ftrace.h).
+
+    The site is the function's first instruction, or lies behind an endbr of four bytes.
+    """
+    tables = np.array([name == "__mcount_loc" for name in image.names], bool)
+    rows = image.relocations[tables[image.relocations["unit"]]]
+    offsets = image.symbol_value[rows["symbol"]] + rows["addend"]
+    return set(zip(rows["target"].tolist(), offsets.tolist(), strict=True))
