@@ -1,0 +1,74 @@
+"""Misses are named by the VM's log; the caller comes from the oops when there is one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prune.misses import executed_blocks, find_misses, read_graveyard
+from tracer.host import UserError
+
+LOG = b"""----------------
+IN: \n0xffffffff810e7a54:  d6                       .byte    0xd6
+
+----------------
+IN: dump
+0xffffffff810e6d08:  d6                       .byte    0xd6
+
+"""
+OOPS = """invalid opcode: 0000 [#1]
+CPU: 0 PID: 33 Comm: httpd Not tainted 6.1.192 #1
+RIP: 0010:tcp_try_coalesce+0x0/0x1
+Code: d6 d6 <d6> d6
+Call Trace:
+ <IRQ>
+ ? other_dead+0x1/0x1
+ ? tcp_queue_rcv+0x2d/0xa1
+ ? tcp_rcv_established+0x1ec/0x35a
+RIP: 0010:tcp_try_coalesce+0x0/0x1
+"""
+
+
+@pytest.fixture
+def graveyard(tmp_path: Path) -> Path:
+    rows = [
+        ("tcp_try_coalesce", 0xFFFFFFFF810E7A54), ("dump", 0xFFFFFFFF810E6D08), ("other_dead", 0xFFFFFFFF810E7A53),
+    ]  # fmt: skip
+    stones = [
+        {"symbol": name, "object": "x.o", "section": f".text.{name}", "names": [name], "address": address}
+        for name, address in rows
+    ]
+    path = tmp_path / "tombstones.json"
+    path.write_text(json.dumps({"schema_version": 1, "start": 0, "tombstones": stones}))
+    return path
+
+
+def test_misses_are_in_the_order_of_execution_with_callers(graveyard: Path) -> None:
+    found = find_misses(read_graveyard(graveyard), executed_blocks(LOG), OOPS)
+    assert [(m.function, m.caller) for m in found] == [("tcp_try_coalesce", "tcp_queue_rcv"), ("dump", "")]
+    assert "caller unknown" in str(found[1])
+
+
+def test_a_silent_guest_is_still_attributed(graveyard: Path) -> None:
+    assert [m.function for m in find_misses(read_graveyard(graveyard), executed_blocks(LOG), "")] == [
+        "tcp_try_coalesce",
+        "dump",
+    ]
+
+
+def test_without_kallsyms_the_address_names_the_function(graveyard: Path) -> None:
+    oops = OOPS.replace("tcp_try_coalesce+0x0/0x1", "0xffffffff810e7a54")
+    assert find_misses(read_graveyard(graveyard), executed_blocks(LOG), oops)[0].caller == "tcp_queue_rcv"
+
+
+def test_the_range_covers_every_tombstone(graveyard: Path) -> None:
+    assert read_graveyard(graveyard).range == (0xFFFFFFFF810E6D08, 0x810E7A54 - 0x810E6D08 + 1)
+
+
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "tombstones.json"
+    path.write_text('{"schema_version": 1, "tombstones": [{}]}')
+    with pytest.raises(UserError, match="link again"):
+        read_graveyard(path)
