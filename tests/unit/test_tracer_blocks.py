@@ -1,0 +1,155 @@
+"""Block logs in QEMU's own words, and the functions that their blocks lie in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tracer.blocks import Blocks, read_blocks
+from tracer.host import HostError, UserError, ValidationFailed
+from tracer.session import Mark
+from tracer.symbols import Symbols, load_symbols, make_symbols, union
+
+START = 0xFFFFFFFF80000000
+ENTRY = 0xFFFFFFFF81000000
+
+# QEMU 7.2: firmware, the decompressor, the kernel before paging, the kernel, user space.
+LOG = b"""----------------
+IN:
+0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000:$0xe05b
+
+----------------
+IN:
+0x01800000:  fc                       cld
+
+----------------
+IN:
+0x01000000:  48 8d 25 51 3f a0 00     leaq     0xa03f51(%rip), %rsp
+0x01000007:  48 8d 3d f2 ff ff ff     leaq     -0xe(%rip), %rdi
+
+----------------
+IN:
+0xffffffff810000ac:  0f 01 15 4d 2f a2 00     lgdtq    0xa22f4d(%rip)
+0xffffffff810000b3:  31 c0                    xorl     %eax, %eax
+0xffffffff810000b5:  8e d8                    movl     %eax, %ds
+
+----------------
+IN:
+0xffffffff81000100:  48 c7 84 24 80 00 00 00  movq     $0, 0x80(%rsp)
+0xffffffff81000108:  00 00 00 00
+
+""".replace(b"IN:", b"IN: ")  # as QEMU has it when it knows no symbol
+LATER = b"""----------------
+IN:
+0x0040a000:  90                       nop
+
+----------------
+IN:
+0xffffffff81000200:  c3                       retq
+
+"""
+
+
+def read(path: Path, data: bytes, marks: list[Mark]) -> Blocks:
+    log = path / "blocks.log"
+    log.write_bytes(data)
+    return read_blocks(log, marks, START, START, ENTRY)
+
+
+def test_ranges_and_phases(tmp_path: Path) -> None:
+    blocks = read(tmp_path, LOG + LATER, [Mark("boot", 0), Mark("web", len(LOG))])
+    found = [(int(s) - ENTRY, int(e) - ENTRY) for s, e in zip(blocks.starts, blocks.ends, strict=True)]
+    assert found == [(0, 14), (0xAC, 0xB7), (0x100, 0x10C), (0x200, 0x201)]
+    assert blocks.phases.tolist() == [0, 0, 0, 1]
+    assert len(blocks.executed_by(0).starts) == 3
+    assert len(blocks.executed_by(1).starts) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        (b"0xffffffff81000000:  d503201f  nop\n0xffffffff81000004:  d65f03c0  ret\n", 8),  # words
+        (b"0xffffffff81000000:\nOBJD-T: 48c7c0\n", 3),  # no disassembler
+        (b"0xffffffff81000000:  retq\n", 1),  # no bytes at all
+        (b"0xffffffff81000000:  f4                       hlt\n", 1),
+    ],
+)
+def test_other_formats(tmp_path: Path, text: bytes, end: int) -> None:
+    blocks = read(tmp_path, b"----------------\nIN: some_symbol\n" + text + b"\n", [Mark("boot", 0)])
+    assert int(blocks.starts[0]) == ENTRY
+    assert int(blocks.ends[0]) == ENTRY + end
+
+
+def test_no_kernel_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValidationFailed, match="no kernel code"):
+        read(tmp_path, b"", [Mark("boot", 0)])
+    with pytest.raises(HostError):
+        read_blocks(tmp_path / "gone", [], START, START, ENTRY)
+
+
+def some_symbols() -> Symbols:
+    rows = [
+        [100, 0, "a.o", ".entry.text", "assembly", False],
+        [110, 10, "a.o", ".text.f", "f", True],
+        [110, 10, "a.o", ".text.f", "alias", True],
+        [130, 100, "a.o", ".text.g", "g", True],
+        [150, 10, "a.o", ".text.g", "inside_g", True],
+    ]
+    return make_symbols("production", "id", rows)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "names"),
+    [
+        (100, 101, {"assembly"}),
+        (109, 111, {"assembly", "f", "alias"}),
+        (119, 120, {"f", "alias"}),
+        (120, 130, set()),
+        (200, 201, {"g"}),
+        (155, 156, {"g", "inside_g"}),
+        (0, 1000, {"assembly", "f", "alias", "g", "inside_g"}),
+    ],
+)
+def test_functions_of_a_range(start: int, end: int, names: set[str]) -> None:
+    symbols = some_symbols()
+    executed = union(np.array([start], dtype=np.uint64), np.array([end], dtype=np.uint64))
+    touched = symbols.touched(executed)
+    assert {symbols.functions[i].symbol for i in np.flatnonzero(touched)} == names
+    assert symbols.outside(executed) == (not names)
+
+
+def test_union_joins_what_meets() -> None:
+    starts = np.array([30, 10, 15, 20], dtype=np.uint64)
+    ends = np.array([40, 18, 16, 30], dtype=np.uint64)
+    ranges = union(starts, ends)
+    assert ranges.starts.tolist() == [10, 20]
+    assert ranges.ends.tolist() == [18, 40]
+
+
+HEAD = '{"schema_version":1,"kernel":"traced","build_id":"x","functions":'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"schema_version":1}',
+        '{"schema_version":1,"kernel":"traced"}',
+        '{"schema_version":1,"kernel":"production"}',
+        HEAD + "[]}",
+        HEAD + "[[1]]}",
+        HEAD + '[[2,1,"o","s","f",true],[1,1,"o","s","f",true]]}',
+        HEAD + '[[-1,1,"o","s","f",true]]}',
+        HEAD + '[[1,1,"o","s",null,true]]}',
+        HEAD + '[[{},1,"o","s","f",true]]}',
+        HEAD + "7}",
+    ],
+)
+def test_damaged_symbols(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "symbols.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"symbols\.json"):
+        load_symbols(path, "traced")

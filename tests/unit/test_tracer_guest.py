@@ -1,0 +1,123 @@
+"""The root file system's archive, the machine's command line, and the names of what goes wrong."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tracer import rootfs
+from tracer.ftrace import Frame
+from tracer.host import HostError, UserError
+from tracer.machine import machine_kind
+from tracer.newc import character_device, directory, regular, symlink, write_newc
+from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
+from tracer.rootfs import build_initrd, merged_name
+from tracer.vm import VmOptions, parse_forwards, qemu_command
+from tracer.workload import load_workload
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
+
+TREE = {
+    "dev/console": character_device(5, 1),
+    "etc/motd": regular(b"hello\n", 0o600),
+    "bin": symlink("usr/bin"),
+    "tmp": directory(0o1777),
+}
+
+
+def test_newc_layout() -> None:
+    archive = write_newc({"a": regular(b"xyz")})
+    assert archive.startswith(b"070701" + b"00000001" + b"000081A4")
+    assert b"a\0xyz\x00070701" in archive  # name and content end on multiples of four
+    assert len(archive) % 512 == 0
+    assert archive == write_newc({"a": regular(b"xyz")})
+
+
+@pytest.mark.skipif(not shutil.which("cpio"), reason="cpio is not installed")
+def test_cpio_reads_what_we_write() -> None:
+    done = subprocess.run(["cpio", "-tv", "--quiet"], input=write_newc(TREE), capture_output=True, check=True)
+    lines = {line.split()[8]: line for line in done.stdout.decode().splitlines()}
+    assert list(lines) == ["bin", "dev", "dev/console", "etc", "etc/motd", "tmp"] or len(lines) == 6
+    assert lines["tmp"].startswith("drwxrwxrwt")
+    assert lines["etc/motd"].startswith("-rw-------")
+    assert lines["bin"].endswith("bin -> usr/bin")
+
+
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+def test_initrd_is_deterministic(tmp_path: Path) -> None:
+    workload = load_workload(EXAMPLE)
+    first = build_initrd(workload, tmp_path / "a", tmp_path)
+    second = build_initrd(workload, tmp_path / "b", tmp_path)
+    assert first.read_bytes() == second.read_bytes()
+    archive = gzip.decompress(first.read_bytes())
+    for name in (b"init\0", b"dev/null\0", b"kprune/app.0/command\0", b"www/index.html\0", b"usr/bin/ps\0"):
+        assert name in archive
+
+
+def test_busybox_must_be_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamic = tmp_path / "busybox"
+    dynamic.write_bytes(b"\x7fELF" + bytes(60) + b"/lib64/ld-linux-x86-64.so.2\0")
+    monkeypatch.setattr(rootfs, "BUSYBOX", dynamic)
+    with pytest.raises(HostError, match="apt-get install busybox-static"):
+        rootfs.read_busybox()
+    monkeypatch.setattr(rootfs, "BUSYBOX", tmp_path / "gone")
+    with pytest.raises(HostError, match="apt-get install busybox-static"):
+        rootfs.read_busybox()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("/bin/ls", "usr/bin/ls"), ("./lib/x/y", "usr/lib/x/y"), ("/usr/bin/a", "usr/bin/a"), ("/w/i", "w/i")],
+)
+def test_merged_usr(path: str, name: str) -> None:
+    assert merged_name(path) == name
+
+
+def test_qemu_command() -> None:
+    options = VmOptions(
+        memory=64 << 20, forward=(80,), block_log=Path("/x/b.log"), block_filter=((0x1000, 0x20),), gdb=True
+    )
+    kind = machine_kind("x86_64")
+    words = qemu_command(kind, Path("k"), Path("i"), Path("/a,b/console"), Path("/s"), options)
+    joined = " ".join(words)
+    assert "-accel tcg -M pc" in joined
+    assert "-m 64M" in joined
+    assert "-dfilter 0x1000+0x20" in joined
+    assert "file:/a,,b/console" in joined
+    assert "-gdb unix:/s/gdb" in joined
+    assert "virtio-serial" not in joined
+    assert kind.trap == b"\xd6"
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(UserError, match="known: x86_64"):
+        machine_kind("vax")
+
+
+def test_forwarded_ports() -> None:
+    said = (
+        "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ\r\n"
+        "  TCP[HOST_FORWARD]  12       127.0.0.1 40123       10.0.2.15    80     0     0\r\n"
+    )
+    assert parse_forwards(said) == {80: 40123}
+
+
+CONSOLE = """[    1.0] Run /init as init process
+[    2.0] invalid opcode: 0000 [#1]
+[    2.0] RIP: 0010:vfs_write+0x0/0x157
+[    2.0] Kernel panic - not syncing: Fatal exception
+"""
+
+
+def test_errors_hold_the_end_of_the_console() -> None:
+    assert panic_headline(CONSOLE) == "invalid opcode, at vfs_write+0x0/0x157, Fatal exception"
+    assert console_end("\n".join(map(str, range(100)))).endswith("98 | 99")
+    panicked = GuestPanicked("the guest panicked", CONSOLE)
+    assert panicked.console == CONSOLE
+    assert "\n" not in str(panicked)
+    assert (panicked.exit_code, GuestHung("x").exit_code) == (5, 6)
+    assert Frame(0, "a", b"") == Frame(0, "a", b"")

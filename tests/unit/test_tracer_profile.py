@@ -1,0 +1,135 @@
+"""The profile file: round trip, merge, hostile input; and the carrying of functions to production."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tracer.host import UserError
+from tracer.identity import Carrier, base_symbol
+from tracer.profile import BlindSpot, FunctionRecord, Profile, Run, Seen, load_profile, merge, save_profile
+from tracer.symbols import Identity, make_symbols
+
+PROFILE = Profile(
+    production_build_id="aa",
+    traced_build_id="bb",
+    workload_name="micro",
+    workload_hash="cc",
+    apps=("web",),
+    sources=("ftrace", "blocks"),
+    functions=(
+        FunctionRecord("net/a.o", ".text.f", "f", (Seen("boot", "blocks", 3), Seen("web", "ftrace", 10))),
+        FunctionRecord("net/a.o", ".text.g", "g", (Seen("web", "ftrace", None),)),
+    ),
+    blind_spots=(BlindSpot("ftrace", "no site", (Identity("net/a.o", ".text.h", "h"),)),),
+    ambiguous=("init_once",),
+    unmatched=("net/a.o:gone",),
+    runs=(Run("blocks-1", "blocks", 128 << 20, ("-icount", "1"), "powered off", 4.5, 2, 2, 0),),
+)
+
+
+def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    save_profile(PROFILE, path)
+    first = path.read_bytes()
+    assert load_profile(path) == PROFILE
+    save_profile(load_profile(path), path)
+    assert path.read_bytes() == first
+
+
+def test_merge_adds_up() -> None:
+    merged = merge([PROFILE, PROFILE])
+    assert merged.functions[0].seen == (Seen("boot", "blocks", 6), Seen("web", "ftrace", 20))
+    assert merged.functions[1].seen == (Seen("web", "ftrace", None),)
+    assert merged.blind_spots == PROFILE.blind_spots
+    assert merge([PROFILE]).functions == PROFILE.functions
+
+
+def test_merge_refuses_other_builds() -> None:
+    other = Profile(**{**PROFILE.__dict__, "production_build_id": "zz"})
+    with pytest.raises(UserError, match="of build zz"):
+        merge([PROFILE, other])
+    with pytest.raises(UserError, match="there are none"):
+        merge([])
+
+
+def as_json(tmp_path: Path) -> Any:
+    save_profile(PROFILE, tmp_path / "good.json")
+    return json.loads((tmp_path / "good.json").read_text())
+
+
+def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(path for key, item in items for path in paths(item, (*at, key)))]
+
+
+@pytest.mark.parametrize("hostile", [None, True, -1, {}, [[]], "x" * 5])
+def test_every_field_is_checked(tmp_path: Path, hostile: Any) -> None:
+    """Put something wrong at every place of the file; it is refused or it is another valid profile."""
+    good = as_json(tmp_path)
+    bad = tmp_path / "bad.json"
+    for path in paths(good)[1:]:
+        value = copy.deepcopy(good)
+        place = value
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = hostile
+        bad.write_text(json.dumps(value))
+        try:
+            save_profile(load_profile(bad), tmp_path / "again.json")
+        except UserError as error:
+            assert "bad.json" in str(error)
+            assert "\n" not in str(error)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_a_user_error(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    path = tmp_path_factory.mktemp("noise") / "profile.json"
+    path.write_bytes(noise)
+    with pytest.raises(UserError):
+        load_profile(path)
+
+
+def test_missing_and_extra_keys(tmp_path: Path) -> None:
+    good = as_json(tmp_path)
+    path = tmp_path / "profile.json"
+    for change in ({"extra": 1}, {"functions": [*good["functions"], good["functions"][0]]}):
+        path.write_text(json.dumps({**good, **change}))
+        with pytest.raises(UserError, match="damaged"):
+            load_profile(path)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "base"),
+    [
+        ("foo", "foo"),
+        ("foo.isra.0", "foo"),
+        ("foo.constprop.0.isra.12", "foo"),
+        ("foo.part.0.cold", "foo"),
+        ("foo.cold.3", "foo"),
+        ("foo.isra", "foo"),
+        ("cold", "cold"),
+        ("foo.island", "foo.island"),
+    ],
+)
+def test_base_symbol(symbol: str, base: str) -> None:
+    assert base_symbol(symbol) == base
+
+
+def test_variants_follow_their_function() -> None:
+    names = ["foo", "foo.isra.0", "foo.cold", "foobar"]
+    rows: list[list[Any]] = [[i, 1, "a.o", f".text.{n}", n, True] for i, n in enumerate(names)]
+    rows.append([9, 1, "b.o", ".text.foo", "foo", True])
+    carrier = Carrier(make_symbols("production", "id", rows))
+    carried = carrier.carry(Identity("a.o", ".text.foo.part.0", "foo.part.0"))
+    assert [function.symbol for function in carried] == ["foo", "foo.isra.0", "foo.cold"]
+    assert {function.object for function in carried} == {"a.o"}
+    assert carrier.carry(Identity("a.o", ".text.gone", "gone")) == []
+    missing = carrier.missing_from([Identity("a.o", "", "foo"), Identity("b.o", "", "foo")])
+    assert [function.symbol for function in missing] == ["foobar"]

@@ -1,0 +1,105 @@
+"""Block coverage: which kernel code ran, from the log that QEMU writes with ``-d in_asm``.
+
+QEMU writes a block of instructions when it translates it, which is the first time that it is about to
+run; so the log names everything that ran, from the first instruction after power-on, for any kernel
+and without touching it. The place in the log says in which phase of the session that first time was.
+
+    IN:
+    0xffffffff810000ac:  0f 01 15 4d 2f a2 00     lgdtq    0xa22f4d(%rip)
+    0xffffffff810000b3:  31 c0                    xorl     %eax, %eax
+
+An instruction of more than 8 bytes goes on in a second row with its own address and no mnemonic. Newer
+versions write words instead of bytes for some architectures, and a QEMU without a disassembler writes
+``OBJD-T:`` and the bytes; both are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracer.host import HostError, ValidationFailed
+from tracer.session import Mark
+from tracer.symbols import Addresses, Ranges, union
+
+_SEPARATOR = b"\nIN:"
+_ROW = re.compile(rb"0x([0-9a-f]+):\s*((?:(?:[0-9a-f]{8}|[0-9a-f]{4}|[0-9a-f]{2})(?: |$))*)")
+_RAW = re.compile(rb"^OBJD-T:\s*([0-9a-f ]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Kernel blocks in the order of their first run: addresses [start, end) and index of the phase."""
+
+    starts: Addresses
+    ends: Addresses
+    phases: NDArray[np.int64]
+    phase_names: tuple[str, ...]
+
+    def executed_by(self, phase: int) -> Ranges:
+        """Everything that ran from power-on to the end of a phase."""
+        chosen = self.phases <= phase
+        return union(self.starts[chosen], self.ends[chosen])
+
+
+def read_blocks(
+    log: Path, marks: Sequence[Mark], kernel_start: int, identity_offset: int, entry: int
+) -> Blocks:
+    """Read a block log.
+
+    Blocks below ``kernel_start`` are user space or firmware and are left out; but before the first one
+    above it the kernel runs at its physical addresses: those, from its ``entry`` point on, are moved up
+    by ``identity_offset``.
+
+    Raises:
+        HostError: the log cannot be read.
+        ValidationFailed: there is no kernel block in it.
+    """
+    try:
+        data = log.read_bytes()
+    except OSError as error:
+        raise HostError(f"reading the block log: {log}: {error.strerror}") from error
+    rows: list[tuple[int, int, int]] = []
+    paging, entered = False, False
+    offset = 0
+    for chunk in (b"\n" + data).split(_SEPARATOR)[1:]:
+        start, end = _block(chunk)
+        if start >= kernel_start:
+            paging = True
+            rows.append((start, end, offset))
+        elif not paging and end:
+            entered = entered or start + identity_offset == entry
+            if entered:
+                rows.append((start + identity_offset, end + identity_offset, offset))
+        offset += len(chunk) + len(_SEPARATOR)
+    if not paging:
+        raise ValidationFailed(f"reading the block log: {log} has no kernel code in it")
+    table = np.array(rows, dtype=np.uint64)
+    begins = np.array([mark.offset for mark in marks], dtype=np.uint64)
+    return Blocks(
+        starts=table[:, 0],
+        ends=table[:, 1],
+        phases=np.searchsorted(begins, table[:, 2], side="right") - 1,
+        phase_names=tuple(mark.phase for mark in marks),
+    )
+
+
+def _block(chunk: bytes) -> tuple[int, int]:
+    """[start, end) of one block's text, (0, 0) if it has no instruction."""
+    body = chunk.partition(b"\n\n")[0]
+    first = body.find(b"\n0x")
+    if first < 0:
+        return 0, 0
+    start = int(body[first + 3 : body.index(b":", first)], 16)
+    last = _ROW.match(body, body.rfind(b"\n0x") + 1)
+    assert last is not None
+    # Without bytes at least the last instruction's first byte is known to have run.
+    length = len(last[2].replace(b" ", b"")) // 2 or 1
+    if raw := _RAW.findall(body):
+        length = sum(len(text.replace(b" ", b"")) for text in raw) // 2
+    return start, int(last[1], 16) + length

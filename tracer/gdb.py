@@ -1,0 +1,76 @@
+"""Write a guest's memory through QEMU's gdbstub: a client for four packets of gdb's remote protocol.
+
+Connecting halts the guest, detaching lets it run on. Packets are ``$data#checksum``, answered by ``+``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tracer.host import GuestLost
+
+
+class GdbClient:
+    """One connection to a gdbstub on a unix socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._pending = b""
+
+    def ask(self, packet: str) -> str:
+        """Send one packet and return the answer's text, past notices that the guest has halted."""
+        body = packet.encode()
+        self._socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xFF))
+        while True:
+            start = self._pending.find(b"$")
+            end = self._pending.find(b"#", start)
+            if 0 <= start < end and len(self._pending) >= end + 3:
+                answer = self._pending[start + 1 : end].decode(errors="replace")
+                self._pending = self._pending[end + 3 :]
+                self._socket.sendall(b"+")
+                if answer[:1] in ("T", "S"):
+                    continue
+                return answer
+            received = self._socket.recv(4096)
+            if not received:
+                raise GuestLost("talking to QEMU's gdbstub: it closed the connection")
+            self._pending += received
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Write to a virtual address. False when the address is not mapped at this moment."""
+        answer = self.ask(f"M{address:x},{len(data):x}:{data.hex()}")
+        return answer == "OK"
+
+
+@contextlib.contextmanager
+def attached(path: Path) -> Iterator[GdbClient]:
+    """The guest halts inside the block and goes on after it."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(str(path))
+            client = GdbClient(connection)
+            yield client
+            # A guest that runs into what was poked may be gone before it answers.
+            with contextlib.suppress(OSError, GuestLost):
+                client.ask("D")
+    except OSError as error:
+        raise GuestLost(f"talking to QEMU's gdbstub: {error}") from error
+
+
+def poke_memory(path: Path, address: int, data: bytes, tries: int = 20) -> None:
+    """Write ``data`` at a kernel address; try again if the guest is where the address is not mapped.
+
+    Raises:
+        GuestLost: it never was, or the stub does not answer.
+    """
+    for _ in range(tries):
+        with attached(path) as client:
+            if client.write(address, data):
+                return
+        time.sleep(0.05)
+    raise GuestLost(f"writing {len(data)} bytes at {address:#x} of the guest: the address is not mapped")

@@ -1,0 +1,59 @@
+"""The ways in which a run of a workload can fail; each is told from the others.
+
+Every one holds the guest's whole console in ``console``, and the end of it in its message.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed
+
+TAIL_LINES = 15
+
+
+class _WithConsole(KpruneError):
+    """``console`` is all that the guest printed, ``summary`` the message without it."""
+
+    def __init__(self, message: str, console: str = "", remedy: str = "") -> None:
+        super().__init__(message + console_end(console), remedy)
+        self.summary = message
+        self.console = console
+
+
+class AppFailed(_WithConsole, ValidationFailed):
+    """An app, its readiness check or its client failed (exit 1)."""
+
+
+class LostEvents(_WithConsole, ValidationFailed):
+    """Trace data is incomplete or damaged (exit 1)."""
+
+
+class GuestPanicked(_WithConsole, GuestFailed):
+    """The guest's kernel panicked (exit 5)."""
+
+
+class GuestHung(_WithConsole, GuestLost):
+    """The guest stopped answering (exit 6)."""
+
+
+class VmVanished(_WithConsole, GuestLost):
+    """The emulator ended, or the guest switched off, when neither was asked for (exit 6)."""
+
+
+def console_end(console: str) -> str:
+    """The last lines of the console on one line, without their time stamps."""
+    lines = [re.sub(r"^\[ *\d+\.\d+\] ?", "", line).strip() for line in console.splitlines()]
+    tail = [line for line in lines if line][-TAIL_LINES:]
+    return f"; the console ended: {' | '.join(tail)}" if tail else ""
+
+
+def panic_headline(console: str) -> str:
+    """What the kernel said first when it went down, and where: one line, or ""."""
+    found = re.search(
+        r"(invalid opcode|BUG: [^\n]*|Oops[^\n]*|general protection[^\n]*|int3: [^\n]*)", console
+    )
+    where = re.search(r"RIP: [0-9a-f]{4}:(\S+)", console) or re.search(r"EIP: (\S+)", console)
+    panic = re.search(r"Kernel panic - not syncing: ([^\n]*)", console)
+    parts = [found[1].strip() if found else "", f"at {where[1]}" if where else "", panic[1] if panic else ""]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,167 @@
+"""Build the guest's root file system: a gzip'd newc archive that the kernel unpacks and runs.
+
+Layers, later ones win: folders and device nodes, busybox and its links, Debian packages, the user's
+files, the agent with the apps' scripts. The tree is merged-usr (``/bin`` is a link to ``usr/bin``), so that
+packages from before and after Debian's merge land in the same place.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+from tracer.host import HostError, UserError, run_program, whole_file
+from tracer.newc import Entry, character_device, directory, regular, symlink, write_newc
+from tracer.workload import AGENT, App, Workload
+
+BUSYBOX = Path("/bin/busybox")
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+#: Scripts of an app in the guest, in ``/kprune/app.N``.
+COMMAND, READY, CHECK, CLIENT = "command", "ready", "check", "client"
+
+Tree = dict[str, Entry]
+
+
+def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
+    """Write ``into/initrd.gz`` and return its path. ``cache`` is where downloaded packages stay.
+
+    Raises:
+        HostError: no static busybox, or a package cannot be fetched or unpacked.
+        UserError: a file of the workload cannot be read, or collides with the tree.
+    """
+    tree: Tree = {}
+    tree.update(base_tree())
+    busybox = read_busybox()
+    if workload.rootfs.busybox:
+        tree.update(busybox_links())
+    for deb in fetch_packages(workload.rootfs.packages, cache):
+        tree.update(package_tree(deb))
+    tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
+    tree.update(user_tree(workload))
+    tree["kprune/busybox"] = regular(busybox, 0o755)
+    tree["init"] = regular(AGENT.read_bytes(), 0o755)
+    for number, app in enumerate(workload.apps):
+        tree.update(app_scripts(number, app))
+
+    path = into / "initrd.gz"
+    with whole_file(path, "wb") as stream:
+        stream.write(gzip.compress(write_newc(tree), compresslevel=6, mtime=0))
+    return path
+
+
+def base_tree() -> Tree:
+    folders = ("dev", "etc", "proc", "root", "run", "sys", "tmp", "var", "usr/bin", "usr/sbin", "usr/lib")
+    tree = {name: directory() for name in folders}
+    tree["tmp"] = directory(0o1777)
+    tree["root"] = directory(0o700)
+    for name in MERGED:
+        tree[name] = symlink(f"usr/{name}")
+        tree[f"usr/{name}"] = directory()
+    tree["dev/console"] = character_device(5, 1)
+    tree["dev/null"] = character_device(1, 3, 0o666)
+    tree["etc/passwd"] = regular(b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+    tree["etc/group"] = regular(b"root:x:0:\nnogroup:x:65534:\n")
+    tree["etc/hosts"] = regular(b"127.0.0.1 localhost\n")
+    return tree
+
+
+def read_busybox() -> bytes:
+    """The host's busybox, which must run in a guest without libraries."""
+    remedy = "apt-get install busybox-static"
+    try:
+        data = BUSYBOX.read_bytes()
+    except OSError as error:
+        raise HostError(f"building the root file system: {BUSYBOX}: {error.strerror}", remedy) from error
+    # A program that names an ELF interpreter is not static.
+    if data[:4] != b"\x7fELF" or b"/ld-linux" in data[:4096] or b"/ld-musl" in data[:4096]:
+        raise HostError(f"building the root file system: {BUSYBOX} is not statically linked", remedy)
+    return data
+
+
+def busybox_links() -> Tree:
+    applets = run_program([BUSYBOX, "--list"], doing="listing busybox's applets").split()
+    return {f"usr/bin/{applet}": symlink("/kprune/busybox") for applet in applets}
+
+
+def user_tree(workload: Workload) -> Tree:
+    tree: Tree = {}
+    for file in workload.rootfs.files:
+        try:
+            data = file.source.read_bytes()
+        except OSError as error:
+            raise UserError(f"building the root file system: {file.source}: {error.strerror}") from error
+        tree[merged_name(file.target)] = regular(data, file.mode)
+    return tree
+
+
+def app_scripts(number: int, app: App) -> Tree:
+    scripts = {COMMAND: app.command, READY: app.ready, CHECK: app.check}
+    scripts |= {f"{CLIENT}{i}": line for i, line in enumerate(app.client)}
+    folder = f"kprune/app.{number}"
+    return {f"{folder}/{name}": regular(f"{text}\n".encode()) for name, text in scripts.items() if text}
+
+
+def fetch_packages(packages: tuple[str, ...], cache: Path) -> list[Path]:
+    """Debian packages and everything they depend on, as ``.deb`` files in ``cache``, sorted by name."""
+    if not packages:
+        return []
+    command = [
+        "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
+        "--no-breaks", "--no-replaces", "--no-enhances", *packages,
+    ]  # fmt: skip
+    said = run_program(command, doing="resolving the workload's Debian packages", failure=UserError)
+    # Unindented lines are packages; <name> is a virtual one, whose providers are listed beside it.
+    names = sorted({line for line in said.splitlines() if line and line[0] not in " |<"})
+    cache.mkdir(parents=True, exist_ok=True)
+    debs = []
+    for uri in run_program(
+        ["apt-get", "download", "--print-uris", *names], doing="locating the Debian packages"
+    ).splitlines():
+        name = uri.split()[1]
+        if not (cache / name).exists():
+            package = name.split("_")[0]
+            run_program(["apt-get", "download", package], doing=f"fetching {package}", cwd=cache)
+        debs.append(cache / name)
+    return sorted(debs)
+
+
+def package_tree(deb: Path) -> Tree:
+    """The files of a ``.deb``. Read as a tar stream: modes, owners and links without being root."""
+    try:
+        done = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], capture_output=True, check=False)
+        if done.returncode:
+            raise HostError(f"unpacking {deb}: {done.stderr.decode(errors='replace').strip()}")
+        tree: Tree = {}
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            for member in archive:
+                name = merged_name(member.name)
+                if name and name not in MERGED:
+                    tree[name] = _from_member(archive, member)
+    except (OSError, tarfile.TarError) as error:
+        raise HostError(f"unpacking {deb}: {error}", "delete the file and run again") from error
+    return tree
+
+
+def _from_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+    owner = (member.uid, member.gid)
+    if member.isdir():
+        return Entry(stat.S_IFDIR | member.mode, owner=owner)
+    if member.issym():
+        return symlink(member.linkname)
+    if member.ischr():
+        return Entry(stat.S_IFCHR | member.mode, device=(member.devmajor, member.devminor), owner=owner)
+    # A hard link's content is that of the member it names.
+    content = archive.extractfile(member)
+    return Entry(stat.S_IFREG | member.mode, content.read() if content else b"", owner=owner)
+
+
+def merged_name(path: str) -> str:
+    """The path in the archive of a guest path: relative, and below usr/ where the tree is merged."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if len(parts) > 1 and parts[0] in MERGED:
+        parts.insert(0, "usr")
+    return "/".join(parts)

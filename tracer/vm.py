@@ -1,0 +1,275 @@
+"""Run one QEMU machine, always with TCG, and know for certain how it ended.
+
+Control goes over unix sockets in a private folder (TCP ports would collide, and the path of a socket may
+have 108 bytes only). QMP tells an orderly power-off, a reset (a panic, with panic=-1 and -no-reboot) and
+a vanished emulator from one another. Leaving the ``with`` block ends the process, whatever happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import selectors
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tracer.host import GuestLost, HostError, UserError
+from tracer.machine import MachineKind
+
+#: How a guest can have ended.
+POWERED_OFF, RESET, VANISHED = "powered off", "reset", "vanished"
+_running: set[Vm] = set()
+
+
+@dataclass(frozen=True)
+class VmOptions:
+    """What differs between runs. ``memory`` in bytes.
+
+    ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
+    (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
+    there is a gdbstub. ``arguments``: more words for the QEMU command line.
+    """
+
+    memory: int
+    cmdline: str = ""
+    forward: tuple[int, ...] = ()
+    block_log: Path | None = None
+    block_filter: tuple[tuple[int, int], ...] = ()
+    trace_file: Path | None = None
+    gdb: bool = False
+    arguments: tuple[str, ...] = ()
+
+
+def qemu_command(
+    kind: MachineKind, kernel: Path, initrd: Path, console: Path, sockets: Path, options: VmOptions
+) -> list[str]:
+    """The whole QEMU command line; ``sockets`` is the folder of the control sockets."""
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in options.forward)
+    words = [
+        kind.program, "-accel", "tcg", "-M", kind.machine, "-cpu", kind.cpu,
+        "-m", f"{options.memory >> 20}M", "-nodefaults", "-display", "none", "-no-reboot",
+        "-kernel", str(kernel), "-initrd", str(initrd), "-append", options.cmdline,
+        "-serial", f"file:{_escaped(console)}",
+        "-serial", f"unix:{sockets}/control,server=on,wait=off",
+        "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
+        "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
+    ]  # fmt: skip
+    if options.block_log:
+        words += ["-d", "in_asm", "-D", str(options.block_log)]
+        if options.block_filter:
+            words += ["-dfilter", ",".join(f"{at:#x}+{size:#x}" for at, size in options.block_filter)]
+    if options.trace_file:
+        words += [
+            "-device", "virtio-serial-pci",
+            "-chardev", f"file,id=trace,path={_escaped(options.trace_file)}",
+            "-device", "virtserialport,chardev=trace,name=kprune.trace",
+        ]  # fmt: skip
+    if options.gdb:
+        words += ["-gdb", f"unix:{sockets}/gdb,server=on,wait=off"]
+    return [*words, *options.arguments]
+
+
+def _escaped(path: Path) -> str:
+    """A comma ends a value in QEMU's options; two are one."""
+    return str(path).replace(",", ",,")
+
+
+class Vm:
+    """A running machine, used as a context manager."""
+
+    def __init__(self, kind: MachineKind, kernel: Path, initrd: Path, into: Path, options: VmOptions) -> None:
+        self.options = options
+        self.console = into / "console.log"
+        self.ending = ""
+        self.ports: dict[int, int] = {}
+        self._qemu_said = into / "qemu.log"
+        self._sockets = Path(tempfile.mkdtemp(prefix="kprune-", dir="/tmp"))
+        self.gdb_socket = self._sockets / "gdb"
+        self.command = qemu_command(kind, kernel, initrd, self.console, self._sockets, options)
+        self._kind = kind
+        self._process: subprocess.Popen[bytes] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._control: socket.socket | None = None
+        self._qmp: socket.socket | None = None
+        self._buffers: dict[str, bytes] = {"control": b"", "qmp": b""}
+
+    def __enter__(self) -> Self:
+        _running.add(self)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        try:
+            self.console.write_bytes(b"")
+            with self._qemu_said.open("wb") as said:
+                self._process = subprocess.Popen(
+                    self.command, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                    start_new_session=True,  # Ctrl-C reaches us first; close() ends QEMU
+                )  # fmt: skip
+        except FileNotFoundError as error:
+            raise HostError(
+                f"starting the VM: {error.filename} is not there", f"apt-get install {self._kind.package}"
+            ) from error
+        except OSError as error:
+            raise HostError(f"starting the VM: {error.filename or self.console}: {error.strerror}") from error
+        self._qmp = self._connect("qmp")
+        self._control = self._connect("control")
+        self._ask_qmp("qmp_capabilities")
+        if self.options.forward:
+            usernet = self._ask_qmp("human-monitor-command", **{"command-line": "info usernet"})
+            self.ports = parse_forwards(str(usernet))
+
+    def _connect(self, name: str) -> socket.socket:
+        deadline = time.monotonic() + 20
+        path = str(self._sockets / name)
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.connect(path)
+            except OSError:
+                connection.close()
+                if not self.alive() or time.monotonic() > deadline:
+                    raise HostError(f"starting the VM: QEMU does not run: {self.qemu_said()}") from None
+                time.sleep(0.02)
+            else:
+                self._selector.register(connection, selectors.EVENT_READ, name)
+                return connection
+
+    def _ask_qmp(self, execute: str, **arguments: Any) -> Any:
+        """One QMP command; events that arrive meanwhile are taken note of."""
+        assert self._qmp is not None
+        self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.alive():
+            for line in self._poll("qmp", 0.2):
+                message = json.loads(line)
+                self._note_event(message)
+                if "return" in message:
+                    return message["return"]
+                if "error" in message:
+                    raise HostError(f"asking QEMU for {execute}: {message['error'].get('desc')}")
+        raise GuestLost(f"asking QEMU for {execute}: no answer: {self.qemu_said()}")
+
+    def _poll(self, wanted: str, seconds: float) -> list[bytes]:
+        """Read whatever arrives on the sockets for at most ``seconds``; whole lines of ``wanted``."""
+        for key, _ in self._selector.select(seconds):
+            connection: Any = key.fileobj
+            try:
+                received = connection.recv(65536)
+            except OSError:
+                received = b""
+            if not received:
+                self._selector.unregister(connection)
+            self._buffers[key.data] += received
+        *lines, self._buffers[wanted] = self._buffers[wanted].split(b"\n")
+        return lines
+
+    def _note_event(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "SHUTDOWN":
+            reason = message.get("data", {}).get("reason", "")
+            if reason == "guest-shutdown":
+                self.ending = POWERED_OFF
+            elif reason in ("guest-reset", "guest-panic"):
+                self.ending = RESET
+
+    def send(self, line: str) -> None:
+        """One order to the agent."""
+        assert self._control is not None
+        with contextlib.suppress(OSError):  # a VM that has just ended shows in `ending`
+            self._control.sendall(line.encode() + b"\n")
+
+    def receive(self, seconds: float) -> list[str]:
+        """Lines of the agent's that arrive within ``seconds`` (returns at the first that do).
+
+        When the machine is gone, :attr:`ending` says how.
+        """
+        lines = self._poll("control", seconds)
+        for line in self._poll("qmp", 0):
+            self._note_event(json.loads(line))
+        if not self.ending and not self.alive():
+            # The event is written before the exit: look once more.
+            for line in self._poll("qmp", 0.1) + self._poll("qmp", 0):
+                self._note_event(json.loads(line))
+            lines += self._poll("control", 0)
+            self.ending = self.ending or VANISHED
+        return [line.decode(errors="replace").rstrip("\r") for line in lines]
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for QEMU to exit by itself; whether it did."""
+        try:
+            if self._process:
+                self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def console_text(self) -> str:
+        """Everything that the guest has printed so far."""
+        try:
+            return self.console.read_bytes().decode(errors="replace").replace("\r", "")
+        except OSError as error:
+            raise UserError(f"reading the guest's console: {self.console}: {error.strerror}") from error
+
+    def log_size(self) -> int:
+        """Bytes in the block log so far; 0 without one."""
+        path = self.options.block_log
+        return path.stat().st_size if path and path.exists() else 0
+
+    def qemu_said(self) -> str:
+        """QEMU's own complaints, on one line."""
+        with contextlib.suppress(OSError):
+            return " | ".join(self._qemu_said.read_text(errors="replace").split("\n")[-4:]).strip(" |")
+        return ""
+
+    def close(self) -> None:
+        """End the machine and remove its sockets."""
+        _running.discard(self)
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            if not self.wait(2):
+                self._process.kill()
+                self._process.wait()
+        for connection in (self._control, self._qmp):
+            if connection:
+                connection.close()
+        self._selector.close()
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def parse_forwards(usernet: str) -> dict[int, int]:
+    """Guest port -> host port, from the answer to QEMU's ``info usernet``.
+
+    QEMU was given host port 0, so that the system chose free ones and none can be taken meanwhile.
+    """
+    rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", usernet)
+    return {int(guest): int(host) for host, guest in rows}
+
+
+def end_all() -> None:
+    """End every machine of this process; the threads that watch them see them vanish."""
+    for vm in list(_running):
+        vm.kill()

@@ -1,0 +1,269 @@
+"""Read a workload: the apps that matter, the root file system they run in, the machine they run on.
+
+A workload is a folder with a ``workload.toml``. The shape of each table is written down once, as data
+(:data:`SHAPES`), and checked against that: a key that is not in the shape is an error that names the
+nearest one that is, because a silently ignored line would be a silently smaller profile.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tracer.host import UserError, file_hash
+
+SCHEMA_VERSION = 1
+AGENT = Path(__file__).parent / "guest" / "init"
+#: Names of phases and sources that an app would be confused with.
+RESERVED_NAMES = frozenset({"boot", "shutdown", "miss"})
+
+#: table -> key -> accepted Python types
+SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
+    "": {
+        "schema_version": (int,), "name": (str,), "arch": (str,), "kernel_config": (str,),
+        "machine": (dict,), "rootfs": (dict,), "app": (list,),
+    },
+    "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,)},
+    "rootfs": {"busybox": (bool,), "packages": (list,), "file": (list,)},
+    "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
+    "app": {
+        "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
+        "host": (str,), "timeout": (int, float),
+    },
+}  # fmt: skip
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "": ("schema_version", "name", "arch", "app"),
+    "rootfs.file": ("source", "target"),
+    "app": ("name", "command", "timeout"),
+}
+WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false",
+         list: "a list", dict: "a table"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward."""
+
+    memory: int
+    cmdline: str
+    forward: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RootfsFile:
+    """One file of the user's: absolute host path, absolute guest path, permission bits."""
+
+    source: Path
+    target: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Rootfs:
+    busybox: bool
+    packages: tuple[str, ...]
+    files: tuple[RootfsFile, ...]
+
+
+@dataclass(frozen=True)
+class App:
+    """One app. With ``ready`` it is a service, without it runs once to its end.
+
+    ``command``, ``ready``, ``check`` and each of ``client`` are lines for the guest's shell, ``host`` is
+    one for the host's; "" and () mean that there is none. ``timeout`` is in seconds and holds for each.
+    """
+
+    name: str
+    command: str
+    ready: str
+    check: str
+    client: tuple[str, ...]
+    host: str
+    timeout: float
+
+    @property
+    def is_service(self) -> bool:
+        return bool(self.ready)
+
+
+@dataclass(frozen=True)
+class Workload:
+    folder: Path
+    file: Path
+    name: str
+    arch: str
+    kernel_config: Path | None
+    machine: Machine
+    rootfs: Rootfs
+    apps: tuple[App, ...]
+
+    def content_hash(self) -> str:
+        """SHA-256 over everything that the workload is made of, the guest's agent included; in hex."""
+        digest = hashlib.sha256()
+        named = [("workload.toml", self.file), ("agent", AGENT)]
+        if self.kernel_config:
+            named.append(("kernel_config", self.kernel_config))
+        named += [(f"{file.target} {file.mode:o}", file.source) for file in self.rootfs.files]
+        # What a host command names, its client script say, is part of the workload too.
+        for word in sorted({word for app in self.apps for word in app.host.split()}):
+            if (self.folder / word).is_file():
+                named.append((f"host {word}", self.folder / word))
+        for name, path in named:
+            digest.update(f"{name}\0{file_hash(path)}\n".encode())
+        return digest.hexdigest()
+
+
+def load_workload(path: Path) -> Workload:
+    """Read and check a workload, given its folder or its TOML file.
+
+    Raises:
+        UserError: unreadable, a key unknown or missing or of the wrong type, a file that is not there.
+    """
+    file = path / "workload.toml" if path.is_dir() else path
+    try:
+        with file.open("rb") as stream:
+            raw = tomllib.load(stream)
+    except FileNotFoundError:
+        raise UserError(
+            f"reading the workload: {file} does not exist", "start from a copy of examples/micro"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"reading the workload: {file}: {error}") from error
+    return _Reader(file.resolve()).workload(raw)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns parsed TOML into a Workload; holds the file for error messages."""
+
+    file: Path
+
+    def fail(self, message: str, remedy: str = "") -> UserError:
+        return UserError(f"reading the workload: {self.file}: {message}", remedy)
+
+    def workload(self, raw: dict[str, Any]) -> Workload:
+        self.check(raw, "", "")
+        if raw["schema_version"] != SCHEMA_VERSION:
+            raise self.fail(f"schema_version is {raw['schema_version']}, this kprune reads {SCHEMA_VERSION}")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", raw["name"]):
+            raise self.fail(f"name {raw['name']!r} may hold only letters, digits, '.', '_' and '-'")
+        config = raw.get("kernel_config")
+        return Workload(
+            folder=self.file.parent,
+            file=self.file,
+            name=raw["name"],
+            arch=raw["arch"],
+            kernel_config=self.existing(config, "kernel_config") if config is not None else None,
+            machine=self.machine(raw.get("machine", {})),
+            rootfs=self.rootfs(raw.get("rootfs", {})),
+            apps=self.apps(raw["app"]),
+        )
+
+    def machine(self, raw: dict[str, Any]) -> Machine:
+        self.check(raw, "machine", "[machine]")
+        return Machine(
+            memory=self.memory(raw.get("memory", "128M")),
+            cmdline=raw.get("cmdline", ""),
+            forward=tuple(self.port(port) for port in raw.get("forward", [])),
+        )
+
+    def memory(self, text: str) -> int:
+        match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
+        if not match:
+            raise self.fail(f'[machine] memory is "{text}"', 'write it like "128M" or "1G"')
+        return int(match[1]) << (20 if match[2] == "M" else 30)
+
+    def port(self, port: object) -> int:
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise self.fail(f"[machine] forward: {port!r} is not a TCP port")
+        return port
+
+    def rootfs(self, raw: dict[str, Any]) -> Rootfs:
+        self.check(raw, "rootfs", "[rootfs]")
+        packages = raw.get("packages", [])
+        for package in packages:
+            if not isinstance(package, str) or not re.fullmatch(r"[a-z0-9][a-z0-9+.:-]*", package):
+                raise self.fail(f"[rootfs] packages: {package!r} is not the name of a Debian package")
+        files = raw.get("file", [])
+        return Rootfs(
+            busybox=raw.get("busybox", True),
+            packages=tuple(packages),
+            files=tuple(self.rootfs_file(item, f"[[rootfs.file]] {i + 1}") for i, item in enumerate(files)),
+        )
+
+    def rootfs_file(self, raw: object, where: str) -> RootfsFile:
+        table = self.check(raw, "rootfs.file", where)
+        target, mode = table["target"], table.get("mode", "0644")
+        if not target.startswith("/") or ".." in target.split("/") or target.endswith("/"):
+            raise self.fail(f'{where}: target "{target}" is not the absolute path of a file')
+        if not re.fullmatch(r"0?[0-7]{3,4}", mode):
+            raise self.fail(f'{where}: mode "{mode}" is not octal', 'write it like "0644"')
+        return RootfsFile(self.existing(table["source"], where), target, int(mode, 8))
+
+    def apps(self, raw: list[Any]) -> tuple[App, ...]:
+        apps = tuple(self.app(item, f"[[app]] {i + 1}") for i, item in enumerate(raw))
+        if not apps:
+            raise self.fail("there is no [[app]]")
+        names = [app.name for app in apps]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.fail(f'two apps are called "{name}"')
+        return apps
+
+    def app(self, raw: object, where: str) -> App:
+        table = self.check(raw, "app", where)
+        name = table["name"]
+        if not re.fullmatch(r"[a-z0-9-]+", name):
+            raise self.fail(f'{where}: name "{name}" may hold only a-z, 0-9 and "-"')
+        if name in RESERVED_NAMES:
+            raise self.fail(f'{where}: name "{name}" is the name of a phase', "choose another")
+        if table["timeout"] <= 0:
+            raise self.fail(f"{where}: timeout must be more than 0 seconds")
+        client = table.get("client", [])
+        client = [client] if isinstance(client, str) else client
+        if not all(isinstance(line, str) for line in client):
+            raise self.fail(f"{where}: client must be a string or a list of strings")
+        app = App(
+            name, table["command"], table.get("ready", ""), table.get("check", ""), tuple(client),
+            table.get("host", ""), float(table["timeout"]),
+        )  # fmt: skip
+        if not app.is_service and (app.client or app.host):
+            raise self.fail(f'{where}: "{name}" has a client but no readiness check', "add `ready`")
+        if app.is_service and app.check:
+            raise self.fail(f'{where}: "{name}" is a service', "use `client` instead of `check`")
+        return app
+
+    def check(self, raw: object, table: str, where: str) -> dict[str, Any]:
+        """One table against its shape: nothing unknown, nothing missing, every type right."""
+        prefix = f"{where}: " if where else ""
+        if not isinstance(raw, dict):
+            raise self.fail(f"{prefix}must be a table")
+        shape = SHAPES[table]
+        for key, value in raw.items():
+            if key not in shape:
+                near = difflib.get_close_matches(key, shape, n=1, cutoff=0.0)[0]
+                raise self.fail(f'{prefix}there is no key "{key}"', f'did you mean "{near}"?')
+            # bool is an int in Python, and is not one here
+            if not isinstance(value, shape[key]) or (isinstance(value, bool) and bool not in shape[key]):
+                expected = " or ".join(WORDS[kind] for kind in shape[key])
+                raise self.fail(f'{prefix}"{key}" must be {expected}, not {value!r}')
+        for key in REQUIRED.get(table, ()):
+            if key not in raw:
+                raise self.fail(f'{prefix}the key "{key}" is missing')
+        return raw
+
+    def existing(self, name: str, where: str) -> Path:
+        path = self.file.parent / name
+        if not path.is_file():
+            raise self.fail(f"{where}: {path} does not exist or is not a file")
+        return path
+
+
+def with_memory(workload: Workload, memory: int) -> Workload:
+    """The same workload on a machine with that many bytes of memory."""
+    return replace(workload, machine=replace(workload.machine, memory=memory))
