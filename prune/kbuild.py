@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prune.config import make_config, write_config
-from prune.knowledge import FOLDER, read_toml
+from prune.knowledge import FOLDER, read_places, read_toml
 from prune.source import Source
 from tracer.host import (
     BuildFailed,
@@ -138,9 +138,7 @@ def describe_build(
         text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"])
         write_config(text, kept)
     config = kept.read_text()
-    linker_code = [Path(__file__).with_name(name).read_text() for name in ("ld.py", "script.py")]
-    linker_code.append((FOLDER / "common.toml").read_text())
-    key = _hash([source.content_hash, str(source.path), arch, config, KCFLAGS, tools, *linker_code])
+    key = _hash([source.content_hash, str(source.path), arch, config, KCFLAGS, tools])
     return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}")
 
 
@@ -179,19 +177,26 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
         if _is_built(build):
             return
         write_config(build.config, build.objtree / ".config")
+        # Objects of an earlier kprune serve; what its linker wrapper made does not.
+        _remove_linked(build)
         say(f"building the {build.flavour} kernel {build.source.version} in {build.home}")
         _make(build, command, build.home / "build.log", {})
         _export(build, _UNPRUNED, build.artefacts)
         names = sorted(path.name for path in build.artefacts.iterdir())
         hashes = {name: file_hash(build.artefacts / name) for name in names}
-        write_json(build.home / "build.json", {"schema_version": SCHEMA, "sha256": hashes})
+        write_json(
+            build.home / "build.json", {"schema_version": SCHEMA, "linker": _linker_code(), "sha256": hashes}
+        )
 
 
 def _is_built(build: KernelBuild) -> bool:
     stamp = build.home / "build.json"
     if not stamp.is_file():
         return False
-    hashes: dict[str, str] = read_json(stamp, "stamp of a build", SCHEMA)["sha256"]
+    found = read_json(stamp, "stamp of a build", SCHEMA)
+    if found["linker"] != _linker_code():
+        return False
+    hashes: dict[str, str] = found["sha256"]
     files = {name: build.artefacts / name for name in hashes}
     return all(path.is_file() and file_hash(path) == hashes[name] for name, path in files.items())
 
@@ -212,10 +217,21 @@ def relink(
         print(shlex.join(["env", *([f"KPRUNE_PLAN={plan}"] if plan else []), *command]))
         return
     with _lock(build):
-        for name in ("vmlinux", "vmlinux.unstripped", "vmlinux.map", "tombstones.json", kbuild["image"]):
-            (build.objtree / name).unlink(missing_ok=True)
+        _remove_linked(build)
         _make(build, command, log, {"KPRUNE_PLAN": str(plan)} if plan else {})
         _export(build, _PRUNED if plan else _UNPRUNED, into, image)
+
+
+def _linker_code() -> str:
+    """Hash of what an unpruned link runs through."""
+    code = [Path(__file__).with_name(name).read_text() for name in ("ld.py", "script.py")]
+    return _hash([*code, repr(read_places())])
+
+
+def _remove_linked(build: KernelBuild) -> None:
+    image = kbuild_knowledge(build.arch)["image"]
+    for name in ("vmlinux", "vmlinux.unstripped", "vmlinux.map", "tombstones.json", image):
+        (build.objtree / name).unlink(missing_ok=True)
 
 
 def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = True) -> None:

@@ -1,11 +1,10 @@
-"""The host's client: `get.py URL` fetches through the forwarded port, one after the other and at once."""
+"""The host's client: `get.py URL` fetches through the forwarded port."""
 
 import sys
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
-LARGE = 1024 * 1024
+LARGE = 256 * 1024
 
 
 def fetch(url: str) -> bytes:
@@ -25,11 +24,6 @@ def main(base: str) -> None:
         assert error.code == 404
     else:
         raise AssertionError("a file that is not there was served")
-    with ThreadPoolExecutor(8) as pool:
-        pages = [pool.submit(fetch, f"{base}/index.html") for _ in range(16)]
-        large = [pool.submit(fetch, f"{base}/large.bin") for _ in range(3)]
-        assert all(b"kprune" in page.result() for page in pages)
-        assert all(len(body.result()) == LARGE for body in large)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,25 @@
+/* Marks that a kernel leaves in its tables, in the kernel's own formats. */
+#define EX_ENTRY(tag)                                                                                     \
+	asm volatile("1: nop\n2:\n"                                                                       \
+		     ".pushsection __ex_table, \"a\"\n.long 1b - ., 2b - ., " #tag "\n.popsection\n"      \
+		     ".pushsection .orc_unwind_ip, \"a\"\n.long 1b - .\n.popsection\n"                    \
+		     ".pushsection .orc_unwind, \"a\"\n.short " #tag ", 0, 0\n.popsection\n")
+#define BUG_ENTRY(line)                                                                                   \
+	asm volatile("1: nop\n.pushsection __bug_table, \"aw\"\n"                                         \
+		     ".long 1b - ., 2f - .\n.short " #line ", 0\n.popsection\n"                           \
+		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n")
+#define noinline __attribute__((noinline, noclone))
+
+int say(const char *text);
+int clock_read(void);
+int native_clock(int x);
+int sched_clock(int x);
+int kept_twin(int x);
+int cold_twin_user(int x);
+int cold_one(int x);
+int cold_two(int x);
+int hot_with_tail(int x);
+long __x64_sys_ni_syscall(void);
+long __x64_sys_cold(void);
+long __x64_sys_hot(void);
+extern int (*volatile table[])(int);

@@ -1,0 +1,104 @@
+"""Build, plan, link and run the toy: what the kernel's build does, in a second."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prune.callgraph import make_call_graph
+from prune.image import Image, read_image
+from prune.knowledge import Knowledge, read_knowledge
+from prune.link import LINK_MAP
+from prune.linkmap import read_link_map
+from prune.plan import Plan, make_plan, save_plan
+from prune.rules import KeepRule
+from prune.script import named_symbols
+from prune.tables import find_tables
+from prune.verify import Verdict, verify_image
+
+SOURCES = Path(__file__).parent / "src"
+WRAPPER = Path(sys.executable).with_name("kprune-ld")
+CFLAGS = (
+    "-O1 -ffunction-sections -fdata-sections -ffreestanding -nostdlib -fno-pie -fno-stack-protector "
+    "-fcf-protection=none -fno-asynchronous-unwind-tables -fno-ipa-icf -Wall -Werror"
+).split()
+# As kbuild calls it: whole archive of thin members, then the libraries.
+LINK = (
+    "-m elf_x86_64 -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux --whole-archive vmlinux.a "
+    "--no-whole-archive --start-group lib/lib.a --end-group"
+).split()
+#: What runs when the toy is started without arguments.
+HOT = ("run", "say", "say_number", "catch", "tables", "on_fault", "kept_twin", "hot_with_tail", "__x64_sys_hot")
+
+
+@dataclass(frozen=True)
+class Toy:
+    """An object tree with the toy in it, linked once without a plan."""
+
+    tree: Path
+
+    @property
+    def knowledge(self) -> Knowledge:
+        # The toy's miss path is not the kernel's.
+        return replace(read_knowledge("x86_64"), roots={"root": [], "barriers": {"symbols": []}})
+
+    def image(self) -> Image:
+        return read_image(self.tree, read_link_map(self.tree / "base.map"), self.knowledge)
+
+    def plan(self, *, width: str = "ran", rules: tuple[KeepRule, ...] = (), drop: tuple[str, ...] = ()) -> Plan:
+        """The plan for a profile in which :data:`HOT` and the hot twins ran, ``drop`` taken out again."""
+        image = self.image()
+        ran = {("lib/two.o", ".text.clock_read"), ("lib/two.o", ".text.native_clock"), ("init/one.o", ".text.twin")}
+        ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
+        hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in drop}
+        graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
+        script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
+        plan = make_plan(
+            image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script
+        )
+        save_plan(plan, self.tree / "plan.json")
+        shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)
+        return plan
+
+    def link(self, plan: bool, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        extra = {"KPRUNE_PLAN": str(self.tree / "plan.json")} if plan else {}
+        return subprocess.run(
+            [WRAPPER, *LINK], cwd=self.tree, env={**os.environ, **extra, **(env or {})},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def run(self, *arguments: str) -> tuple[int, dict[str, str]]:
+        """Exit status, and what it said as label -> value."""
+        done = subprocess.run(
+            [self.tree / "vmlinux", *arguments], capture_output=True, text=True, check=False, timeout=10
+        )
+        return done.returncode, dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+    def verify(self) -> Verdict:
+        return verify_image(
+            self.tree / "vmlinux", self.tree / "vmlinux.map", self.tree / "plan.json",
+            self.tree / "tombstones.json", self.tree, "x86_64",
+        )  # fmt: skip
+
+
+def build(tree: Path) -> Toy:
+    """Compile and link the toy without a plan; ``base.map`` is the map of that link."""
+    for name, folder in (("main", "init"), ("one", "init"), ("two", "lib")):
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+        target = tree / folder / f"{name}.o"
+        subprocess.run(["gcc", *CFLAGS, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
+    subprocess.run(["ar", "cDPrST", "vmlinux.a", "init/main.o", "init/one.o"], cwd=tree, check=True)
+    subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)
+    script = tree / "arch/x86/kernel/vmlinux.lds"
+    script.parent.mkdir(parents=True)
+    shutil.copy(SOURCES / "toy.lds", script)
+    toy = Toy(tree)
+    done = toy.link(plan=False)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(tree / "vmlinux.map", tree / "base.map")
+    shutil.copy(tree / "vmlinux", tree / "base")
+    return toy
