@@ -97,6 +97,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boots", type=_count, metavar="N", default=10, help="boots that validate (default 10)"
     )
+    parser.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
     parser.add_argument(
         "--jobs", "-j", type=_count, default=0, help="parallel compilers (default: processors)"
     )
@@ -177,6 +178,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         out=out.absolute(),
         boots=options.boots,
         jobs=options.jobs,
+        heal=options.heal,
         **changes,
     )
 

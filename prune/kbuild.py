@@ -292,7 +292,8 @@ def _failure(build: KernelBuild, log: Path) -> BuildFailed | HostError:
     line = re.search(
         r"^(?!make).*(?:\berror:|\bError\b|kprune-ld:|undefined reference|not found|fatal:).*$", text, re.M
     )
-    said = line[0].strip() if line else text.strip().splitlines()[-1]
+    others = [said for said in text.splitlines() if said.strip() and not said.startswith("make")]
+    said = line[0].strip() if line else others[-1].strip()
     return BuildFailed(f"building the {build.flavour} kernel: {said}", f"all of it is in {log}")
 
 

@@ -66,8 +66,8 @@ def read_link_map(path: Path) -> LinkMap:
 def parse_link_map(text: str, name: str = "map") -> LinkMap:
     """As :func:`read_link_map`, from text."""
     begin = text.find(_BEGIN)
-    if begin < 0:
-        raise UserError(f"reading link map {name}: this is not a GNU ld map", "build the kernel again")
+    if begin < 0 or "\nOUTPUT(" not in text:
+        raise UserError(f"reading link map {name}: this is not a whole GNU ld map", "build the kernel again")
     found_outputs = list(_OUTPUT.finditer(text, begin))
     outputs = [(m.start(), m["name"]) for m in found_outputs]
     placed: list[Placed] = []

@@ -7,13 +7,17 @@ the passes that these functions call.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from prune.callgraph import CallGraph, make_call_graph
+from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
 from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
@@ -29,7 +33,16 @@ from prune.tables import find_tables
 from prune.verify import Verdict, verify_image
 from tracer.collect import CollectOptions, collect_profile
 from tracer.collect import KernelBuild as TracedKernel
-from tracer.host import GuestFailed, GuestLost, UserError, ValidationFailed, say, whole_file, write_json
+from tracer.host import (
+    GuestFailed,
+    GuestLost,
+    UserError,
+    ValidationFailed,
+    read_json,
+    say,
+    whole_file,
+    write_json,
+)
 from tracer.profile import Profile, load_profile, save_profile
 from tracer.rootfs import build_initrd
 from tracer.session import SessionOptions, run_session
@@ -54,6 +67,10 @@ class Folder:
     @property
     def plan(self) -> Path:
         return self.out / "plan.json"
+
+    @property
+    def healed(self) -> Path:
+        return self.out / "heal.json"
 
     @property
     def verdict(self) -> Path:
@@ -131,7 +148,7 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     made = make_plan(
         model.image,
         model.graph,
-        _ran(profile),
+        _ran(profile) | _healed(load_healed(folder.healed, identity)),
         read_rules(settings.rules) if settings.rules else (),
         model.knowledge,
         build_id=identity,
@@ -154,6 +171,21 @@ def _ran(profile: Profile) -> dict[tuple[str, str], str]:
         apps.setdefault(place, {}).update(dict.fromkeys(seen.app for seen in record.seen))
         sources.setdefault(place, set()).update(seen.source for seen in record.seen)
     return {place: f"{', '.join(apps[place])} ({'+'.join(sorted(sources[place]))})" for place in apps}
+
+
+def _healed(healed: Iterable[Healed]) -> dict[tuple[str, str], str]:
+    return {(each.object, each.section): f"missed by a boot, called by {each.caller}" for each in healed}
+
+
+def heal(folder: Folder) -> int:
+    """Take the misses of the last boots over into ``heal.json``; how many were new."""
+    identity = build_id(folder.base("vmlinux"))
+    before = load_healed(folder.healed, identity)
+    misses = read_json(folder.boots, "boots", SCHEMA)["misses"]
+    after = add_misses(before, [(m["function"], m["object"], m["section"], m["caller"]) for m in misses])
+    if len(after) > len(before):
+        save_healed(after, folder.healed, identity)
+    return len(after) - len(before)
 
 
 def link(build: KernelBuild, folder: Folder, plan_file: Path) -> None:
@@ -189,12 +221,15 @@ def boot_pruned(workload: Workload, folder: Folder, count: int) -> list[Boot]:
     """
     graveyard = read_graveyard(folder.pruned("tombstones.json"))
     initrd = build_initrd(workload, folder.path("boot"), cache_folder())
-    boots = []
-    for number in range(1, count + 1):
-        boot = _boot_once(workload, folder, initrd, graveyard, folder.path(f"boot/{number}"))
-        boots.append(boot)
-        said = boot.problem or f"ran the whole workload, powered off after {boot.seconds:.1f} s"
+
+    def boot(number: int) -> Boot:
+        made = _boot_once(workload, folder, initrd, graveyard, folder.path(f"boot/{number}"))
+        said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         say(f"boot {number} of {count}: {said}")
+        return made
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        boots = list(pool.map(boot, range(1, count + 1)))
     write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
     return boots
 

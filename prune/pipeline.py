@@ -20,6 +20,7 @@ from typing import Any
 import tracer
 from prune import passes
 from prune.doctor import require
+from prune.heal import load_healed
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
 from prune.knowledge import FOLDER
 from prune.linkmap import read_link_map
@@ -31,6 +32,7 @@ from prune.settings import Settings, cache_folder
 from prune.sizes import measure
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash, stage_seconds
+from prune.symbols import build_id
 from tracer.host import (
     GuestFailed,
     GuestLost,
@@ -47,6 +49,8 @@ STAGES = ("build", "trace", "plan", "link", "verify", "boot", "report")
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
 _SCHEMA = 1
+#: A boot ends at its first miss, so a round finds about one miss a boot.
+HEAL_ROUNDS = 5
 
 
 class Pipeline:
@@ -96,6 +100,22 @@ class Pipeline:
         """
         for stage in (self.build, self.trace, self.plan, self.link):
             stage()
+        failed = self._check()
+        for _ in range(HEAL_ROUNDS if self.settings.heal and not self.dry_run else 0):
+            new = passes.heal(self.folder)
+            if not new:
+                break
+            say(f"heal: {new} missed functions join what is kept")
+            self.plan()
+            self.link()
+            failed = self._check()
+        report = self.report()
+        if failed:
+            raise failed
+        return report
+
+    def _check(self) -> KpruneError | None:
+        """Verify and boot, both; the first failure."""
         failed: KpruneError | None = None
         for check in (self.verify, self.boot):
             try:
@@ -103,10 +123,7 @@ class Pipeline:
             except (ValidationFailed, GuestFailed, GuestLost) as error:
                 say(str(error))
                 failed = failed or error
-        report = self.report()
-        if failed:
-            raise failed
-        return report
+        return failed
 
     def build(self) -> None:
         production, traced = self.builds
@@ -157,6 +174,7 @@ class Pipeline:
             "profile": self.folder.profile,
             "base": self.folder.base("vmlinux"),
             "map": self.folder.base("vmlinux.map"),
+            "healed": self.folder.healed,
             "rules": self.settings.rules,
             "keep": self.settings.keep,
         }
@@ -246,6 +264,7 @@ class Pipeline:
             stones,
             self._validation(),
             stage_seconds(self.settings.out, STAGES),
+            self._healing(),
             {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},
             plan.unused_rules,
         )  # fmt: skip
@@ -261,6 +280,15 @@ class Pipeline:
         if self.folder.verdict.is_file():
             found["verify"] = "ok" if read_json(self.folder.verdict, "verdict", _SCHEMA)["ok"] else "failed"
         return found
+
+    def _healing(self) -> dict[str, Any]:
+        healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
+        misses = self._validation()["misses"]
+        return {
+            "rounds": max((each.round for each in healed), default=0),
+            "converged": not misses,
+            "added": [each.function for each in healed],
+        }
 
     def _metadata(self) -> dict[str, Any]:
         settings = self.settings

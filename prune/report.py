@@ -31,6 +31,7 @@ def make_report(
     tombstones: int,
     validation: Mapping[str, Any],
     stages: Mapping[str, float],
+    heal: Mapping[str, Any],
     plan_counts: Mapping[str, int],
     unused_rules: Sequence[str],
 ) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def make_report(
     Args:
         validation: ``boots``, ``passed``, ``misses`` of the boot stage, and ``verify``.
         stages: seconds of each stage when it last did its work.
+        heal: ``rounds``, ``converged``, and ``added``, the functions that boots missed.
     """
     return {
         "schema_version": SCHEMA,
@@ -52,6 +54,7 @@ def make_report(
         "plan": dict(plan_counts),
         "unused_rules": list(unused_rules),
         "validation": dict(validation),
+        "heal": dict(heal),
         "seconds": {name: round(seconds, 2) for name, seconds in stages.items()},
     }
 
@@ -67,6 +70,9 @@ def table(report: Mapping[str, Any]) -> str:
     lines.append("")
     lines.append(f"verify: {validation['verify'] or 'not run'}")
     lines.append(f"boots: {validation['passed']} of {validation['boots']} ran the whole workload")
+    if report["heal"]["added"]:
+        rounds = report["heal"]["rounds"]
+        lines.append(f"healed in {rounds} rounds: {', '.join(report['heal']['added'])}")
     for miss in validation["misses"]:
         lines.append(
             f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"

@@ -27,6 +27,7 @@ class Settings:
     trace_runs: int = 6
     boots: int = 10
     jobs: int = 0
+    heal: bool = True
 
     def save(self) -> None:
         value: dict[str, Any] = {

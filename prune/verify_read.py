@@ -193,8 +193,10 @@ def read_pieces(path: Path) -> tuple[Piece, ...]:
     """
     if not path.is_file():
         raise UserError(f"verifying: {path} does not exist", "link first: kprune link")
-    pieces = tuple(_pieces(path.read_text(errors="surrogateescape").splitlines()))
-    if not pieces:
+    text = path.read_text(errors="surrogateescape")
+    pieces = tuple(_pieces(text.splitlines()))
+    # ld names its output behind all sections of the script: without that line the map was cut.
+    if not pieces or "\nOUTPUT(" not in text:
         raise UserError(f"verifying: {path} is not a link map", "link again: kprune link")
     return pieces
 

@@ -1,4 +1,4 @@
-"""Build the guest's root file system: a gzip'd newc archive that the kernel unpacks and runs.
+"""Build the guest's root file system: a newc archive that the kernel unpacks and runs.
 
 Layers, later ones win: folders and device nodes, busybox and its links, Debian packages, the user's
 files, the agent with the apps' scripts. The tree is merged-usr (``/bin`` is a link to ``usr/bin``), so that
@@ -7,7 +7,6 @@ packages from before and after Debian's merge land in the same place.
 
 from __future__ import annotations
 
-import gzip
 import io
 import stat
 import subprocess
@@ -27,7 +26,7 @@ Tree = dict[str, Entry]
 
 
 def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
-    """Write ``into/initrd.gz`` and return its path. ``cache`` is where downloaded packages stay.
+    """Write ``into/initrd.cpio`` and return its path. ``cache`` is where downloaded packages stay.
 
     Raises:
         HostError: no static busybox, or a package cannot be fetched or unpacked.
@@ -47,9 +46,9 @@ def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
     for number, app in enumerate(workload.apps):
         tree.update(app_scripts(number, app))
 
-    path = into / "initrd.gz"
+    path = into / "initrd.cpio"
     with whole_file(path, "wb") as stream:
-        stream.write(gzip.compress(write_newc(tree), compresslevel=6, mtime=0))
+        stream.write(write_newc(tree))
     return path
 
 

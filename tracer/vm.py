@@ -60,7 +60,8 @@ def qemu_command(
         "-serial", f"file:{_escaped(console)}",
         "-serial", f"unix:{sockets}/control,server=on,wait=off",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
-        "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
+        # The user network's router advertisements would make every IPv6 kernel run its autoconfiguration.
+        "-netdev", f"user,id=net0,ipv6=off{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
     ]  # fmt: skip
     if options.block_log:
         words += ["-d", "in_asm", "-D", str(options.block_log)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,30 +12,7 @@ import pytest
 
 from prune.rules import KeepRule
 
-from .toy import LINK, WRAPPER, Toy, build
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    return build(tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture
-def toy(built: Toy, tmp_path: Path) -> Toy:
-    """A copy that the test may spoil."""
-    shutil.copytree(built.tree, tmp_path / "tree", symlinks=True)
-    return Toy(tmp_path / "tree")
-
-
-@pytest.fixture(scope="module")
-def pruned(built: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    tree = tmp_path_factory.mktemp("pruned") / "tree"
-    shutil.copytree(built.tree, tree, symlinks=True)
-    toy = Toy(tree)
-    toy.plan()
-    done = toy.link(plan=True)
-    assert done.returncode == 0, done.stderr
-    return toy
+from .toy import LINK, WRAPPER, Toy
 
 
 def symbols(path: Path) -> dict[str, int]:
@@ -186,10 +164,11 @@ def test_a_full_disk_leaves_nothing_half_written(toy: Toy) -> None:
     """A limit on the size of files stands for the disk: the edited objects do not fit."""
     toy.plan()
     (toy.tree / "vmlinux").unlink()
+    # Python would leave byte code cut at the limit.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "KPRUNE_PLAN": str(toy.tree / "plan.json")}
     done = subprocess.run(
         ["sh", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$0" "$@"', str(WRAPPER), *LINK],
-        cwd=toy.tree, env={"PATH": "/usr/bin:/bin", "KPRUNE_PLAN": str(toy.tree / "plan.json")},
-        capture_output=True, text=True, check=False,
+        cwd=toy.tree, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stderr

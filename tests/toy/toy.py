@@ -28,11 +28,21 @@ CFLAGS = (
 ).split()
 # As kbuild calls it: whole archive of thin members, then the libraries.
 LINK = (
-    "-m elf_x86_64 -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux --whole-archive vmlinux.a "
-    "--no-whole-archive --start-group lib/lib.a --end-group"
+    "-m elf_x86_64 -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux "
+    "--whole-archive vmlinux.a --no-whole-archive --start-group lib/lib.a --end-group"
 ).split()
 #: What runs when the toy is started without arguments.
-HOT = ("run", "say", "say_number", "catch", "tables", "on_fault", "kept_twin", "hot_with_tail", "__x64_sys_hot")
+HOT = (
+    "run",
+    "say",
+    "say_number",
+    "catch",
+    "tables",
+    "on_fault",
+    "kept_twin",
+    "hot_with_tail",
+    "__x64_sys_hot",
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,16 @@ class Toy:
     def image(self) -> Image:
         return read_image(self.tree, read_link_map(self.tree / "base.map"), self.knowledge)
 
-    def plan(self, *, width: str = "ran", rules: tuple[KeepRule, ...] = (), drop: tuple[str, ...] = ()) -> Plan:
+    def plan(
+        self, *, width: str = "ran", rules: tuple[KeepRule, ...] = (), drop: tuple[str, ...] = ()
+    ) -> Plan:
         """The plan for a profile in which :data:`HOT` and the hot twins ran, ``drop`` taken out again."""
         image = self.image()
-        ran = {("lib/two.o", ".text.clock_read"), ("lib/two.o", ".text.native_clock"), ("init/one.o", ".text.twin")}
+        ran = {
+            ("lib/two.o", ".text.clock_read"),
+            ("lib/two.o", ".text.native_clock"),
+            ("init/one.o", ".text.twin"),
+        }
         ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
         hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in drop}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)

@@ -34,8 +34,10 @@ RIP: 0010:tcp_try_coalesce+0x0/0x1
 @pytest.fixture
 def graveyard(tmp_path: Path) -> Path:
     rows = [
-        ("tcp_try_coalesce", 0xFFFFFFFF810E7A54), ("dump", 0xFFFFFFFF810E6D08), ("other_dead", 0xFFFFFFFF810E7A53),
-    ]  # fmt: skip
+        ("tcp_try_coalesce", 0xFFFFFFFF810E7A54),
+        ("dump", 0xFFFFFFFF810E6D08),
+        ("other_dead", 0xFFFFFFFF810E7A53),
+    ]
     stones = [
         {"symbol": name, "object": "x.o", "section": f".text.{name}", "names": [name], "address": address}
         for name, address in rows
