@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from prune.knowledge import Place
 from tracer.host import UserError
 
-_STATEMENT = re.compile(r"\*\(([^()]*)\)\s*;?")
+_STATEMENT = re.compile(r"\*\(([^()]*)\)(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
 _PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
 

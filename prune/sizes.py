@@ -55,21 +55,27 @@ def measure(
     count = dict.fromkeys(("text", "init_text", "rodata", "data", "bss"), 0)
     placed: set[int] = set()
     known = set(image.objects)
+    loaded: set[str] = set()
     for row in link_map.placed:
-        if not row.size or not row.address:
+        if not row.size:
             continue
         name = original_object(row.object)
         unit = image.unit_of.get((name, row.section))
-        if unit is None and (knowledge.is_generated(name) or name in known):
+        if unit is not None:
+            placed.add(unit)
+            count[_label(image, knowledge, unit)] += row.size
+        elif not row.address:
+            continue  # Not loaded: debug information, .comment.
+        elif knowledge.is_generated(name) or name in known:
             # kallsyms, made from a finished link; what ld itself adds to an object (.note.gnu.build-id).
             count["rodata"] += row.size
-            continue
-        if unit is None:
+        else:
             raise UserError(f"measuring: {name}:{row.section} is in the map but in no object")
-        placed.add(unit)
-        count[_label(image, knowledge, unit)] += row.size
+        # Variables of each processor are loaded, and lie at address 0 (x86-64 with SMP).
+        loaded.add(row.output)
     count["text"] += tombstone_bytes
-    padding = sum(output.size for output in link_map.outputs if output.address) - sum(count.values())
+    total = sum(output.size for output in link_map.outputs if output.address or output.name in loaded)
+    padding = total - sum(count.values())
     if padding < 0:
         raise UserError(f"measuring: the parts are {-padding} bytes larger than the output sections")
     return Sizes(
