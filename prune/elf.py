@@ -107,7 +107,7 @@ def parse_object(path: Path, data: bytes, machine: str = "EM_X86_64") -> ObjectF
         raise UserError(f"reading object {path}: {header['e_type']} is not a relocatable object")
     try:
         return _tables(path, data, header)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise _damaged(path, str(error)) from error
 
 

@@ -13,6 +13,7 @@ Every stage knows its inputs by content: with the same inputs it does nothing.
 
 from __future__ import annotations
 
+import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from tracer.host import (
     say,
     write_json,
 )
+from tracer.session import SessionOptions, session_command
 from tracer.workload import Workload, load_workload
 
 STAGES = ("build", "trace", "plan", "link", "verify", "boot", "report")
@@ -147,7 +149,9 @@ class Pipeline:
 
     def trace(self) -> None:
         if self.dry_run:
-            self._would("boot the traced and the production kernel and record what the workload runs")
+            for kernel, traced in ((self.folder.traced, True), (self.folder.base, False)):
+                log = None if traced else self.folder.path("trace/blocks.log")
+                self._show_session(kernel("bzImage"), SessionOptions(trace=traced, block_log=log))
             return
         require(("qemu-system-x86_64",))
         inputs: dict[str, str | int | Path | None] = {
@@ -226,7 +230,7 @@ class Pipeline:
         """
         count = self.settings.boots if count is None else count
         if self.dry_run:
-            self._would(f"boot the pruned kernel {count} times and run the workload")
+            self._show_session(self.folder.pruned("bzImage"), SessionOptions())
             return
         require(("qemu-system-x86_64",))
         inputs: dict[str, str | int | Path | None] = {
@@ -318,6 +322,10 @@ class Pipeline:
         hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
         inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
         return metadata(command, tools, inputs, hashes)
+
+    def _show_session(self, kernel: Path, options: SessionOptions) -> None:
+        into = self.folder.path("trace")
+        print(shlex.join(session_command(kernel, into / "initrd.cpio", self.workload, options, into)))
 
     @staticmethod
     def _would(what: str) -> None:

@@ -34,7 +34,7 @@ from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
 from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
-from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm, VmOptions
+from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm, VmOptions, qemu_command
 from tracer.workload import App, Workload
 
 BOOT, SHUTDOWN = "boot", "shutdown"
@@ -138,6 +138,16 @@ def run_session(
             command=tuple(vm.command),
             kernel_version=session.kernel_version,
         )
+
+
+def session_command(
+    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
+) -> list[str]:
+    """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own."""
+    kind = machine_kind(workload.arch)
+    trace_file = into / "trace.bin" if options.trace else None
+    vm_options = _vm_options(kind, workload, options, trace_file)
+    return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
 
 
 def _vm_options(

@@ -92,23 +92,8 @@ def test_why_names_the_path(out: Path) -> None:
     assert "no function of that name" in kprune("why", "no_such_function", out, check=2).stderr
 
 
-def copied(out: Path, into: Path, *names: str) -> Path:
-    """A run's folder that a test may spoil: links to the big files, copies of the named ones."""
-    for path in out.rglob("*"):
-        target = into / path.relative_to(out)
-        if path.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        elif str(path.relative_to(out)) in names:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, target)
-    return into
-
-
 def test_profile_of_another_build_is_refused(out: Path, tmp_path: Path) -> None:
-    folder = copied(out, tmp_path / "run", "profile.json", "run.json")
+    folder = shutil.copytree(out, tmp_path / "run")
     profile = json.loads((folder / "profile.json").read_text())
     profile["production_build_id"] = "00" * 20
     (folder / "profile.json").write_text(json.dumps(profile))
@@ -130,10 +115,6 @@ def test_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> 
     kprune("verify", folder)
     done = kprune("boot", folder, "--boots", "1", check=5)
     assert "missed meminfo_proc_show (fs/proc/meminfo.o), called by seq_read_iter" in done.stderr
-
-
-def _under(out: Path, name: str) -> list[str]:
-    return [str(path.relative_to(out)) for path in (out / name).rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

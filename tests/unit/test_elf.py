@@ -89,7 +89,7 @@ def test_a_truncated_object_is_one_clear_error(size: int) -> None:
         (write_elf([Section(".text.a")], [], machine=40), "EM_ARM"),
         (write_elf([Section(".text.a")], [], elf_type=2), "not a relocatable"),
         (write_elf([Section(".text.a"), Section(".rel.text.a", b"", 0, 9)], []), "REL relocations"),
-        (write_elf([Section(".text.a")], [Symbol("a", ".text.a")], [Rela(".text.a", 9, "a")]), "outside its section"),
+        (write_elf([Section(".text.a")], [Symbol("a", ".text.a")], [Rela(".text.a", 9, "a")]), "outside its"),
     ],
 )  # fmt: skip
 def test_what_is_no_object_of_this_kernel_is_refused(data: bytes, says: str) -> None:
