@@ -38,7 +38,7 @@ from tracer.host import UserError
 
 @dataclass(frozen=True)
 class Move:
-    """The relocation row at file position ``at`` goes to the symbol ``name`` with ``addend``."""
+    """The relocation row at file position ``at`` gets ``addend`` and the symbol ``name`` ("": its own)."""
 
     at: int
     name: str
@@ -84,11 +84,12 @@ def _moves(image: Image, burial: Burial, knowledge: Knowledge) -> dict[int, list
     found: dict[int, list[Move]] = {}
     for relocation in image.relocations[burial.severed]:
         obj, index = image.locate_symbol(int(relocation["symbol"]))
-        if image.files[obj].symbols["info"][index] >> 4 != STB_LOCAL:
-            continue
+        is_local = image.files[obj].symbols["info"][index] >> 4 == STB_LOCAL
         in_code = bool(image.units["flags"][relocation["unit"]] & SHF_EXECINSTR)
         addend = first_byte_addend(int(relocation["type"]), int(relocation["addend"]), in_code, knowledge)
-        name = burial.stones[int(relocation["target"])].local_name
+        if not is_local and addend == relocation["addend"]:
+            continue  # The script defines the name.
+        name = burial.stones[int(relocation["target"])].local_name if is_local else ""
         found.setdefault(obj, []).append(Move(int(relocation["at"]), name, addend))
     return found
 
@@ -151,11 +152,12 @@ def edit_object(file: ObjectFile, edit: Edit) -> bytes:
     """The object's new content."""
     data = np.frombuffer(file.data, np.uint8).copy()
     sections = data[file.shoff : file.shoff + file.sections.nbytes].view(SECTION)
-    names = sorted({move.name for move in edit.moves})
+    names = sorted({move.name for move in edit.moves if move.name})
     number = {name: len(file.symbols) + i for i, name in enumerate(names)}
     for move in edit.moves:
         row = data[move.at : move.at + RELA.itemsize].view(RELA)
-        row["info"] = number[move.name] << 32 | int(row["info"][0]) & 0xFFFFFFFF
+        if move.name:
+            row["info"] = number[move.name] << 32 | int(row["info"][0]) & 0xFFFFFFFF
         row["addend"] = move.addend
     for cut in edit.cuts:
         _cut_table(data, sections, cut)

@@ -1,7 +1,7 @@
 """What verify reads, with readers of its own: nothing here is shared with the code that wrote the files.
 
-The linked kernel and the objects come through LIEF, the map through a line reader, the plan and the
-tombstones as JSON. Kernel knowledge is the data in ``linkerscripts/``.
+The link map comes through patterns, the plan and the tombstones as JSON. Kernel knowledge is the data in
+``linkerscripts/``.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lief
-
+from prune.verify_elf import Linked
 from tracer.host import UserError, read_json
 
 _KNOWLEDGE = Path(__file__).resolve().parent.parent / "linkerscripts"
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
-ALLOC, EXECUTABLE, MERGE, STRINGS = 2, 4, 16, 32
-NOBITS = 8
-UNDEFINED, ABSOLUTE, RESERVED = 0, 0xFFF1, 0xFF00
-WEAK, LOCAL = 2, 0
-SECTION_SYMBOL = 3
+_AGAIN = "link again: kprune link"
 
-Place = tuple[str, str]
+Name = tuple[str, str]
+"""An object and the name of one of its sections: how plan, map and tombstones call a unit."""
 
 
 @dataclass(frozen=True)
@@ -38,219 +34,116 @@ class Piece:
     address: int
     size: int
 
+    @property
+    def end(self) -> int:
+        return self.address + self.size
 
-@dataclass(frozen=True)
-class Field:
-    """One relocation: the field at ``offset`` of its section, against a symbol of its object."""
-
-    offset: int
-    type: int
-    addend: int
-    symbol: Symbol
+    def __str__(self) -> str:
+        return f"{self.object}:{self.section}"
 
 
 @dataclass(frozen=True)
-class Symbol:
-    """``section`` is the name of the object's section that defines it, "" when none does."""
+class LinkMap:
+    """``order`` are the objects as they were loaded."""
 
-    name: str
-    value: int
-    section: str
-    local: bool
-    weak: bool
-    is_section: bool
+    pieces: tuple[Piece, ...]
+    order: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Section:
-    """One loaded section of an object."""
+class Stone:
+    """One tombstone, as ``tombstones.json`` tells it."""
 
-    name: str
-    flags: int
-    type: int
-    size: int
-    entry_size: int
-    content: bytes
-    fields: tuple[Field, ...]
+    of: Name
+    address: int
+    names: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Object:
-    """Loaded sections by name (a name that two sections share is left out) and global definitions."""
-
-    path: str
-    sections: dict[str, Section]
-    shared: frozenset[str]
-    definitions: tuple[Symbol, ...]
+    def __str__(self) -> str:
+        return f"the tombstone of {self.of[0]}:{self.of[1]}"
 
 
-@dataclass(frozen=True)
-class Linked:
-    """The linked kernel: output section -> (address, flags, bytes), global name -> address."""
-
-    sections: dict[str, tuple[int, int, bytes]]
-    symbols: dict[str, int]
+_LOADED = re.compile(r"^LOAD (\S.*\.o)$", re.M)
+_OUTPUT = re.compile(r"^([^\s*]\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)", re.M)
+# One space, a name; a long name has its line to itself. "*fill*" and "*(.text)" begin with a star.
+_PIECE = re.compile(r"^ ([^\s*]\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$", re.M)
 
 
-def read_linked(path: Path) -> Linked:
-    """Read vmlinux.
+def read_map(path: Path, linked: Linked) -> LinkMap:
+    """Read the link map of ``linked``.
 
     Raises:
-        UserError: not ELF, truncated, or stripped.
+        UserError: not a map, or not the map of this kernel from end to end.
     """
-    binary = _parse(path)
-    sections = {}
-    for section in binary.sections:
-        if int(section.flags) & ALLOC:
-            content = b"" if section.type == lief.ELF.Section.TYPE.NOBITS else bytes(section.content)
-            sections[str(section.name)] = (int(section.virtual_address), int(section.flags), content)
-    symbols = {
-        str(s.name): int(s.value) for s in binary.symtab_symbols if s.binding != lief.ELF.Symbol.BINDING.LOCAL
-    }
-    if not symbols or not sections:
-        raise UserError(
-            f"verifying {path}: it has no symbols",
-            "verify the vmlinux that kprune linked, not a stripped one",
-        )
-    return Linked(sections, symbols)
+    try:
+        text = path.read_text(errors="surrogateescape")
+    except OSError as error:
+        raise UserError(f"verifying: {path}: {error.strerror}", _AGAIN) from error
+    begin = text.find("\nLinker script and memory map\n")
+    if begin < 0:
+        raise UserError(f"verifying: {path} is not a link map", _AGAIN)
+    found = list(_OUTPUT.finditer(text, begin))
+    outputs = {m[1]: (int(m[2], 16), int(m[3], 16)) for m in found}
+    for name, output in linked.outputs.items():
+        if outputs.get(name) != (output.address, output.size):
+            raise UserError(
+                f"verifying: {path} is truncated or of another link: {name} is not where vmlinux has it",
+                _AGAIN,
+            )
+    starts = [(m.start(), m[1]) for m in found]
+    pieces = tuple(_pieces(text, begin, starts, linked))
+    order = dict.fromkeys(_EDITED.sub("", name) for name in _LOADED.findall(text))
+    return LinkMap(pieces, tuple(order))
 
 
-def read_original(root: Path, name: str) -> Object:
-    """Read an object as the compiler made it.
+def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked) -> Iterator[Piece]:
+    """Placed input sections of loaded outputs, in order."""
+    current = 0
+    for found in _PIECE.finditer(text, begin):
+        while current + 1 < len(starts) and starts[current + 1][0] < found.start():
+            current += 1
+        if starts and starts[current][1] in linked.outputs:
+            place = _EDITED.sub("", found[4])
+            yield Piece(place, found[1], starts[current][1], int(found[2], 16), int(found[3], 16))
+
+
+def read_fates(path: Path) -> tuple[tuple[str, ...], dict[Name, bool]]:
+    """The plan's objects, and unit -> kept.
 
     Raises:
-        UserError: it is gone or damaged.
+        UserError: missing or damaged.
     """
-    binary = _parse(root / name)
-    names = [str(section.name) for section in binary.sections]
-    fields: dict[str, list[Field]] = {}
-    for relocation in binary.object_relocations:
-        target, symbol = relocation.section, relocation.symbol
-        if target is None or symbol is None or not int(target.flags) & ALLOC:
-            continue
-        found = _symbol(symbol, names)
-        fields.setdefault(str(target.name), []).append(
-            Field(int(relocation.address), int(relocation.type) & 0xFFFF, int(relocation.addend), found)
-        )
-    sections: dict[str, Section] = {}
-    shared: set[str] = set()
-    for section in binary.sections:
-        if not int(section.flags) & ALLOC or not section.size:
-            continue
-        label = str(section.name)
-        if label in sections:
-            shared.add(label)
-        is_bss = section.type == lief.ELF.Section.TYPE.NOBITS
-        sections[label] = Section(
-            label, int(section.flags), NOBITS if is_bss else 1, int(section.size), int(section.entry_size),
-            b"" if is_bss else bytes(section.content), tuple(fields.get(label, ())),
-        )  # fmt: skip
-    globals_ = tuple(
-        _symbol(symbol, names)
-        for symbol in binary.symtab_symbols
-        if symbol.binding != lief.ELF.Symbol.BINDING.LOCAL and symbol.shndx != UNDEFINED
-    )
-    return Object(name, sections, frozenset(shared), globals_)
-
-
-def _symbol(symbol: Any, names: list[str]) -> Symbol:
-    index = int(symbol.shndx)
-    section = names[index] if 0 < index < min(len(names), RESERVED) else ""
-    return Symbol(
-        str(symbol.name),
-        int(symbol.value),
-        section,
-        symbol.binding == lief.ELF.Symbol.BINDING.LOCAL,
-        symbol.binding == lief.ELF.Symbol.BINDING.WEAK,
-        symbol.type == lief.ELF.Symbol.TYPE.SECTION,
-    )
-
-
-def _parse(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(f"verifying: {path} does not exist", "link first: kprune link")
-    lief.logging.disable()
-    binary = lief.ELF.parse(str(path))
-    # LIEF reads what it can of a damaged file; a section beyond the end is the sign of one.
-    if (
-        binary is None
-        or any(
-            section.type != lief.ELF.Section.TYPE.NOBITS
-            and section.offset + section.size > path.stat().st_size
-            for section in binary.sections
-        )
-        or not len(binary.sections)
-    ):
-        raise UserError(f"verifying {path}: not a whole ELF file", "link again: kprune link")
-    return binary
-
-
-def read_pieces(path: Path) -> tuple[Piece, ...]:
-    """Every placed input section of a link map, in order.
-
-    Raises:
-        UserError: not a map.
-    """
-    if not path.is_file():
-        raise UserError(f"verifying: {path} does not exist", "link first: kprune link")
-    text = path.read_text(errors="surrogateescape")
-    pieces = tuple(_pieces(text.splitlines()))
-    # ld names its output behind all sections of the script: without that line the map was cut.
-    if not pieces or "\nOUTPUT(" not in text:
-        raise UserError(f"verifying: {path} is not a link map", "link again: kprune link")
-    return pieces
-
-
-def _pieces(lines: list[str]) -> Iterator[Piece]:
-    output, pending, inside = "", "", False
-    for line in lines:
-        if line == "Linker script and memory map":
-            inside = True
-        if not inside:
-            continue
-        words = line.split(None, 3)
-        if line[:1] not in ("", " ") and words:
-            output, pending = words[0], ""
-            continue
-        if len(words) == 1 and line[:1] == " " and line[1:2] not in ("", " ", "*"):
-            pending = words[0]
-            continue
-        if pending and line.startswith("                0x"):
-            words = [pending, *line.split(None, 2)]
-        elif line[:1] != " " or line[1:2] in ("", " ", "*"):
-            pending = ""
-            continue
-        pending = ""
-        if len(words) == 4 and words[1].startswith("0x") and words[2].startswith("0x"):
-            yield Piece(_EDITED.sub("", words[3]), words[0], output, int(words[1], 16), int(words[2], 16))
-
-
-def read_fates(path: Path) -> dict[Place, bool]:
-    """(object, section) -> kept, from plan.json."""
     value = read_json(path, "plan", 1)
     try:
-        return {(row[0], row[1]): row[3] == "keep" for row in value["units"]}
+        return tuple(value["objects"]), {(row[0], row[1]): row[3] == "keep" for row in value["units"]}
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"verifying: {path}: {error!r}", "make the plan again") from error
+        raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 
 
-def read_stones(path: Path) -> list[tuple[Place, int, tuple[str, ...]]]:
-    """((object, section), address, names) of every tombstone, from tombstones.json."""
+def read_stones(path: Path) -> tuple[Stone, ...]:
+    """Every tombstone.
+
+    Raises:
+        UserError: missing or damaged.
+    """
     value = read_json(path, "tombstones", 1)
     try:
-        return [
-            ((row["object"], row["section"]), int(row["address"]), tuple(row["names"]))
+        return tuple(
+            Stone((row["object"], row["section"]), int(row["address"]), tuple(row["names"]))
             for row in value["tombstones"]
-        ]
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"verifying: {path}: {error!r}", "link again: kprune link") from error
+        raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
 
 
 def read_facts(arch: str) -> dict[str, Any]:
-    """The architecture's description with the common tables joined in."""
+    """The architecture's description with the common one joined in.
+
+    Raises:
+        UserError: there is no such architecture.
+    """
     try:
         common = tomllib.loads((_KNOWLEDGE / "common.toml").read_text())
         own = tomllib.loads((_KNOWLEDGE / f"{arch}.toml").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"verifying: architecture {arch}: {error}") from error
-    return {**own, "table": [*common["table"], *own.get("table", [])], "patched": common["patched"]}
+    return {**common, **own, "table": [*common["table"], *own.get("table", [])]}

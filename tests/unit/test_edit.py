@@ -104,3 +104,12 @@ def test_the_addend_means_the_first_byte(kind: int, addend: int, in_code: bool, 
 def test_an_unknown_relocation_is_never_guessed() -> None:
     with pytest.raises(UserError, match="type 99 is not supported"):
         first_byte_addend(99, 0, True, X86)
+
+
+def test_a_global_reference_into_the_middle_keeps_its_symbol(tmp_path: Path) -> None:
+    """gone+5 would lie five tombstones further."""
+    file = sample()
+    at = int(file.sections["offset"][file.section_names.index(".rela.text.hot")]) + 24
+    found = edited(file, Edit((Move(at, "", -4),), (), ()), tmp_path)
+    assert relocations(found, ".text.hot")[1] == (6, "gone", -4)
+    assert len(found.symbols) == len(file.symbols)

@@ -1,0 +1,198 @@
+"""Prove branches, accounting and tombstones: what kept code, disassembled, can jump to, and what every
+byte of executable memory is.
+
+An operand that the linker filled in must lead into kept text or to a tombstone, exactly; one that the
+assembler filled in cannot leave its section. A byte of an executable section of the image is a kept
+unit's, a tombstone's, or fill between them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import capstone
+import numpy as np
+
+from prune.verify_elf import EXECUTABLE, Section
+from prune.verify_fields import InstructionEnd
+from prune.verify_model import Check, Model, Tally
+from prune.verify_read import Piece
+
+_BRANCHES = frozenset(("call", "loop", "loope", "loopne", "xbegin"))
+_RELATIVE = re.compile(r"\[rip (?:([+-]) (0x[0-9a-f]+|\d+))?\]")
+_LONGEST = 15  # bytes of an x86 instruction
+# What ld puts between units: the kernel's int3, an assembler's nop, nothing.
+_FILL = frozenset(b"\xcc\x90\x00")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One unit disassembled.
+
+    ``filled_in`` are the addresses of its relocated fields, ``ends`` the ends of its instructions;
+    ``branches`` and ``loads`` are (address, size, target) of those with a direct target and of those that
+    form an address (``lea``). ``unknown`` counts what the disassembler does not know: it goes on a
+    byte later, and what it reads until it is in step again is believed only where the linker filled it in.
+    """
+
+    filled_in: tuple[int, ...]
+    ends: tuple[int, ...]
+    branches: tuple[tuple[int, int, int], ...]
+    loads: tuple[tuple[int, int, int], ...]
+    unknown: int
+
+    def end_of(self, address: int) -> int | None:
+        index = bisect.bisect_right(self.ends, address)
+        return self.ends[index] if index < len(self.ends) else None
+
+
+def disassemble(model: Model) -> dict[Piece, Listing]:
+    """All kept code, from vmlinux."""
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.skipdata = True
+    return {piece: _listing(engine, model, piece) for piece in model.text.pieces}
+
+
+def _listing(engine: capstone.Cs, model: Model, piece: Piece) -> Listing:
+    ends, branches, loads, unknown, blind = [], [], [], 0, 0
+    code = model.linked.read(piece.address, piece.size)
+    fields = model.originals[piece.object, piece.section].fields
+    filled_in = sorted(piece.address + relocation.offset for relocation in fields)
+    for address, size, mnemonic, operands in engine.disasm_lite(code, piece.address):
+        ends.append(address + size)
+        if mnemonic == ".byte":
+            unknown, blind = unknown + (address >= blind), address + _LONGEST
+        elif address < blind and not _holds(filled_in, address, size):
+            continue
+        elif operands.startswith("0x") and (mnemonic[0] == "j" or mnemonic in _BRANCHES):
+            branches.append((address, size, int(operands, 16)))
+        elif mnemonic == "lea":
+            found = _RELATIVE.search(operands)
+            if found:
+                distance = int(found[2] or "0", 0)
+                target = address + size + (-distance if found[1] == "-" else distance)
+                loads.append((address, size, target))
+    return Listing(tuple(filled_in), tuple(ends), tuple(branches), tuple(loads), unknown)
+
+
+def instruction_end(listings: dict[Piece, Listing], piece: Piece) -> InstructionEnd:
+    """Where the instruction that holds a field of ``piece`` ends; nowhere when it is no code."""
+    listing = listings.get(piece)
+    return listing.end_of if listing else lambda _: None
+
+
+def check_branches(model: Model, listings: dict[Piece, Listing]) -> Check:
+    """Where direct calls and jumps, and addresses formed relative to the instruction, lead to."""
+    tally = Tally("branches")
+    symbols = set(model.linked.symbols.values())
+    for piece, listing in listings.items():
+        for address, size, target in listing.branches:
+            into = model.text.at(target)
+            linked = _holds(listing.filled_in, address, size)
+            tally.expect(
+                (into is not None or target in model.stone_at) if linked else into == piece,
+                _astray(model, piece, address, "branches to", target),
+            )
+        for address, size, target in listing.loads:
+            linked = _holds(listing.filled_in, address, size)
+            holds = _is_something(model, target, symbols) if linked else model.text.at(target) == piece
+            tally.expect(holds, _astray(model, piece, address, "takes the address", target))
+    unknown = sum(listing.unknown for listing in listings.values())
+    return tally.done(
+        f"in {len(listings):,} units of kept code, with {unknown:,} instructions that capstone does not know"
+    )
+
+
+def _is_something(model: Model, address: int, symbols: set[int]) -> bool:
+    """A kept unit, a tombstone, or what the script itself lays down: a symbol, or room in the data."""
+    if model.memory.at(address) is not None or address in model.stone_at or address in symbols:
+        return True
+    output = model.linked.output_at(address)
+    return output is not None and not output.flags & EXECUTABLE
+
+
+def _astray(model: Model, piece: Piece, address: int, does: str, target: int) -> str:
+    return f"{piece}+{address - piece.address:#x} {does} {target:#x}: {model.name_of(target)}"
+
+
+def _holds(filled_in: Sequence[int], address: int, size: int) -> bool:
+    index = bisect.bisect_left(filled_in, address)
+    return index < len(filled_in) and filled_in[index] < address + size
+
+
+def check_accounting(model: Model) -> Check:
+    """Every byte of every executable section of the image."""
+    tally = Tally("accounting")
+    sums = dict.fromkeys(("kept units", "tombstones", "fill"), 0)
+    for name, output in model.linked.outputs.items():
+        if not output.flags & EXECUTABLE:
+            continue
+        owner = np.zeros(output.size, np.uint8)
+        for piece in model.map.pieces:
+            if piece.output == name and piece.size:
+                start = piece.address - output.address
+                tally.expect(not owner[start : start + piece.size].any(), f"{piece} overlaps its neighbour")
+                tally.expect(_is_unit(model, piece), f"{piece} is in {name} and in no plan")
+                owner[start : start + piece.size] = 1
+        for stone in model.stones:
+            start = stone.address - output.address
+            if 0 <= start < output.size:
+                owner[start : start + len(model.trap)] = 2
+        filler = np.isin(np.frombuffer(output.content, np.uint8), list(_FILL))
+        stray = np.flatnonzero((owner == 0) & ~filler)
+        tally.checked += output.size
+        if len(stray):
+            tally.find(f"{name}+{stray[0]:#x}: {len(stray):,} bytes are no unit, no tombstone and no fill")
+        for number, what in enumerate(("fill", "kept units", "tombstones")):
+            sums[what] += int((owner == number).sum())
+    words = " + ".join(f"{number:,} {what}" for what, number in sums.items())
+    return tally.done(f"{words} = {sum(sums.values()):,} executable bytes")
+
+
+def _is_unit(model: Model, piece: Piece) -> bool:
+    return bool(model.fates.get((piece.object, piece.section)))
+
+
+def check_tombstones(model: Model) -> Check:
+    """Tombstones are unique, trap, lie where they are said to, and answer to their names."""
+    tally = Tally("tombstones")
+    first = model.linked.symbols.get("__kprune_tombstones_start", 0)
+    last = model.linked.symbols.get("__kprune_tombstones_end", 0)
+    home = model.linked.outputs.get(".text")
+    inside = home is not None and home.address <= first <= last <= home.address + home.size
+    if model.stones:
+        tally.expect(inside, "the tombstones do not lie in .text")
+    seen: dict[int, str] = {}
+    for stone in model.stones:
+        address = stone.address
+        tally.expect(address not in seen, f"{stone} has the address of {seen.get(address)}")
+        seen[address] = str(stone)
+        held = model.linked.read(address, len(model.trap))
+        tally.expect(held == model.trap, f"{stone} holds no trap at {address:#x}: {held.hex(' ')}")
+        among = first <= address <= last - len(model.trap)
+        tally.expect(among, f"{stone} is at {address:#x}, not among the others")
+        into = model.memory.at(address)
+        tally.expect(into is None, f"{stone} lies in {into}")
+        tally.expect(model.fates.get(stone.of) is False, f"{stone} is for a unit that was not dropped")
+        for name in stone.names:
+            found = model.linked.symbols.get(name)
+            where = "nowhere" if found is None else model.name_of(found)
+            tally.expect(found == address, f"{name}, a name of {stone}, is at {where}")
+    used = len(seen) * len(model.trap)
+    tally.expect(last - first == used, f"{used:,} bytes of tombstones fill {last - first:,} bytes")
+    _check_overlaps(model, tally)
+    return tally.done()
+
+
+def _check_overlaps(model: Model, tally: Tally) -> None:
+    """No kept unit lies over another; merging makes one copy of what several sections hold, so those do."""
+    empty = Section("", 0, 0, 0, b"", ())
+    pieces = [
+        p for p in model.memory.pieces if not model.originals.get((p.object, p.section), empty).is_merged
+    ]
+    for one, other in pairwise(pieces):
+        tally.expect(one.end <= other.address, f"{one} and {other} overlap")

@@ -1,0 +1,222 @@
+"""The ELF files that verify reads, through LIEF: the linked kernel, and objects as the compiler made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lief
+
+from tracer.host import UserError
+
+ALLOC, EXECUTABLE, MERGE, STRINGS = 2, 4, 16, 32
+UNDEFINED, ABSOLUTE, RESERVED = 0, 0xFFF1, 0xFF00
+# Symbol.section of what no section of the object holds.
+NOWHERE, CONSTANT, COMMON = 0, -1, -2
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """``section`` is the index of the object's section that defines it, or one of the names above."""
+
+    name: str
+    value: int
+    section: int
+    local: bool
+    weak: bool
+    is_section: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One relocation: the field at ``offset`` of its section, against a symbol of its object."""
+
+    offset: int
+    type: int
+    addend: int
+    symbol: Symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One loaded, non-empty section of an object; ``content`` of a NOBITS section is empty."""
+
+    name: str
+    flags: int
+    size: int
+    entry_size: int
+    content: bytes
+    fields: tuple[Field, ...]
+
+    @property
+    def is_code(self) -> bool:
+        return bool(self.flags & EXECUTABLE)
+
+    @property
+    def is_merged(self) -> bool:
+        """What ld may merge: it leaves a section with relocations alone."""
+        return bool(self.flags & MERGE) and not self.fields
+
+
+@dataclass(frozen=True)
+class Object:
+    """Loaded sections by index, the names of ``empty`` ones, and global definitions."""
+
+    path: str
+    sections: dict[int, Section]
+    empty: dict[int, str]
+    definitions: tuple[Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One loaded section of the linked kernel."""
+
+    address: int
+    size: int
+    flags: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Linked:
+    """The linked kernel: its loaded sections, and global name -> address."""
+
+    outputs: dict[str, Output]
+    symbols: dict[str, int]
+
+    def output_at(self, address: int) -> Output | None:
+        for output in self.outputs.values():
+            if output.address <= address < output.address + output.size:
+                return output
+        return None
+
+    def read(self, address: int, size: int) -> bytes:
+        """What lies there; less where the output ends, nothing where there is none."""
+        output = self.output_at(address)
+        if output is None:
+            return b""
+        start = address - output.address
+        return output.content[start : start + size]
+
+
+def read_linked(path: Path) -> Linked:
+    """Read vmlinux.
+
+    Raises:
+        UserError: not ELF, truncated, or stripped.
+    """
+    binary = _parse(path, "link again: kprune link")
+    outputs = {
+        str(section.name): Output(
+            int(section.virtual_address), int(section.size), int(section.flags), _content(section)
+        )
+        for section in binary.sections
+        if int(section.flags) & ALLOC
+    }
+    symbols = {
+        str(symbol.name): int(symbol.value)
+        for symbol in binary.symtab_symbols
+        # Of the script's names, PROVIDE_HIDDEN makes local ones.
+        if symbol.binding != lief.ELF.Symbol.BINDING.LOCAL
+        or symbol.visibility == lief.ELF.Symbol.VISIBILITY.HIDDEN
+    }
+    if not symbols or not outputs:
+        raise UserError(
+            f"verifying {path}: it has no symbols",
+            "verify the vmlinux that kprune linked, not a stripped one",
+        )
+    return Linked(outputs, symbols)
+
+
+def read_original(root: Path, name: str) -> Object:
+    """Read an object as the compiler made it.
+
+    Raises:
+        UserError: it is gone or damaged.
+    """
+    binary = _parse(root / name, "build the kernel again")
+    loaded = {
+        index: section
+        for index, section in enumerate(binary.sections)
+        if int(section.flags) & ALLOC and section.size
+    }
+    # LIEF tells a relocation's section without its index; the header's offset tells two of one name apart.
+    index_of = {int(section.offset): index for index, section in loaded.items() if not _is_bss(section)}
+    fields: dict[int, list[Field]] = {}
+    symbols: dict[int, Symbol] = {}
+    for relocation in binary.object_relocations:
+        index = index_of.get(int(relocation.section.offset)) if relocation.section is not None else None
+        if index is None or not int(relocation.section.flags) & ALLOC:
+            continue
+        number = int(relocation.info)
+        if number not in symbols:
+            symbols[number] = _symbol(relocation.symbol)
+        kind = int(relocation.type) & 0xFFFF  # LIEF keeps the machine above
+        field = Field(int(relocation.address), kind, int(relocation.addend), symbols[number])
+        fields.setdefault(index, []).append(field)
+    sections = {
+        index: Section(
+            str(section.name), int(section.flags), int(section.size), int(section.entry_size),
+            _content(section), tuple(fields.get(index, ())),
+        )
+        for index, section in loaded.items()
+    }  # fmt: skip
+    definitions = tuple(
+        _symbol(symbol)
+        for symbol in binary.symtab_symbols
+        if symbol.binding != lief.ELF.Symbol.BINDING.LOCAL and symbol.shndx != UNDEFINED
+    )
+    empty = {
+        index: str(section.name)
+        for index, section in enumerate(binary.sections)
+        if int(section.flags) & ALLOC and not section.size
+    }
+    return Object(name, sections, empty, definitions)
+
+
+def _symbol(symbol: Any) -> Symbol:
+    if symbol is None:
+        return Symbol("", 0, CONSTANT, True, False, False)
+    index = int(symbol.shndx)
+    if index >= RESERVED:
+        index = CONSTANT if index == ABSOLUTE else COMMON
+    binding = symbol.binding
+    return Symbol(
+        str(symbol.name), int(symbol.value), index,
+        binding == lief.ELF.Symbol.BINDING.LOCAL, binding == lief.ELF.Symbol.BINDING.WEAK,
+        symbol.type == lief.ELF.Symbol.TYPE.SECTION,
+    )  # fmt: skip
+
+
+def _is_bss(section: Any) -> bool:
+    return bool(section.type == lief.ELF.Section.TYPE.NOBITS)
+
+
+def _content(section: Any) -> bytes:
+    return b"" if _is_bss(section) else bytes(section.content)
+
+
+def _parse(path: Path, remedy: str) -> Any:
+    if not path.is_file():
+        raise UserError(f"verifying: {path} does not exist", remedy)
+    lief.logging.disable()
+    config = lief.ELF.ParserConfig()
+    config.parse_dyn_symbols = config.parse_notes = config.parse_overlay = False
+    binary = lief.ELF.parse(str(path), config)
+    if binary is None or not _is_whole(binary, path.stat().st_size):
+        raise UserError(f"verifying {path}: not a whole ELF file", remedy)
+    return binary
+
+
+def _is_whole(binary: Any, size: int) -> bool:
+    """LIEF reads what it can of a damaged file: header table and sections must lie in it."""
+    header = binary.header
+    table = header.section_header_offset + header.numberof_sections * header.section_header_size
+    return bool(
+        header.section_header_offset > 0
+        and table <= size
+        and len(binary.sections) >= header.numberof_sections > 0
+        and all(_is_bss(section) or section.offset + section.size <= size for section in binary.sections)
+    )
