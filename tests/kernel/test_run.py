@@ -66,9 +66,9 @@ def test_report_agrees_with_the_linked_kernel(out: Path, report: dict[str, Any])
             ["nm", out / side / "vmlinux"], capture_output=True, text=True, check=True
         ).stdout.splitlines()
         text = {line.split()[0] for line in said if line.split()[1] in "tTwW"}
-        # Tombstones and assembly labels are symbols as well.
         stones = report["tombstones"] if side == "pruned" else 0
-        assert report[side]["functions"] <= len(text) <= report[side]["functions"] + stones + 1500
+        # nm also lists assembly labels, and not a weak function that a strong one replaces.
+        assert abs(len(text) - stones - report[side]["functions"]) <= 0.05 * len(text)
 
 
 def test_second_run_does_nothing(out: Path) -> None:
