@@ -116,7 +116,9 @@ def _add_trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sources", choices=("ftrace", "blocks", "ftrace+blocks"), help="what sees (default ftrace+blocks)"
     )
-    parser.add_argument("--trace-runs", type=_count, metavar="N", help="runs with block coverage (default 6)")
+    parser.add_argument(
+        "--trace-runs", type=_count, metavar="N", help="runs with block coverage (default 10)"
+    )
 
 
 def _count(text: str) -> int:

@@ -148,11 +148,12 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     made = make_plan(
         model.image,
         model.graph,
-        _ran(profile) | _healed(load_healed(folder.healed, identity)),
+        _ran(profile),
         read_rules(settings.rules) if settings.rules else (),
         model.knowledge,
         build_id=identity,
         width=settings.keep,
+        healed=_healed(load_healed(folder.healed, identity)),
         script_symbols=named_symbols(script.read_text()),
     )
     for rule in made.unused_rules:

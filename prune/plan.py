@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def make_plan(
     *,
     build_id: str,
     width: str = "ran",
+    healed: Mapping[tuple[str, str], str] | None = None,
     script_symbols: frozenset[str] = frozenset(),
 ) -> Plan:
     """Make the plan.
@@ -57,6 +58,8 @@ def make_plan(
         ran: (object, section) -> which apps ran it, for every unit of the profile.
         width: how far around the hot code to keep: ``ran`` (nothing more), ``callees`` (what hot code
             calls directly), ``reachable`` (everything that any reference reaches).
+        healed: as ``ran``, for what boots missed; what such a function calls directly stays as well, since
+            nothing that it calls need have run before, and each would be one more round of healing.
         script_symbols: names that the linker script mentions.
 
     Raises:
@@ -68,8 +71,10 @@ def make_plan(
         for unit in units:
             reasons.setdefault(unit, reason(unit))
 
-    hot = _hot_units(image, ran)
+    hot, mended = _hot_units(image, ran), _hot_units(image, healed or {})
     because(list(hot), lambda unit: f"ran: {hot[unit]}")
+    because(list(mended), lambda unit: f"healed: {mended[unit]}")
+    because(_callees(graph, mended), lambda unit: "called by what was healed")
     because(_fixed(image).tolist(), lambda unit: "root: no section of its own")
     named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
     because([unit for unit in named if unit >= 0], lambda unit: "root: named by the linker script")
@@ -78,8 +83,7 @@ def make_plan(
     ruled, unused = apply_rules(image, rules)
     because(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     if width == "callees":
-        callees = graph.target[np.isin(graph.kind, (CALL, TAIL_CALL)) & np.isin(graph.source, list(hot))]
-        because(callees.tolist(), lambda unit: "called by code that ran")
+        because(_callees(graph, hot), lambda unit: "called by code that ran")
     elif width == "reachable":
         kinds = (CALL, TAIL_CALL, ADDRESS, TABLE, DATA)
         because(
@@ -126,6 +130,13 @@ def _hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, st
             )
         hot[unit] = apps
     return hot
+
+
+def _callees(graph: CallGraph, units: Iterable[int]) -> list[int]:
+    """What the units call directly."""
+    calls = np.isin(graph.kind, (CALL, TAIL_CALL)) & np.isin(graph.source, list(units))
+    found: list[int] = graph.target[calls].tolist()
+    return found
 
 
 def _fixed(image: Image) -> Rows:

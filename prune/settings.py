@@ -24,7 +24,7 @@ class Settings:
     rules: Path | None = None
     keep: str = "ran"
     sources: str = "ftrace+blocks"
-    trace_runs: int = 6
+    trace_runs: int = 10
     boots: int = 10
     jobs: int = 0
     heal: bool = True

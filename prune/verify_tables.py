@@ -107,6 +107,9 @@ def check_tables(model: Model) -> Check:
         if len(content) != last - first:
             tally.find(f"{description['section']} is not whole in the image")
             continue
+        if description.get("padded"):
+            used = len(content.rstrip(b"\0"))
+            content = content[: -(-used // description["entry"][0]) * description["entry"][0]]
         _check_table(model, tally, description, first, content, parts)
     return tally.done(f"entries of {', '.join(found) or 'no table'}")
 
