@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
 
 from prune.source import DEBIAN_PACKAGE, INSTALLED
 from tracer.host import HostError
@@ -117,8 +119,11 @@ def _busybox() -> Check:
     why = "the guest's busybox must be static"
     if not path.is_file():
         return Check("busybox is static", False, "", why, _apt(["busybox-static"]))
-    said = subprocess.run(["readelf", "-lW", path], capture_output=True, text=True, check=False).stdout
-    ok = "INTERP" not in said
+    try:
+        with path.open("rb") as stream:
+            ok = not any(segment["p_type"] == "PT_INTERP" for segment in ELFFile(stream).iter_segments())
+    except (OSError, ELFError):
+        ok = False
     return Check("busybox is static", ok, str(path), why, "" if ok else _apt(["busybox-static"]))
 
 

@@ -164,7 +164,8 @@ def run_program(
     except OSError as error:
         raise HostError(f"{doing}: {words[0]}: {error.strerror or error}") from error
     if done.returncode != 0:
-        tail = " | ".join(said.strip().splitlines()[-4:])
+        lines = said.strip().splitlines()[0 if log is None else 1 :]
+        tail = " | ".join(lines[-4:])
         where = f" (all of it: {log})" if log else ""
         raise failure(f"{doing}: {words[0]} exited {done.returncode}: {tail}{where}")
     return "" if log is not None else done.stdout.decode(errors="replace")
