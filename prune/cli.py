@@ -114,7 +114,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--sources", choices=("ftrace", "blocks", "ftrace+blocks"), help="what sees (default ftrace+blocks)"
+        "--sources", choices=("blocks", "ftrace+blocks"), help="what sees (default ftrace+blocks)"
     )
     parser.add_argument(
         "--trace-runs", type=_count, metavar="N", help="runs with block coverage (default 10)"

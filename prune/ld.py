@@ -58,11 +58,18 @@ def output_of(arguments: list[str]) -> str:
 
 
 def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
+    from tracer.host import UserError
+
     script = Path(arguments[at].removeprefix("--script="))
     folder = Path(".kprune")
     folder.mkdir(exist_ok=True)
     plan = os.environ.get("KPRUNE_PLAN")
     if plan:
+        if not Path(plan).is_file():
+            raise UserError(
+                f"reading the plan: {plan} does not exist in {Path.cwd()}, where kbuild links",
+                "give KPRUNE_PLAN as an absolute path",
+            )
         from prune.link import prepare_link
 
         words, map_file = prepare_link(arguments, at, script, Path(plan), folder)
