@@ -277,10 +277,10 @@ class Pipeline:
         return value
 
     def _validation(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"boots": 0, "passed": 0, "misses": [], "verify": ""}
+        found: dict[str, Any] = {"boots": 0, "passed": 0, "repeated": 0, "misses": [], "verify": ""}
         if self.folder.boots.is_file():
             boots = read_json(self.folder.boots, "boots", _SCHEMA)
-            found |= {key: boots[key] for key in ("boots", "passed", "misses")}
+            found |= {key: boots[key] for key in ("boots", "passed", "repeated", "misses")}
         if self.folder.verdict.is_file():
             found["verify"] = "ok" if read_json(self.folder.verdict, "verdict", _SCHEMA)["ok"] else "failed"
         return found

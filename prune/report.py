@@ -38,7 +38,7 @@ def make_report(
     """The report as it is written.
 
     Args:
-        validation: ``boots``, ``passed``, ``misses`` of the boot stage, and ``verify``.
+        validation: ``boots``, ``passed``, ``repeated``, ``misses`` of the boot stage, and ``verify``.
         stages: seconds of each stage when it last did its work.
         heal: ``rounds``, ``converged``, and ``added``, the functions that boots missed.
     """
@@ -70,6 +70,10 @@ def table(report: Mapping[str, Any]) -> str:
     lines.append("")
     lines.append(f"verify: {validation['verify'] or 'not run'}")
     lines.append(f"boots: {validation['passed']} of {validation['boots']} ran the whole workload")
+    if validation["repeated"]:
+        lines.append(
+            f"        {validation['repeated']} of them after a first try in which the guest was lost"
+        )
     if report["heal"]["added"]:
         rounds = report["heal"]["rounds"]
         lines.append(f"healed in {rounds} rounds: {', '.join(report['heal']['added'])}")

@@ -36,7 +36,7 @@ from tracer.coverage import (
 from tracer.ftrace import read_frames, resolve, rows_by_app
 from tracer.host import UserError, say
 from tracer.identity import Carrier
-from tracer.outcome import AppFailed
+from tracer.outcome import AppFailed, GuestHung
 from tracer.profile import BlindSpot, Profile, Run, Seen, records, total
 from tracer.rootfs import build_initrd
 from tracer.session import SessionResult, run_session
@@ -158,6 +158,10 @@ class _Guests:
             # Some apps have time limits of their own, and a slow guest is only there to add to the rest.
             self.progress(f"{plan.name}: again at full speed, for in a slow guest {error.summary}")
             plan = replace(plan, options=replace(plan.options, arguments=(), patience=1))
+            result = self.session(plan)
+        except GuestHung as error:
+            # Seen once in some two hundred runs, on a host with more guests than processors.
+            self.progress(f"{plan.name}: once more, for {error.summary}")
             result = self.session(plan)
         return read_coverage(plan, result, self.workload, self.symbols, self.options.keep_logs)
 
