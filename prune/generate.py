@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from prune.edit import edit_object, plan_edits
 from prune.image import Image, read_image
 from prune.knowledge import Knowledge, read_knowledge
@@ -48,9 +50,15 @@ def generate(script: Path, plan_file: Path, home: Path) -> None:
 
 
 def _check_same(plan: Plan, image: Image) -> None:
-    """The plan's units are the image's, and its objects have the content that it was made for."""
+    """The plan's units are the image's, and its objects have the content that it was made for.
+
+    Objects without function sections may differ: some hold the time and place of the build
+    (init/version.o), and which tombstones they need is found anew.
+    """
     now = dict(object_digests(image.root, image.objects))
-    changed = [name for name, digest in plan.objects if now.get(name) != digest and name not in _RELINKED]
+    functions = image.units["object"][image.units["function"]]
+    code = {image.objects[obj] for obj in np.unique(functions).tolist()}
+    changed = [name for name, digest in plan.objects if now.get(name) != digest and name in code]
     rows = [(image.objects[obj], name) for obj, name in zip(image.units["object"], image.names, strict=True)]
     if changed or rows != [row[:2] for row in plan.units]:
         what = f"{changed[0]} changed" if changed else "the units differ"
