@@ -65,43 +65,48 @@ def make_plan(
     Raises:
         UserError: the profile speaks of a unit that this image does not have.
     """
-    reasons: dict[int, str] = {}
-
-    def because(units: Sequence[int], reason: Callable[[int], str]) -> None:
-        for unit in units:
-            reasons.setdefault(unit, reason(unit))
-
     hot, mended = _hot_units(image, ran), _hot_units(image, healed or {})
-    because(list(hot), lambda unit: f"ran: {hot[unit]}")
-    because(list(mended), lambda unit: f"healed: {mended[unit]}")
-    because(_callees(graph, mended), lambda unit: "called by what was healed")
-    because(_fixed(image).tolist(), lambda unit: "root: no section of its own")
-    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
-    because([unit for unit in named if unit >= 0], lambda unit: "root: named by the linker script")
-    for reason, units in _roots(image, graph, knowledge):
-        because(units.tolist(), lambda unit, why=reason: f"root: {why}")  # type: ignore[misc]
     ruled, unused = apply_rules(image, rules)
-    because(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
+    reasons = _Reasons()
+    reasons.add(hot, lambda unit: f"ran: {hot[unit]}")
+    reasons.add(mended, lambda unit: f"healed: {mended[unit]}")
+    reasons.add(_callees(graph, mended), lambda _: "called by what was healed")
+    for why, units in _roots(image, graph, knowledge, script_symbols):
+        reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
+    reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     if width == "callees":
-        because(_callees(graph, hot), lambda unit: "called by code that ran")
+        reasons.add(_callees(graph, hot), lambda _: "called by code that ran")
     elif width == "reachable":
-        kinds = (CALL, TAIL_CALL, ADDRESS, TABLE, DATA)
-        because(
-            np.flatnonzero(graph.closure(_mask(image, reasons), kinds)).tolist(), lambda unit: "reachable"
-        )
-    referenced = _referenced_data(image, graph, _mask(image, reasons))
-    because(list(referenced), lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
-    keep = _mask(image, reasons)
+        reached = graph.closure(reasons.mask(image), (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
+        reasons.add(np.flatnonzero(reached).tolist(), lambda _: "reachable")
+    referenced = _referenced_data(image, graph, reasons.mask(image))
+    reasons.add(referenced, lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
     return Plan(
         knowledge.arch,
         build_id,
         width,
         object_digests(image.root, image.objects),
         _rows(image),
-        keep,
-        tuple(reasons.get(unit, "cold") for unit in range(len(keep))),
+        reasons.mask(image),
+        tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
         tuple(str(rule) for rule in unused),
     )
+
+
+class _Reasons:
+    """Unit -> why it is kept; the first reason that is given stays."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, str] = {}
+
+    def add(self, units: Iterable[int], reason: Callable[[int], str]) -> None:
+        for unit in units:
+            self.of.setdefault(unit, reason(unit))
+
+    def mask(self, image: Image) -> Rows:
+        mask = np.zeros(len(image.units), bool)
+        mask[list(self.of)] = True
+        return mask
 
 
 def _rows(image: Image) -> tuple[tuple[str, str, int], ...]:
@@ -111,12 +116,6 @@ def _rows(image: Image) -> tuple[tuple[str, str, int], ...]:
             image.units["object"].tolist(), image.names, image.units["size"].tolist(), strict=True
         )
     )
-
-
-def _mask(image: Image, reasons: Mapping[int, str]) -> Rows:
-    mask = np.zeros(len(image.units), bool)
-    mask[list(reasons)] = True
-    return mask
 
 
 def _hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
@@ -139,12 +138,11 @@ def _callees(graph: CallGraph, units: Iterable[int]) -> list[int]:
     return found
 
 
-def _fixed(image: Image) -> Rows:
-    return np.flatnonzero(~(image.units["function"] | image.units["data"]))
-
-
-def _roots(image: Image, graph: CallGraph, knowledge: Knowledge) -> list[tuple[str, Rows]]:
-    """(reason, units) of each root of ``roots.toml``: its symbols and what they call, up to the barriers."""
+def _roots(
+    image: Image, graph: CallGraph, knowledge: Knowledge, script_symbols: frozenset[str]
+) -> list[tuple[str, list[int]]]:
+    """(reason, units): what has no section of its own, what the script names, and each root of
+    ``roots.toml`` with what it reaches, up to the barriers."""
     units_of: dict[str, list[int]] = {}
     for unit, _, _, name in image.functions:
         units_of.setdefault(name, []).append(unit)
@@ -153,17 +151,23 @@ def _roots(image: Image, graph: CallGraph, knowledge: Knowledge) -> list[tuple[s
     for name, units in units_of.items():
         if matches(name, barriers):
             barred[units] = True
-    found = [("answers pruned system calls", _units_named(units_of, [row.to for row in knowledge.redirects]))]
+    fixed = np.flatnonzero(~(image.units["function"] | image.units["data"])).tolist()
+    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
+    found = [
+        ("no section of its own", fixed),
+        ("named by the linker script", [unit for unit in named if unit >= 0]),
+        ("answers pruned system calls", _units_named(units_of, [row.to for row in knowledge.redirects])),
+    ]
     for row in knowledge.roots["root"]:
         start = np.zeros(len(image.units), bool)
         start[_units_named(units_of, row["start"])] = True
         kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
-        found.append((row["reason"], np.flatnonzero(graph.closure(start, kinds, barred))))
+        found.append((row["reason"], np.flatnonzero(graph.closure(start, kinds, barred)).tolist()))
     return found
 
 
-def _units_named(units_of: Mapping[str, list[int]], names: Sequence[str]) -> Rows:
-    return np.array([unit for name in names for unit in units_of.get(name, ())], np.int64)
+def _units_named(units_of: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
+    return [unit for name in names for unit in units_of.get(name, ())]
 
 
 def _referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int]:

@@ -115,6 +115,15 @@ def test_reachable_runs_what_was_cold(toy: Toy, built: Toy) -> None:
     assert toy.verify().ok
 
 
+def test_what_was_healed_brings_what_it_calls(toy: Toy) -> None:
+    plan = toy.plan(healed=(("init/one.o", ".text.hot_with_tail"), ("lib/two.o", ".text.cold_two")))
+    reasons = dict(zip([row[:2] for row in plan.units], plan.reason, strict=True))
+    assert reasons["lib/two.o", ".text.cold_two"] == "healed: missed by a boot"
+    assert reasons["init/one.o", ".text.unlikely.hot_with_tail"] == "called by what was healed"
+    assert toy.link(plan=True).returncode == 0
+    assert toy.run("x", "y")[1]["cold"] == "3"
+
+
 def test_a_rule_keeps_and_an_unused_rule_is_told(toy: Toy) -> None:
     plan = toy.plan(rules=(KeepRule("cold_t*", "needed later"), KeepRule("nothing", "a typing error")))
     assert plan.unused_rules == ("nothing",)

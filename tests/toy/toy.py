@@ -60,9 +60,13 @@ class Toy:
         return read_image(self.tree, read_link_map(self.tree / "base.map"), self.knowledge)
 
     def plan(
-        self, *, width: str = "ran", rules: tuple[KeepRule, ...] = (), drop: tuple[str, ...] = ()
+        self,
+        *,
+        width: str = "ran",
+        rules: tuple[KeepRule, ...] = (),
+        healed: tuple[tuple[str, str], ...] = (),
     ) -> Plan:
-        """The plan for a profile in which :data:`HOT` and the hot twins ran, ``drop`` taken out again."""
+        """The plan for a profile in which :data:`HOT` and the hot twins ran."""
         image = self.image()
         ran = {
             ("lib/two.o", ".text.clock_read"),
@@ -70,12 +74,13 @@ class Toy:
             ("init/one.o", ".text.twin"),
         }
         ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
-        hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in drop}
+        hot = {place: "toy" for place in ran if place in image.unit_of}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
         script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
         plan = make_plan(
-            image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script
-        )
+            image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script,
+            healed=dict.fromkeys(healed, "missed by a boot"),
+        )  # fmt: skip
         save_plan(plan, self.tree / "plan.json")
         shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)
         return plan
