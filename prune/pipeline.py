@@ -306,7 +306,7 @@ class Pipeline:
             settings.keep,
         ]
         command += ["--sources", settings.sources, "--boots", str(settings.boots)]
-        command += ["--trace-runs", str(settings.trace_runs)]
+        command += ["--trace-runs", str(settings.trace_runs), *([] if settings.heal else ["--no-heal"])]
         for option, value in (
             ("kernel", settings.kernel),
             ("config", settings.config),
