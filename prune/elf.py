@@ -144,7 +144,9 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
     names_at = int(first["link"]) if names_at == SHN_XINDEX else names_at
     sections = np.frombuffer(data, SECTION, count, shoff)
     in_file = sections["type"] != SHT_NOBITS
-    if np.any((sections["offset"] + sections["size"])[in_file] > len(data)):
+    # Each on its own first: the sum of two 64-bit fields wraps.
+    ends = np.where(sections["size"] > len(data), sections["size"], sections["offset"] + sections["size"])
+    if np.any(np.maximum(ends, sections["offset"])[in_file] > len(data)):
         raise ValueError("a section lies beyond the end of the file")
     if np.any(sections["type"] == SHT_REL):
         raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
@@ -187,9 +189,10 @@ def _check_references(found: ObjectFile) -> None:
         raise ValueError("the symbol table names no string table")
     if len(found.symbols) and int(found.symbols["name"].max()) >= max(len(found.strtab), 1):
         raise ValueError("a symbol's name lies outside the string table")
-    if found.strtab and found.strtab[-1] != 0:
+    if found.strtab[-1:] != b"\0":
         raise ValueError("the string table does not end")
-    plain = found.shndx[found.symbols["shndx"] < SHN_LORESERVE]
+    narrow = found.symbols["shndx"]
+    plain = found.shndx[(narrow < SHN_LORESERVE) | (narrow == SHN_XINDEX)]
     if len(plain) and int(plain.max()) >= len(found.sections):
         raise ValueError("a symbol lies in no section")
     for index in np.flatnonzero(found.sections["type"] == SHT_RELA):
@@ -201,5 +204,7 @@ def _check_references(found: ObjectFile) -> None:
             continue
         if int((rows["info"] >> 32).max()) >= len(found.symbols):
             raise ValueError(f"relocation section {index} names a symbol that is not there")
+        if found.sections[int(header["info"])]["type"] == SHT_NOBITS:
+            raise ValueError(f"relocation section {index} applies to a section without bytes")
         if int(rows["offset"].max()) >= max(int(found.sections[int(header["info"])]["size"]), 1):
             raise ValueError(f"relocation section {index} points outside its section")

@@ -182,7 +182,7 @@ def heal(folder: Folder) -> int:
     """Take the misses of the last boots over into ``heal.json``; how many were new."""
     identity = build_id(folder.base("vmlinux"))
     before = load_healed(folder.healed, identity)
-    misses = read_json(folder.boots, "boots", SCHEMA)["misses"]
+    misses = read_result(folder.boots, "boots", ("misses",))["misses"]
     after = add_misses(before, [(m["function"], m["object"], m["section"], m["caller"]) for m in misses])
     if len(after) > len(before):
         save_healed(after, folder.healed, identity)
@@ -270,6 +270,21 @@ def summary(boots: list[Boot]) -> dict[str, Any]:
         "repeated": sum(bool(boot.repeated) for boot in boots),
         "misses": [asdict(miss) for miss in misses.values()],
     }
+
+
+def read_result(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """A result of an earlier stage, with at least these keys.
+
+    Raises:
+        UserError: missing or damaged, or of another kprune.
+    """
+    value: dict[str, Any] = read_json(path, what, SCHEMA)
+    lost = [key for key in keys if key not in value]
+    if lost:
+        raise UserError(
+            f"reading the {what}: {path} has no {', '.join(lost)}", "make it again with this kprune"
+        )
+    return value
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -40,7 +40,6 @@ from tracer.host import (
     KpruneError,
     ValidationFailed,
     file_hash,
-    read_json,
     say,
     write_json,
 )
@@ -214,7 +213,7 @@ class Pipeline:
             self.settings.out, "verify", inputs, [self.folder.verdict],
             lambda: passes.verify(self.folder, self.production.objtree, self.workload.arch),
         )  # fmt: skip
-        verdict = read_json(self.folder.verdict, "verdict", _SCHEMA)
+        verdict = passes.read_result(self.folder.verdict, "verdict", ("ok", "checks"))
         if not verdict["ok"]:
             broken = [check for check in verdict["checks"] if not check["ok"]]
             first = "; ".join(f"{check['name']}: {check['findings'][0]}" for check in broken)
@@ -245,7 +244,8 @@ class Pipeline:
             lambda: passes.boot_pruned(self.workload, self.folder, count),
         )  # fmt: skip
         failed = next(
-            (b for b in read_json(self.folder.boots, "boots", _SCHEMA)["each"] if b["problem"]), None
+            (b for b in passes.read_result(self.folder.boots, "boots", ("each",))["each"] if b["problem"]),
+            None,
         )
         if failed:
             kinds = {kind.exit_code: kind for kind in (ValidationFailed, GuestFailed, GuestLost)}
@@ -279,10 +279,13 @@ class Pipeline:
     def _validation(self) -> dict[str, Any]:
         found: dict[str, Any] = {"boots": 0, "passed": 0, "repeated": 0, "misses": [], "verify": ""}
         if self.folder.boots.is_file():
-            boots = read_json(self.folder.boots, "boots", _SCHEMA)
-            found |= {key: boots[key] for key in ("boots", "passed", "repeated", "misses")}
+            keys = ("boots", "passed", "repeated", "misses")
+            boots = passes.read_result(self.folder.boots, "boots", keys)
+            found |= {key: boots[key] for key in keys}
         if self.folder.verdict.is_file():
-            found["verify"] = "ok" if read_json(self.folder.verdict, "verdict", _SCHEMA)["ok"] else "failed"
+            found["verify"] = (
+                "ok" if passes.read_result(self.folder.verdict, "verdict", ("ok",))["ok"] else "failed"
+            )
         return found
 
     def _healing(self) -> dict[str, Any]:

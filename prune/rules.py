@@ -54,6 +54,8 @@ def _rule(path: Path, row: object) -> KeepRule:
         raise UserError(f"reading keep rules {path}: a rule has pattern, reason and object only: {row}")
     if not all(isinstance(row.get(key), str) and row[key] for key in ("pattern", "reason")):
         raise UserError(f"reading keep rules {path}: a rule needs a pattern and a reason: {row}")
+    if not isinstance(row.get("object", "*"), str):
+        raise UserError(f"reading keep rules {path}: object is a glob over object paths: {row}")
     return KeepRule(row["pattern"], row["reason"], row.get("object", "*"))
 
 
