@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -12,9 +13,24 @@ from prune.source import Source
 from tracer.host import BuildFailed, UserError, run_program, whole_file
 
 _SET = re.compile(r"^(CONFIG_\w+)=(.*)$")
-# What kconfig finds out about tools and architecture; nobody asks for it.
-_PROBED = re.compile(r"CONFIG_(AS|CC|CLANG|GCC|LD|LLD|PAHOLE|RUST|RUSTC|TOOLS|HAVE|ARCH)_")
+# What kconfig finds out about tools and architecture; nobody asks for it. The exceptions have a prompt.
+_PROBED = re.compile(
+    r"CONFIG_(?!CC_OPTIMIZE_|GCC_PLUGIN|LD_DEAD_CODE_|ARCH_MEMORY_PROBE|ARCH_MMAP_RND_|RUST_(?:DEBUG|OVERFLOW)_)"
+    r"(?:AS|CC|CLANG|GCC|LD|LLD|PAHOLE|RUST|RUSTC|TOOLS|HAVE|ARCH)_"
+)
 _UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
+# What make and kbuild take from the environment: an input that no key of a build would know, such as
+# LLVM=1 of a shell, or the flags of the make that `make demo` is.
+_LEFTOVER = re.compile(
+    r"(?:KBUILD|KCONFIG|LLVM)_\w+|K(?:C|A|CPP|RUST)FLAGS|ARCH|SUBARCH|CROSS_COMPILE|LLVM|LOCALVERSION|"
+    r"(?:C|A|LD)FLAGS_(?:KERNEL|MODULE|vmlinux)|HOST(?:C|CXX|LD)FLAGS|SOURCE_DATE_EPOCH|"
+    r"MAKEFLAGS|MFLAGS|GNUMAKEFLAGS|MAKEFILES|MAKELEVEL|KPRUNE_PLAN"
+)
+
+
+def leftovers() -> list[str]:
+    """Names in the environment that would change what kbuild does behind kprune's back."""
+    return sorted(name for name in os.environ if _LEFTOVER.fullmatch(name))
 
 
 def read_options(path: Path) -> dict[str, str]:
@@ -56,7 +72,9 @@ def make_config(
     """
     folder = Path(tempfile.mkdtemp(prefix="kprune-config-"))
     try:
-        make: list[str | Path] = ["make", "-s", "-C", source.path, f"O={folder}", f"ARCH={arch}"]
+        clean = [f"--unset={name}" for name in leftovers()]
+        make: list[str | Path] = [*(["env", *clean] if clean else []), "make", "-s", "-C", source.path]
+        make += [f"O={folder}", f"ARCH={arch}"]
         config = folder / ".config"
         asked: dict[str, str] = {}
         if full_config is None:
@@ -66,7 +84,7 @@ def make_config(
             asked = {
                 key: value
                 for key, value in read_options(full_config).items()
-                if value in ("y", "m") and not _PROBED.match(key)
+                if value != "n" and not _PROBED.match(key)
             }
         for fragment in fragments:
             asked.update(read_options(fragment))

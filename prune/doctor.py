@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -20,6 +23,15 @@ _PACKAGES = Path(__file__).with_name("apt-packages.txt")
 _PYTHON_PACKAGES = ("elftools", "capstone", "lief", "networkx", "numpy")
 #: A production and a traced build of a lean kernel, and an unpacked source.
 _CACHE_GIB = 6
+#: A few compilers side by side; "2 GB" machines report less than 2 GiB.
+_MEMORY_GIB = 1.5
+#: Program -> (package, oldest version that serves, why); () is any: then the version is only shown.
+_VERSIONS: dict[str, tuple[str, tuple[int, ...], str]] = {
+    "gcc": ("gcc", (5, 1), "Linux 6.1 states 5.1 (scripts/min-tool-version.sh)"),
+    "ld": ("binutils", (2, 30), "Linux 6.16 and newer ask for it (kbuild: require gcc-8 and binutils-2.30)"),
+    "make": ("make", (3, 82), "Linux 6.1 states 3.82 (Documentation/process/changes.rst)"),
+    "qemu-system-x86_64": ("qemu-system-x86", (), "tested with 7.2"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,10 +50,12 @@ def doctor(cache: Path) -> list[Check]:
     return [
         _python(),
         *(_debian(*row) for row in _read_packages()),
+        *(_version(program) for program in _VERSIONS if shutil.which(program)),
         *(_python_package(name) for name in _PYTHON_PACKAGES),
         _busybox(),
         _kernel_source(),
         _disk(cache),
+        _memory(),
     ]
 
 
@@ -101,6 +115,27 @@ def _debian(package: str, proof: str, why: str) -> Check:
     return Check(package, ok, found, why, "" if ok else _apt([package]))
 
 
+def _version(program: str) -> Check:
+    """A program that is there but too old; one that does not say its version is not too old."""
+    package, oldest, why = _VERSIONS[program]
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    found = parse_version(said)
+    ok = not found or found >= oldest
+    needed = f" (needs {'.'.join(map(str, oldest))})" if not ok else ""
+    text = ".".join(map(str, found)) or "version unknown"
+    return Check(f"{program} version", ok, text + needed, why, "" if ok else _apt([package]))
+
+
+def parse_version(said: str) -> tuple[int, ...]:
+    """The version on the first line of ``--version``, () when there is none.
+
+    What distributions add in parentheses holds numbers too: ``gcc (Debian 12.2.0-14) 12.2.0``.
+    """
+    first = re.sub(r"\([^)]*\)", "", said.partition("\n")[0])
+    number = re.search(r"\d+(?:\.\d+)+", first)
+    return tuple(map(int, number[0].split("."))) if number else ()
+
+
 def _python() -> Check:
     ok = sys.version_info >= (3, 11)
     return Check(
@@ -141,4 +176,13 @@ def _disk(cache: Path) -> Check:
     return Check(
         "disk", ok, f"{free:.0f} GiB free in {place}", f"{_CACHE_GIB} GiB for sources and builds",
         "" if ok else "free some space, or set KPRUNE_CACHE",
+    )  # fmt: skip
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    ok = total >= _MEMORY_GIB
+    return Check(
+        "memory", ok, f"{total:.1f} GiB", f"{_MEMORY_GIB} GiB for compilers and guests",
+        "" if ok else "give the machine more memory, or build with --jobs 1",
     )  # fmt: skip

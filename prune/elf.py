@@ -27,6 +27,8 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 
+_ADDRESS_SPACE = 1 << 47  # Half of what 4-level paging maps, all that a kernel's own half can hold.
+
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 SECTION = np.dtype(
@@ -148,6 +150,8 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
     ends = np.where(sections["size"] > len(data), sections["size"], sections["offset"] + sections["size"])
     if np.any(np.maximum(ends, sections["offset"])[in_file] > len(data)):
         raise ValueError("a section lies beyond the end of the file")
+    if np.any(sections["size"] > _ADDRESS_SPACE):
+        raise ValueError("a section is larger than memory")
     if np.any(sections["type"] == SHT_REL):
         raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
     names = _names(data, sections[names_at], sections["name"])

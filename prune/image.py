@@ -183,7 +183,7 @@ def _units(
     for number, (name, file) in enumerate(zip(objects, files, strict=True)):
         at = np.full(len(file.sections), -1, np.int32)
         loaded = np.flatnonzero((file.sections["flags"] & SHF_ALLOC != 0) & (file.sections["size"] > 0))
-        sizes, flags = file.sections["size"].tolist(), file.sections["flags"].tolist()
+        sizes, flags = file.sections["size"].tolist(), (file.sections["flags"] & 0xFFFFFFFF).tolist()
         count: dict[str, int] = {}
         for index in loaded.tolist():
             section = file.section_names[index]

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prune.config import make_config, write_config
+from prune.config import leftovers, make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
 from prune.source import Source
 from tracer.host import (
@@ -190,13 +190,16 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
 
 
 def _is_built(build: KernelBuild) -> bool:
-    stamp = build.home / "build.json"
-    if not stamp.is_file():
+    """Whether artefacts and object tree, which relinks need, are there and of this kprune's making."""
+    try:
+        found = read_json(build.home / "build.json", "stamp of a build", SCHEMA)
+    except UserError:  # None, damaged, or of another kprune: the build makes it anew.
         return False
-    found = read_json(stamp, "stamp of a build", SCHEMA)
-    if found["linker"] != _linker_code():
+    hashes = found.get("sha256")
+    if found.get("linker") != _linker_code() or not isinstance(hashes, dict):
         return False
-    hashes: dict[str, str] = found["sha256"]
+    if not (build.objtree / ".config").is_file():
+        return False
     files = {name: build.artefacts / name for name in hashes}
     return all(path.is_file() and file_hash(path) == hashes[name] for name, path in files.items())
 
@@ -251,7 +254,8 @@ def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = 
 
 def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[str, str]) -> None:
     """Run make with its output in a log and a line of progress every ten seconds."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("KPRUNE_PLAN", "MAKEFLAGS")}
+    unwanted = leftovers()
+    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
     environment.update({"LC_ALL": "C", "KPRUNE_WRAPPER": str(linker_wrapper()), **extra})
     log.parent.mkdir(parents=True, exist_ok=True)
     began = spoke = time.monotonic()
@@ -288,10 +292,11 @@ def _failure(build: KernelBuild, log: Path) -> BuildFailed | HostError:
     full = re.search(r"^.*No space left on device.*$", text, re.M)
     if full:
         return HostError(f"building the {build.flavour} kernel: {full[0].strip()}", "free some space")
-    # The first line that names an error is the cause; what make says after it is the echo.
-    line = re.search(
-        r"^(?!make).*(?:\berror:|\bError\b|kprune-ld:|undefined reference|not found|fatal:).*$", text, re.M
-    )
+    # The first line that names an error is the cause; what make says after it is the echo. "not found" can
+    # also be a shell that tried a tool which kbuild does without, so it counts only when nothing else does.
+    causes = (r"\berror:|kprune-ld:|undefined reference|fatal:", r"\bError\b|not found")
+    hits = (re.search(rf"^(?!make|\$ ).*(?:{cause}).*$", text, re.M) for cause in causes)
+    line = next((hit for hit in hits if hit), None)
     others = [said for said in text.splitlines() if said.strip() and not said.startswith("make")]
     said = line[0].strip() if line else others[-1].strip()
     return BuildFailed(f"building the {build.flavour} kernel: {said}", f"all of it is in {log}")

@@ -190,7 +190,12 @@ def heal(folder: Folder) -> int:
 
 
 def link(build: KernelBuild, folder: Folder, plan_file: Path) -> None:
-    """Let kbuild link the pruned kernel and its boot image into ``OUT/pruned``."""
+    """Let kbuild link the pruned kernel and its boot image into ``OUT/pruned``.
+
+    What verify and boot said of the kernel before is not said of this one.
+    """
+    for stale in (folder.verdict, folder.boots):
+        stale.unlink(missing_ok=True)
     relink(build, plan_file, folder.path("pruned"), folder.path("link.log"))
 
 

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import tracer
-from prune import passes
+from prune import passes, results
 from prune.doctor import require
-from prune.heal import load_healed
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
 from prune.knowledge import FOLDER
 from prune.linkmap import read_link_map
@@ -33,13 +32,11 @@ from prune.settings import Settings, cache_folder
 from prune.sizes import measure
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash, stage_seconds
-from prune.symbols import build_id
 from tracer.host import (
     GuestFailed,
     GuestLost,
     KpruneError,
     ValidationFailed,
-    file_hash,
     say,
     write_json,
 )
@@ -266,65 +263,20 @@ class Pipeline:
                 stones * len(knowledge.trap),
             ),
             stones,
-            self._validation(),
+            results.validation(folder),
             stage_seconds(self.settings.out, STAGES),
-            self._healing(),
+            results.healing(folder),
             {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},
             plan.unused_rules,
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
-        write_json(folder.path("metadata.json"), self._metadata())
-        return value
-
-    def _validation(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"boots": 0, "passed": 0, "repeated": 0, "misses": [], "verify": ""}
-        if self.folder.boots.is_file():
-            keys = ("boots", "passed", "repeated", "misses")
-            boots = passes.read_result(self.folder.boots, "boots", keys)
-            found |= {key: boots[key] for key in keys}
-        if self.folder.verdict.is_file():
-            found["verify"] = (
-                "ok" if passes.read_result(self.folder.verdict, "verdict", ("ok",))["ok"] else "failed"
-            )
-        return found
-
-    def _healing(self) -> dict[str, Any]:
-        healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
-        misses = self._validation()["misses"]
-        return {
-            "rounds": max((each.round for each in healed), default=0),
-            "converged": not misses,
-            "added": [each.function for each in healed],
-        }
-
-    def _metadata(self) -> dict[str, Any]:
-        settings = self.settings
-        command = [
-            "kprune",
-            "run",
-            str(settings.workload),
-            "--out",
-            str(settings.out),
-            "--keep",
-            settings.keep,
-        ]
-        command += ["--sources", settings.sources, "--boots", str(settings.boots)]
-        command += ["--trace-runs", str(settings.trace_runs), *([] if settings.heal else ["--no-heal"])]
-        for option, value in (
-            ("kernel", settings.kernel),
-            ("config", settings.config),
-            ("rules", settings.rules),
-        ):
-            command += [f"--{option}", str(value)] if value else []
-        files = {
-            "profile.json": self.folder.profile, "plan.json": self.folder.plan,
-            **{f"base/{n}": self.folder.base(n) for n in ("vmlinux", "bzImage", ".config")},
-            **{f"pruned/{n}": self.folder.pruned(n) for n in ("vmlinux", "bzImage", "tombstones.json")},
-        }  # fmt: skip
         tools = {"kernel": self.production.source.version, **tool_versions()}
-        hashes = {name: file_hash(path) for name, path in files.items() if path.is_file()}
         inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
-        return metadata(command, tools, inputs, hashes)
+        command = results.command_of(self.settings)
+        write_json(
+            folder.path("metadata.json"), metadata(command, tools, inputs, results.file_hashes(folder))
+        )
+        return value
 
     def _show_session(self, kernel: Path, options: SessionOptions) -> None:
         into = self.folder.path("trace")

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,11 @@ from tracer.host import HostError, UserError, file_hash, run_program, say, whole
 
 DEBIAN_PACKAGE = "linux-source-6.1"
 INSTALLED = Path("/usr/src") / f"{DEBIAN_PACKAGE}.tar.xz"
+_UNPACKERS = {".xz": "xz", ".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".tar": "tar"}
+# Of what tar says when it fails: the machine's fault, not the tarball's.
+_MACHINE = re.compile(
+    r"No space left|Wrote only|Read-only file|quota|Permission denied|Cannot allocate|Input/output"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,10 @@ def _fetch(cache: Path) -> Path:
         return found
     say(f"fetching {DEBIAN_PACKAGE} (140 MB) from Debian ...")
     home.mkdir(parents=True, exist_ok=True)
-    run_program(["apt-get", "download", DEBIAN_PACKAGE], doing=f"fetching {DEBIAN_PACKAGE}", cwd=home)
+    try:
+        run_program(["apt-get", "download", DEBIAN_PACKAGE], doing=f"fetching {DEBIAN_PACKAGE}", cwd=home)
+    except HostError as error:
+        raise HostError(str(error), "apt-get update (as root) and try again, or give --kernel") from error
     package = max(home.glob(f"{DEBIAN_PACKAGE}_*.deb"), key=lambda path: path.stat().st_mtime)
     temporary = Path(tempfile.mkdtemp(dir=home))
     try:
@@ -93,15 +102,33 @@ def _fetch(cache: Path) -> Path:
 
 
 def _unpack(tarball: Path, digest: str, cache: Path) -> Path:
-    """The tree of a tarball, unpacked once per content."""
+    """The tree of a tarball, unpacked once per content.
+
+    Raises:
+        UserError: no tarball, a damaged one, or one without a kernel.
+        HostError: its decompressor is missing, or the disk is full.
+    """
+    unpacker = _UNPACKERS.get(tarball.suffix)
+    if unpacker is None:
+        raise UserError(
+            f"reading the kernel source: {tarball} is no tarball", f"known: {' '.join(_UNPACKERS)}"
+        )
+    if shutil.which(unpacker) is None:
+        raise HostError(f"unpacking {tarball}: {unpacker} is not there", "install it, or give a folder")
     home = cache / "src" / f"{tarball.name.partition('.tar')[0]}-{digest[:12]}"
     if not home.is_dir():
         say(f"unpacking {tarball} ...")
         home.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=home.parent))
         try:
-            run_program(["tar", "-xf", tarball, "-C", temporary], doing=f"unpacking {tarball}")
-            temporary.rename(home)
+            # In English, since what it says is read below.
+            command: list[str | Path] = ["tar", "-xf", tarball, "-C", temporary]
+            run_program(command, doing=f"unpacking {tarball}", env={"LC_ALL": "C"})
+            _settle(temporary, home)
+        except HostError as error:
+            if _MACHINE.search(str(error)):
+                raise
+            raise UserError(str(error), "is the tarball whole?") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     trees = [path.parent for path in (home / "Kconfig", *home.glob("*/Kconfig")) if path.is_file()]
@@ -110,14 +137,38 @@ def _unpack(tarball: Path, digest: str, cache: Path) -> Path:
     return trees[0]
 
 
+def _settle(temporary: Path, home: Path) -> None:
+    """Rename into place; another kprune that was faster has put the same content there."""
+    try:
+        temporary.rename(home)
+    except OSError:
+        if not home.is_dir():
+            raise
+
+
+def _read_index(path: Path) -> dict[str, list[object]]:
+    """Path -> [size, mtime_ns, inode, hash]; empty when there is none, or a damaged one."""
+    try:
+        index = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    rows = index.values() if isinstance(index, dict) else [None]
+    return index if all(isinstance(row, list) and len(row) == 4 for row in rows) else {}
+
+
+def _content(path: Path, mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return str(path.readlink())
+    # A fifo or socket that somebody left there would block the reader.
+    return file_hash(path) if stat.S_ISREG(mode) else "special"
+
+
 def _tree_hash(tree: Path, cache: Path) -> str:
     """Hash of a tree's content. As git does, a file of the same size, time and inode is not read again."""
     index_file = cache / "index" / f"{hashlib.sha256(str(tree).encode()).hexdigest()[:16]}.json"
-    try:
-        index: dict[str, list[object]] = json.loads(index_file.read_text())
-    except (OSError, ValueError):
+    index = _read_index(index_file)
+    if not index:
         say(f"hashing {tree} ...")
-        index = {}
     fresh: dict[str, list[object]] = {}
     digest = hashlib.sha256()
     for folder, folders, files in os.walk(tree):
@@ -129,8 +180,7 @@ def _tree_hash(tree: Path, cache: Path) -> str:
             key = str(path.relative_to(tree))
             known = index.get(key)
             if known is None or known[:3] != stat_key:
-                content = str(path.readlink()) if path.is_symlink() else file_hash(path)
-                known = [*stat_key, content]
+                known = [*stat_key, _content(path, status.st_mode)]
             fresh[key] = known
             digest.update(f"{key}\0{known[3]}\0{status.st_mode & 0o111}\n".encode())
     if fresh != index:

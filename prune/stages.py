@@ -6,7 +6,6 @@ took. A stage is skipped when the key is the same and every output still has its
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -14,23 +13,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracer.host import file_hash, say, write_json
+from tracer.host import HostError, file_hash, say, write_json
 
 SCHEMA = 1
 
 
 def content_key(name: str, inputs: Mapping[str, str | int | Path | None]) -> str:
-    """Hash of a stage's name and inputs; a path stands for its file's content."""
+    """Hash of a stage's name and inputs; a path stands for the content of its file or folder."""
     digest = hashlib.sha256(name.encode())
     for label, value in sorted(inputs.items()):
         if isinstance(value, Path):
-            value = file_hash(value) if value.is_file() else "absent"
+            if value.is_dir():
+                value = source_hash(value)
+            else:
+                value = file_hash(value) if value.is_file() else "absent"
         digest.update(f"\0{label}={value}".encode())
     return digest.hexdigest()
 
 
 def source_hash(*folders: Path) -> str:
-    """Hash of kprune's own code and data in the given folders: new code does the work again."""
+    """Hash of what folders contain. Given kprune's own, new code does the work again."""
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
@@ -46,7 +48,11 @@ def run_stage(
     outputs: Sequence[Path],
     work: Callable[[], object],
 ) -> bool:
-    """Do ``work`` unless it was done with the same inputs; say which. True when work was done."""
+    """Do ``work`` unless it was done with the same inputs; say which. True when work was done.
+
+    Raises:
+        HostError: ``work`` left one of the outputs unmade.
+    """
     record = out / ".stages" / f"{name}.json"
     key = content_key(name, inputs)
     if _done(record, key, outputs):
@@ -58,6 +64,9 @@ def run_stage(
     began = time.monotonic()
     work()
     seconds = time.monotonic() - began
+    lost = [str(path) for path in outputs if not path.is_file()]
+    if lost:
+        raise HostError(f"{name}: {', '.join(lost)} was not made")
     hashes = {str(path.relative_to(out)): file_hash(path) for path in outputs}
     write_json(record, {"schema_version": SCHEMA, "key": key, "seconds": seconds, "outputs": hashes})
     say(f"{name}: done in {seconds:.1f} s")
@@ -65,20 +74,32 @@ def run_stage(
 
 
 def _done(record: Path, key: str, outputs: Iterable[Path]) -> bool:
-    found: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(record.read_text())
+    found = _read_record(record)
+    hashes = found.get("outputs")
     out = record.parent.parent
-    return found.get("key") == key and all(
-        path.is_file() and found["outputs"].get(str(path.relative_to(out))) == file_hash(path)
-        for path in outputs
+    return (
+        found.get("key") == key
+        and isinstance(hashes, dict)
+        and all(
+            path.is_file() and hashes.get(str(path.relative_to(out))) == file_hash(path) for path in outputs
+        )
     )
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    """What a stage left behind; a damaged record is no record."""
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def stage_seconds(out: Path, names: Iterable[str]) -> dict[str, float]:
     """Seconds that each stage took when it last did its work."""
     seconds: dict[str, float] = {}
     for name in names:
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            seconds[name] = float(json.loads((out / ".stages" / f"{name}.json").read_text())["seconds"])
+        took = _read_record(out / ".stages" / f"{name}.json").get("seconds")
+        if isinstance(took, int | float):
+            seconds[name] = float(took)
     return seconds
