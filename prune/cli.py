@@ -10,8 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prune.plan import WIDTHS
-from prune.settings import Settings, cache_folder, load_settings
+from prune.settings import WIDTHS, Settings, cache_folder, load_settings
 from tracer.host import HostError, KpruneError, UserError
 
 _EPILOG = """\

@@ -13,9 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from prune.source import DEBIAN_PACKAGE, INSTALLED
 from tracer.host import HostError
 
@@ -154,6 +151,11 @@ def _busybox() -> Check:
     why = "the guest's busybox must be static"
     if not path.is_file():
         return Check("busybox is static", False, "", why, _apt(["busybox-static"]))
+    if importlib.util.find_spec("elftools") is None:
+        return Check("busybox is static", False, "", why, "make setup")
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     try:
         with path.open("rb") as stream:
             ok = not any(segment["p_type"] == "PT_INTERP" for segment in ELFFile(stream).iter_segments())

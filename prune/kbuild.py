@@ -46,7 +46,7 @@ FIXED = {
     "KBUILD_BUILD_VERSION": "1",
 }
 _UNPRUNED = ("vmlinux", "vmlinux.map", "link.json", "System.map", ".config")
-_PRUNED = ("vmlinux", "vmlinux.map", "tombstones.json", "System.map")
+_PRUNED = ("vmlinux", "vmlinux.map", "tombstones.json", "kprune.lds", "System.map")
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def relink(
 ) -> None:
     """Link the kernel again from the objects of a finished build, pruned by ``plan`` if one is given.
 
-    ``into`` gets vmlinux, its map, tombstones.json and the boot image (``image``).
+    ``into`` gets vmlinux, its map, tombstones.json, the script and the boot image (``image``).
 
     Raises:
         BuildFailed: the link failed.

@@ -25,9 +25,10 @@ def main() -> None:
     """Console entry point."""
     # The Python start-up of a thousand pass-through calls is the cost: import the rest when needed.
     arguments = sys.argv[1:]
-    linker = shutil.which(os.environ.get("KPRUNE_LD", "ld"))
+    wanted = os.environ.get("KPRUNE_LD", "ld")
+    linker = shutil.which(wanted)
     if linker is None:
-        print("kprune-ld: ld is not there; apt install binutils, or set KPRUNE_LD", file=sys.stderr)
+        print(f"kprune-ld: {wanted} is not there; apt install binutils, or set KPRUNE_LD", file=sys.stderr)
         sys.exit(3)
     at = script_argument(arguments)
     if at is None:
@@ -58,11 +59,19 @@ def output_of(arguments: list[str]) -> str:
 
 
 def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
-    from tracer.host import UserError
+    from tracer.host import HostError, KpruneError, UserError
 
     script = Path(arguments[at].removeprefix("--script="))
+    try:
+        text = script.read_text()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(f"reading the linker script: {script}: {why}", "build the kernel again") from error
     folder = Path(".kprune")
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise HostError(f"making {folder}: {error.strerror}", "free some space, or clear the way") from error
     plan = os.environ.get("KPRUNE_PLAN")
     if plan:
         if not Path(plan).is_file():
@@ -74,29 +83,43 @@ def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
 
         words, map_file = prepare_link(arguments, at, script, Path(plan), folder)
     else:
-        words, map_file = _unpruned(arguments, at, script, folder)
+        words, map_file = _unpruned(arguments, at, script, text, folder)
     if Path(output_of(arguments)).name not in _FINAL:
         os.execv(linker, [linker, *words])
     with_map = [word for word in words if not word.startswith("-Map")] + [f"-Map={map_file}"]
     done = subprocess.run([linker, *with_map], check=False).returncode
-    if plan and done == 0:
-        from prune.link import resolve_tombstones
-
-        resolve_tombstones(folder, map_file, Path("tombstones.json"))
+    if done == 0:
+        try:
+            _describe(plan, folder, map_file)
+        except KpruneError:
+            Path(output_of(arguments)).unlink(missing_ok=True)
+            raise
     for word in words:
         if word.startswith("-Map=") and done == 0:  # CONFIG_VMLINUX_MAP: the user's own map.
             shutil.copyfile(map_file, word.removeprefix("-Map="))
     return done
 
 
-def _unpruned(arguments: list[str], at: int, script: Path, folder: Path) -> tuple[list[str], Path]:
+def _describe(plan: str | None, folder: Path, map_file: Path) -> None:
+    """The files without which nothing can be said of this vmlinux; ld ignores a full disk under its map."""
+    from tracer.host import HostError
+
+    if b"\nOUTPUT(" not in map_file.read_bytes():
+        raise HostError(f"writing {map_file}: it is cut short", "free some space, and link again")
+    if plan:
+        from prune.link import resolve_tombstones
+
+        resolve_tombstones(folder, map_file, Path("tombstones.json"))
+
+
+def _unpruned(arguments: list[str], at: int, script: Path, text: str, folder: Path) -> tuple[list[str], Path]:
     from prune.knowledge import read_places
     from prune.script import place_units
     from tracer.host import whole_file, write_json
 
     placed = folder / "vmlinux.lds"
     with whole_file(placed) as stream:
-        stream.write(place_units(script.read_text(), read_places()))
+        stream.write(place_units(text, read_places()))
     words = list(arguments)
     words[at] = f"--script={placed}" if words[at].startswith("--script=") else str(placed)
     map_file = Path("vmlinux.map")

@@ -119,6 +119,9 @@ def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
     if lost:
         raise HostError(f"reading {map_file}: no address for tombstone {lost[0]}", "link again")
     write_json(into, {"schema_version": SCHEMA, "start": begin, "tombstones": stones})
+    # The script says in full what was dropped, for a person to read.
+    with whole_file(into.with_name("kprune.lds")) as stream:
+        stream.write(homes[0].with_name("vmlinux.lds").read_text())
 
 
 def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:

@@ -46,7 +46,10 @@ from tracer.workload import Workload, load_workload
 STAGES = ("build", "trace", "plan", "link", "verify", "boot", "report")
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
-_SCHEMA = 1
+_TO_BUILD = (
+    "make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl", "cpio",
+    "/usr/include/libelf.h", "/usr/include/openssl/ssl.h",
+)  # fmt: skip
 #: A boot ends at its first miss, so a round finds about one miss a boot.
 HEAL_ROUNDS = 5
 
@@ -66,7 +69,7 @@ class Pipeline:
     @cached_property
     def builds(self) -> tuple[KernelBuild, KernelBuild]:
         """(production, traced), as they are to be built."""
-        require(("make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl"))
+        require(_TO_BUILD)
         source = resolve_source(self.settings.kernel, cache_folder())
         own = [self.workload.kernel_config] if self.workload.kernel_config else []
 

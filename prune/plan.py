@@ -23,7 +23,6 @@ from prune.rules import KeepRule, apply_rules
 from tracer.host import UserError, read_json, whole_file
 
 SCHEMA = 1
-WIDTHS = ("ran", "callees", "reachable")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from prune.plan import WIDTHS
 from tracer.host import UserError, read_json, write_json
 
 SCHEMA = 1
+#: How far around what ran a plan keeps.
+WIDTHS = ("ran", "callees", "reachable")
 
 
 @dataclass(frozen=True)

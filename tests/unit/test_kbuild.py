@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from prune.config import read_options
+from prune.config import make_config, read_options, write_config
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.source import resolve_source
-from tracer.host import BuildFailed, UserError
+from tracer.host import BuildFailed, HostError, UserError
 
 # Drops CONFIG_LOST in olddefconfig; "compiles" by counting; fails when CONFIG_BROKEN is set.
 MAKEFILE = """VERSION = 6
@@ -24,7 +27,7 @@ vmlinux:
 \t@! grep -q CONFIG_BROKEN=y $(O)/.config || { echo "net/x.c:1: error: no such thing"; exit 1; }
 \techo "  CC      init/main.o" && echo run >> $(O)/count
 \techo "vmlinux $$KPRUNE_PLAN" > $(O)/vmlinux
-\tfor f in vmlinux.map link.json System.map tombstones.json; do echo $$f > $(O)/$$f; done
+\tfor f in vmlinux.map link.json System.map tombstones.json kprune.lds; do echo $$f > $(O)/$$f; done
 bzImage: vmlinux
 \tmkdir -p $(O)/arch/x86/boot && cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage
 .PHONY: vmlinux
@@ -57,6 +60,45 @@ def test_a_fragment_goes_on_top_of_tinyconfig(tree: Path, tmp_path: Path) -> Non
 
 def test_a_full_configuration_replaces_tinyconfig(tree: Path, tmp_path: Path) -> None:
     assert "TINY" not in described(tree, tmp_path, full="CONFIG_MINE=y\n").config
+
+
+@pytest.mark.parametrize("option", ['CONFIG_LOST="text"', "CONFIG_LOST=64", "CONFIG_LOST=m"])
+def test_values_of_a_full_configuration_must_survive_too(tree: Path, tmp_path: Path, option: str) -> None:
+    with pytest.raises(UserError, match=f"{option} became n"):
+        described(tree, tmp_path, full=f"{option}\n")
+
+
+@pytest.mark.parametrize(
+    ("option", "refused"),
+    [
+        ("CONFIG_CC_OPTIMIZE_FOR_SIZE", True),
+        ("CONFIG_GCC_PLUGINS", True),
+        ("CONFIG_GCC_VERSION", False),
+        ("CONFIG_HAVE_ARCH_KASAN", False),
+    ],
+)
+def test_only_what_kconfig_probes_may_change(tree: Path, tmp_path: Path, option: str, refused: bool) -> None:
+    text = (tree / "Makefile").read_text()
+    (tree / "Makefile").write_text(text.replace("/CONFIG_LOST/d", f"/{option}=/d"))
+    expected = pytest.raises(UserError, match=option) if refused else contextlib.nullcontext()
+    with expected:
+        described(tree, tmp_path, full=f"{option}=1\n")
+
+
+def test_a_later_fragment_wins(tree: Path, tmp_path: Path) -> None:
+    for name, value in (("one", "1"), ("two", "2")):
+        (tmp_path / name).write_text(f"CONFIG_N={value}\n")
+    source = resolve_source(tree, tmp_path / "cache")
+    text = make_config(source, "x86_64", [tmp_path / "one", tmp_path / "two"], None)
+    assert text.count("CONFIG_N=") == 1 and "CONFIG_N=2" in text
+
+
+def test_the_same_configuration_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / ".config"
+    write_config("CONFIG_A=y\n", path)
+    os.utime(path, (1, 1))
+    write_config("CONFIG_A=y\n", path)
+    assert path.stat().st_mtime == 1
 
 
 @pytest.mark.parametrize("where", ["fragment", "full"])
@@ -100,6 +142,67 @@ def test_an_environment_with_a_plan_does_not_prune_the_base(
     assert (build.artefacts / "vmlinux").read_text() == "vmlinux \n"
 
 
+@pytest.mark.parametrize(
+    "name", ["LLVM", "CROSS_COMPILE", "KCONFIG_CONFIG", "MAKEFLAGS", "KBUILD_OUTPUT", "ARCH"]
+)
+def test_what_a_shell_left_over_reaches_no_make(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The key of a build does not know the environment, so the build must not either."""
+    plain = described(tree, tmp_path)
+    text = (tree / "Makefile").read_text()
+    recipe = f"@env | grep -E '^(KEPT|{name})=(1|left)' >> $(O)/seen; true\n\t"
+    (tree / "Makefile").write_text(
+        text.replace("olddefconfig:\n\t", f"olddefconfig:\n\t{recipe}")
+        .replace("sed -i", "cat $(O)/seen | sed 's/^/# /' >> $(O)/.config; sed -i")
+        .replace("vmlinux:\n\t", f"vmlinux:\n\t{recipe}")
+    )
+    monkeypatch.setenv(name, "left")
+    monkeypatch.setenv("KEPT", "1")
+    build = described(tree, tmp_path)
+    build_kernel(build)
+    assert "# KEPT=1" in build.config and "left" not in build.config
+    assert (build.objtree / "seen").read_text() == "KEPT=1\n"
+    assert plain.home != build.home  # Only because the tree's Makefile is another.
+
+
+@pytest.mark.parametrize("damage", ["stamp", "shape", "schema", "artefact", "objects"])
+def test_a_damaged_build_is_made_again(tree: Path, tmp_path: Path, damage: str) -> None:
+    build = described(tree, tmp_path)
+    build_kernel(build)
+    stamp = build.home / "build.json"
+    if damage == "stamp":
+        stamp.write_text("{")
+    if damage == "shape":
+        stamp.write_text('{"schema_version": 1}')
+    if damage == "schema":
+        stamp.write_text('{"schema_version": 0}')
+    if damage == "artefact":
+        (build.artefacts / "vmlinux").write_text("spoilt")
+    if damage == "objects":
+        shutil.rmtree(build.objtree)
+    build_kernel(build)
+    assert (build.artefacts / "vmlinux").read_text() == "vmlinux \n"
+    assert (build.objtree / "count").read_text().count("run") == (1 if damage == "objects" else 2)
+
+
+def test_a_shell_that_misses_an_optional_tool_is_not_the_cause(tree: Path, tmp_path: Path) -> None:
+    text = (tree / "Makefile").read_text()
+    spoilt = text.replace("vmlinux:\n", "vmlinux:\n\t@echo 'sh: 1: pkg-config: not found'\n")
+    (tree / "Makefile").write_text(spoilt)
+    with pytest.raises(BuildFailed, match=r"production kernel: net/x\.c:1: error"):
+        build_kernel(described(tree, tmp_path, "CONFIG_BROKEN=y\n"))
+
+
+def test_a_missing_compiler_is_said_before_the_build(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="gcc is not there"):
+        described(tree, tmp_path)
+    assert not (tmp_path / "cache" / "builds").exists()
+
+
 def test_a_relink_gets_the_plan_and_leaves_the_base(tree: Path, tmp_path: Path) -> None:
     build = described(tree, tmp_path)
     build_kernel(build)
@@ -130,6 +233,48 @@ def test_a_tarball_is_unpacked_once(tree: Path, tmp_path: Path) -> None:
     first = resolve_source(tmp_path / "linux-6.1.tar.gz", tmp_path / "cache")
     assert first == resolve_source(tmp_path / "linux-6.1.tar.gz", tmp_path / "cache")
     assert first.version == "6.1.7" and (first.path / "Kconfig").is_file()
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "cut short", "no tarball", "no kernel"])
+def test_a_bad_tarball_is_the_users_error(tree: Path, tmp_path: Path, spoil: str) -> None:
+    tarball = tmp_path / ("linux-6.1.zip" if spoil == "no tarball" else "linux-6.1.tar.gz")
+    with tarfile.open(tarball, "w:gz") as archive:
+        archive.add(tmp_path / "linux" / ("Makefile" if spoil == "no kernel" else ""), "linux-6.1")
+    if spoil == "damaged":
+        tarball.write_bytes(b"not a tarball")
+    if spoil == "cut short":
+        tarball.write_bytes(tarball.read_bytes()[:-60])
+    with pytest.raises(UserError) as caught:
+        resolve_source(tarball, tmp_path / "cache")
+    assert caught.value.exit_code == 2
+    if spoil != "no kernel":
+        left = tmp_path / "cache" / "src"
+        assert not left.exists() or not list(left.iterdir())
+
+
+def test_a_change_of_content_changes_the_hash_and_git_does_not(tree: Path, tmp_path: Path) -> None:
+    (tree / ".git").mkdir()
+    first = resolve_source(tree, tmp_path / "cache").content_hash
+    (tree / ".git" / "index").write_text("x")
+    assert resolve_source(tree, tmp_path / "cache").content_hash == first
+    (tree / "Kconfig").write_text("config X\n")
+    second = resolve_source(tree, tmp_path / "cache").content_hash
+    assert second not in ("", first)
+    (tree / "Kconfig").write_text("")
+    assert resolve_source(tree, tmp_path / "cache").content_hash == first
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"Makefile": 3}', '{"Makefile": [1]}'])
+def test_a_damaged_index_is_made_again(tree: Path, tmp_path: Path, damage: str) -> None:
+    first = resolve_source(tree, tmp_path / "cache")
+    for index in (tmp_path / "cache" / "index").iterdir():
+        index.write_text(damage)
+    assert resolve_source(tree, tmp_path / "cache") == first
+
+
+def test_a_fifo_in_the_tree_does_not_block(tree: Path, tmp_path: Path) -> None:
+    os.mkfifo(tree / "fifo")
+    assert resolve_source(tree, tmp_path / "cache").version == "6.1.7"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prune.stages import run_stage, stage_seconds
+from tracer.host import HostError
 
 
 class Stage:
@@ -66,7 +67,25 @@ def test_a_stage_that_failed_is_done_again(stage: Stage) -> None:
     assert stage.run()
 
 
-def test_a_damaged_record_is_no_record(stage: Stage) -> None:
+@pytest.mark.parametrize("damage", ["{", "[]", "3", "{}", '{"key": 1, "outputs": 2, "seconds": "x"}'])
+def test_a_damaged_record_is_no_record(stage: Stage, damage: str) -> None:
     stage.run()
-    (stage.out / ".stages" / "copy.json").write_text("{")
+    (stage.out / ".stages" / "copy.json").write_text(damage)
+    assert stage_seconds(stage.out, ["copy"]) == {}
     assert stage.run()
+
+
+def test_a_folder_is_an_input_by_content(tmp_path: Path) -> None:
+    folder, result = tmp_path / "folder", tmp_path / "result"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    ran = []
+    for text in ("1", "2", "2"):
+        (folder / "a").write_text(text)
+        ran.append(run_stage(tmp_path, "s", {"in": folder}, [result], lambda: result.write_text("x")))
+    assert ran == [True, True, False]
+
+
+def test_an_output_that_was_not_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="never was not made"):
+        run_stage(tmp_path, "s", {}, [tmp_path / "never"], lambda: None)
