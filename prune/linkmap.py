@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tracer.host import UserError
 
+_MEMBERS = "Archive member included to satisfy reference by file (symbol)\n\n"
+_LOADED = re.compile(r"^LOAD (\S+)$", re.M)
 _BEGIN = "\nLinker script and memory map\n"
 # An input section is indented by one space; a name of 15 characters or more has its line to itself.
 _PLACED = re.compile(
@@ -63,6 +65,25 @@ def read_link_map(path: Path) -> LinkMap:
     return parse_link_map(text, str(path))
 
 
+def _inputs(text: str) -> list[str]:
+    """Objects in the order of the link, which is the order of initcalls.
+
+    The order in which sections are placed is another: a script may name sections of a later object first.
+    All members of archives stand where the first archive stood.
+    """
+    begin = text.find(_MEMBERS)
+    listed = text[begin + len(_MEMBERS) : text.find("\n\n", begin + len(_MEMBERS))] if begin >= 0 else ""
+    members = [line.split()[0] for line in listed.splitlines() if line and not line[0].isspace()]
+    found: list[str] = []
+    for file in _LOADED.findall(text):
+        if file.endswith(".a"):
+            found += members
+            members = []
+        else:
+            found.append(file)
+    return found
+
+
 def parse_link_map(text: str, name: str = "map") -> LinkMap:
     """As :func:`read_link_map`, from text."""
     begin = text.find(_BEGIN)
@@ -71,12 +92,12 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     found_outputs = list(_OUTPUT.finditer(text, begin))
     outputs = [(m.start(), m["name"]) for m in found_outputs]
     placed: list[Placed] = []
-    objects: dict[str, None] = {}
+    objects = dict.fromkeys(_inputs(text))
     current = 0
     for found in _PLACED.finditer(text, begin):
         while current + 1 < len(outputs) and outputs[current + 1][0] < found.start():
             current += 1
-        objects[found["object"]] = None
+        objects.setdefault(found["object"])
         placed.append(
             Placed(
                 found["object"],
