@@ -11,18 +11,16 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shlex
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prune.config import leftovers, make_config, write_config
+from prune.config import make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
+from prune.make import run_make
 from prune.source import Source
 from tracer.host import (
     BuildFailed,
@@ -253,53 +251,7 @@ def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = 
 
 
 def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[str, str]) -> None:
-    """Run make with its output in a log and a line of progress every ten seconds."""
-    unwanted = leftovers()
-    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
-    environment.update({"LC_ALL": "C", "KPRUNE_WRAPPER": str(linker_wrapper()), **extra})
-    log.parent.mkdir(parents=True, exist_ok=True)
-    began = spoke = time.monotonic()
-    with log.open("w") as stream:
-        stream.write(f"$ {shlex.join(command)}\n")
-        stream.flush()
-        try:
-            made = subprocess.Popen(
-                list(command),
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
-        except OSError as error:
-            raise HostError(f"building the kernel: make: {error.strerror}", "see kprune doctor") from error
-        try:
-            while made.poll() is None:
-                time.sleep(0.05)
-                if time.monotonic() - spoke >= 10:
-                    spoke = time.monotonic()
-                    objects = len(re.findall(r"^  (?:CC|AS) ", log.read_text(errors="replace"), re.M))
-                    say(f"  {objects} objects compiled, {spoke - began:.0f} s")
-        finally:
-            if made.poll() is None:
-                made.terminate()
-                made.wait()
-    if made.returncode != 0:
-        raise _failure(build, log)
-
-
-def _failure(build: KernelBuild, log: Path) -> BuildFailed | HostError:
-    text = log.read_text(errors="replace")
-    full = re.search(r"^.*No space left on device.*$", text, re.M)
-    if full:
-        return HostError(f"building the {build.flavour} kernel: {full[0].strip()}", "free some space")
-    # The first line that names an error is the cause; what make says after it is the echo. "not found" can
-    # also be a shell that tried a tool which kbuild does without, so it counts only when nothing else does.
-    causes = (r"\berror:|kprune-ld:|undefined reference|fatal:", r"\bError\b|not found")
-    hits = (re.search(rf"^(?!make|\$ ).*(?:{cause}).*$", text, re.M) for cause in causes)
-    line = next((hit for hit in hits if hit), None)
-    others = [said for said in text.splitlines() if said.strip() and not said.startswith("make")]
-    said = line[0].strip() if line else others[-1].strip()
-    return BuildFailed(f"building the {build.flavour} kernel: {said}", f"all of it is in {log}")
+    run_make(f"{build.flavour} kernel", command, log, {"KPRUNE_WRAPPER": str(linker_wrapper()), **extra})
 
 
 @contextlib.contextmanager
