@@ -19,6 +19,7 @@ from prune.elf import (
     RELA,
     SHF_ALLOC,
     SHF_EXECINSTR,
+    SHN_COMMON,
     SHN_LORESERVE,
     SHN_UNDEF,
     SHT_RELA,
@@ -219,8 +220,9 @@ def _symbols(files: Sequence[ObjectFile], unit_at: Sequence[Rows]) -> tuple[Rows
 
 
 def _resolve(files: Sequence[ObjectFile], symbols_at: Rows) -> tuple[dict[str, int], frozenset[str]]:
-    """Names -> the definition that the link chooses: the first strong one, else the first weak one."""
+    """Names -> the definition that the link chooses: strong before common before weak, then the first."""
     strong: dict[str, int] = {}
+    common: dict[str, int] = {}
     weak: dict[str, int] = {}
     everyone: set[str] = set()
     for file, base in zip(files, symbols_at.tolist(), strict=True):
@@ -228,9 +230,11 @@ def _resolve(files: Sequence[ObjectFile], symbols_at: Rows) -> tuple[dict[str, i
         for index in np.flatnonzero(bind != STB_LOCAL).tolist():
             name = file.symbol_name(index)
             everyone.add(name)
-            if file.shndx[index] != SHN_UNDEF:
+            if file.symbols["shndx"][index] == SHN_COMMON:
+                common.setdefault(name, base + index)
+            elif file.shndx[index] != SHN_UNDEF:
                 (weak if bind[index] == STB_WEAK else strong).setdefault(name, base + index)
-    return {**weak, **strong}, frozenset(everyone)
+    return {**weak, **common, **strong}, frozenset(everyone)
 
 
 def _targets(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,8 +66,9 @@ class Toy:
         width: str = "ran",
         rules: tuple[KeepRule, ...] = (),
         healed: tuple[tuple[str, str], ...] = (),
+        never: tuple[str, ...] = (),
     ) -> Plan:
-        """The plan for a profile in which :data:`HOT` and the hot twins ran."""
+        """The plan for a profile in which :data:`HOT` and the hot twins ran, but not ``never``."""
         image = self.image()
         ran = {
             ("lib/two.o", ".text.clock_read"),
@@ -74,7 +76,7 @@ class Toy:
             ("init/one.o", ".text.twin"),
         }
         ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
-        hot = {place: "toy" for place in ran if place in image.unit_of}
+        hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in never}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
         script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
         plan = make_plan(
@@ -106,12 +108,12 @@ class Toy:
         )  # fmt: skip
 
 
-def build(tree: Path) -> Toy:
+def build(tree: Path, flags: Sequence[str] = CFLAGS) -> Toy:
     """Compile and link the toy without a plan; ``base.map`` is the map of that link."""
     for name, folder in (("main", "init"), ("one", "init"), ("two", "lib")):
         (tree / folder).mkdir(parents=True, exist_ok=True)
         target = tree / folder / f"{name}.o"
-        subprocess.run(["gcc", *CFLAGS, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
+        subprocess.run(["gcc", *flags, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
     subprocess.run(["ar", "cDPrST", "vmlinux.a", "init/main.o", "init/one.o"], cwd=tree, check=True)
     subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)
     script = tree / "arch/x86/kernel/vmlinux.lds"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import NamedTuple
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, SYMTAB_SHNDX = 1, 2, 3, 4, 8, 18
@@ -10,7 +11,9 @@ ALLOC, WRITE, EXEC, MERGE, STRINGS = 2, 1, 4, 16, 32
 LOCAL, GLOBAL, WEAK = 0, 1, 2
 NOTYPE, OBJECT, FUNC, SECTION = 0, 1, 2, 3
 R_64, R_PC32, R_PLT32 = 1, 2, 4
-XINDEX = 0xFFFF
+LORESERVE, XINDEX = 0xFF00, 0xFFFF
+ABSOLUTE, COMMON = "*ABS*", "*COM*"
+_RESERVED = {"": 0, ABSOLUTE: 0xFFF1, COMMON: 0xFFF2}
 
 
 class Section(NamedTuple):
@@ -21,7 +24,7 @@ class Section(NamedTuple):
 
 
 class Symbol(NamedTuple):
-    """``section`` is a name, "" for an undefined symbol."""
+    """``section`` is a name, "" for an undefined symbol, or ``ABSOLUTE`` or ``COMMON``."""
 
     name: str
     section: str = ""
@@ -42,8 +45,10 @@ class Rela(NamedTuple):
 
 
 class Strings:
+    """A string table that grows."""
+
     def __init__(self) -> None:
-        self.data = b"\0"
+        self.data = bytearray(1)
 
     def add(self, text: str) -> int:
         at = len(self.data)
@@ -57,22 +62,25 @@ def write_elf(
 ) -> bytes:  # fmt: skip
     """An object of these parts. Section symbols are made for every section, named as it.
 
-    ``wide``: every section index goes through SHN_XINDEX and SHT_SYMTAB_SHNDX, as with 65,280 sections.
+    ``wide``: every section index goes through SHN_XINDEX and SHT_SYMTAB_SHNDX, as with 65,280 sections;
+    with that many sections it is not a choice, and the header's numbers move into section header 0.
     """
+    wide = wide or len(sections) >= LORESERVE
     relocations = relocations or []
     index = {section.name: number for number, section in enumerate(sections, 1)}
     made = [Symbol(s.name, s.name, bind=LOCAL, type=SECTION) for s in sections]
     ordered = sorted([*made, *symbols], key=lambda symbol: symbol.bind != LOCAL)
     number = {symbol.name: at for at, symbol in enumerate(ordered, 1)}
     strings, names = Strings(), Strings()
-    table, indices = bytes(24), struct.pack("<I", 0)
+    table, indices = bytearray(24), bytearray(4)
     for symbol in ordered:
-        where = index[symbol.section] if symbol.section else 0
+        reserved = symbol.section in _RESERVED
+        where = _RESERVED[symbol.section] if reserved else index[symbol.section]
         name = 0 if symbol.type == SECTION else strings.add(symbol.name)
         info = symbol.bind << 4 | symbol.type
-        shndx = XINDEX if wide and where else where
+        shndx = XINDEX if wide and not reserved else where
         table += struct.pack("<IBBHQQ", name, info, 0, shndx, symbol.value, symbol.size)
-        indices += struct.pack("<I", where)
+        indices += struct.pack("<I", 0 if reserved else where)
     locals_ = 1 + sum(symbol.bind == LOCAL for symbol in ordered)
     first = len(sections) + 1
     groups = list(dict.fromkeys(relocation.section for relocation in relocations))
@@ -85,44 +93,43 @@ def write_elf(
             if r.section == group
         )
         rows.append((f".rela{group}", RELA, 0x40, data, symtab, index[group], 24))
-    rows.append((".symtab", SYMTAB, 0, table, symtab + 1, locals_, 24))
-    rows.append((".strtab", STRTAB, 0, strings.data, 0, 0, 0))
+    rows.append((".symtab", SYMTAB, 0, bytes(table), symtab + 1, locals_, 24))
+    rows.append((".strtab", STRTAB, 0, bytes(strings.data), 0, 0, 0))
     if wide:
-        rows.append((".symtab_shndx", SYMTAB_SHNDX, 0, indices, symtab, 0, 4))
+        rows.append((".symtab_shndx", SYMTAB_SHNDX, 0, bytes(indices), symtab, 0, 4))
     return _file(rows, names, machine, elf_type)
 
 
 def _file(
     rows: list[tuple[str, int, int, bytes, int, int, int]], names: Strings, machine: int, elf_type: int
 ) -> bytes:
-    body, headers = b"", bytes(64)
-    shstrtab = names.add(".shstrtab")
-    offsets = []
-    for name, kind, flags, data, link, info, entry in rows:
+    body, headers = bytearray(), bytearray()
+    names_at, count = len(rows) + 1, len(rows) + 2
+    rows = [*rows, (".shstrtab", STRTAB, 0, b"", 0, 0, 0)]
+    offsets = [names.add(row[0]) for row in rows]
+    for at, (_, kind, flags, data, link, info, entry) in zip(offsets, rows, strict=True):
+        data = bytes(names.data) if len(headers) == 64 * (len(rows) - 1) else data
         body += bytes(-len(body) % 16)
-        offsets.append(64 + len(body))
         headers += struct.pack(
-            "<IIQQQQIIQQ", names.add(name), kind, flags, 0, 64 + len(body), len(data), link, info, 1, entry
+            "<IIQQQQIIQQ", at, kind, flags, 0, 64 + len(body), len(data), link, info, 1, entry
         )
         body += b"" if kind == NOBITS else data
-    headers += struct.pack("<IIQQQQIIQQ", shstrtab, STRTAB, 0, 0, 64 + len(body), len(names.data), 0, 0, 1, 0)
-    body += names.data
     body += bytes(-len(body) % 16)
-    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header = ident + struct.pack(
-        "<HHIQQQIHHHHHH",
-        elf_type,
-        machine,
-        1,
-        0,
-        0,
-        64 + len(body),
-        0,
-        64,
-        0,
-        0,
-        64,
-        len(rows) + 2,
-        len(rows) + 1,
-    )
-    return header + body + headers
+    # gABI chapter 4: numbers that do not fit into the header are in section header 0.
+    many = count >= LORESERVE
+    zero = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, count if many else 0, names_at if many else 0, 0, 0, 0)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHH", elf_type, machine, 1, 0, 0, 64 + len(body), 0, 64, 0, 0)
+    header += struct.pack("<HHH", 64, 0 if many else count, XINDEX if many else names_at)
+    return header + bytes(body) + zero + bytes(headers)
+
+
+def write_map(objects: Mapping[str, list[tuple[str, int]]]) -> str:
+    """The link map of a link that places every (section, size) of the objects, in order, 16 bytes apart."""
+    lines = ["", "Linker script and memory map", "", ".text           0x1000   0x9000"]
+    address = 0x1000
+    for name, sections in objects.items():
+        for section, size in sections:
+            lines.append(f" {section}\n                0x{address:016x} {size:#x} {name}")
+            address += 16 + size
+    return "\n".join([*lines, "OUTPUT(vmlinux elf64-x86-64)", ""])

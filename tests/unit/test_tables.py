@@ -6,33 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from prune.image import Image, read_image
-from prune.knowledge import read_knowledge
-from prune.linkmap import parse_link_map
 from prune.tables import find_tables
-from prune.tombstones import bury_dropped
+from tests.conftest import X86, image
 from tracer.host import UserError
 
-from .elfwriter import LOCAL, R_64, R_PC32, WEAK, Rela, Section, Symbol, write_elf
-
-X86 = read_knowledge("x86_64")
-
-
-def image(folder: Path, objects: dict[str, bytes]) -> Image:
-    """An image of these objects, everything placed, as a link map tells."""
-    lines = ["", "Linker script and memory map", "", ".text           0x1000   0x9000"]
-    address = 0x1000
-    for name, data in objects.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-        from prune.elf import parse_object
-
-        file = parse_object(Path(name), data)
-        for section, header in zip(file.section_names, file.sections, strict=True):
-            if header["flags"] & 2:
-                lines.append(f" {section}\n                0x{address:016x} {int(header['size']):#x} {name}")
-                address += 16 + int(header["size"])
-    return read_image(folder, parse_link_map("\n".join([*lines, "OUTPUT(vmlinux elf64-x86-64)"])), X86)
+from .elfwriter import ALLOC, R_64, R_PC32, WEAK, Rela, Section, Symbol, write_elf
 
 
 def with_table(entry: int, count: int, extra: int = 4) -> bytes:
@@ -70,62 +48,94 @@ def test_what_an_entry_refers_to_counts_for_its_owner(tmp_path: Path) -> None:
     assert set(owner.tolist()) == {function}
 
 
-def two_of_a_name(folder: Path) -> Image:
-    """a.o: weak f, a local g; b.o: strong f, a local g, a pointer to each through its section."""
-    a = write_elf(
-        [Section(".text.f"), Section(".text.g"), Section(".text.user", bytes(16))],
-        [Symbol("f", ".text.f", bind=WEAK), Symbol("g", ".text.g", bind=LOCAL), Symbol("user", ".text.user")],
-        [Rela(".text.user", 1, "f"), Rela(".text.user", 6, ".text.g")],
+def test_each_entry_has_the_owner_that_its_field_names(tmp_path: Path) -> None:
+    owners = [".text.g", ".text.f", ".text.g"]
+    data = write_elf(
+        [Section(".text.f"), Section(".text.g"), Section("__ex_table", bytes(36), ALLOC)],
+        [Symbol("f", ".text.f"), Symbol("g", ".text.g")],
+        [Rela("__ex_table", 12 * n, owner, R_PC32, 0) for n, owner in enumerate(owners)]
+        + [Rela("__ex_table", 12 * n + 4, ".text.f", R_PC32, 4) for n in range(3)],
     )
-    b = write_elf(
-        [Section(".text.f"), Section(".text.g"), Section(".data.p", bytes(16), 3)],
-        [
-            Symbol("f", ".text.f"),
-            Symbol("g", ".text.g", bind=LOCAL),
-            Symbol("weak", bind=WEAK),
-            Symbol("alias", ".text.f"),
-        ],
-        [Rela(".data.p", 0, ".text.g", R_64, 0), Rela(".data.p", 8, "alias", R_64, 0)],
-    )
-    return image(folder, {"a.o": a, "b.o": b})
-
-
-def burial(made: Image, *dropped: tuple[str, str]) -> dict[tuple[str, str], tuple[str, ...]]:
-    keep = made.units["size"] > 0
-    for place in dropped:
-        keep[made.unit_of[place]] = False
-    stones = bury_dropped(made, find_tables(made, X86), keep, X86).stones
-    places = {unit: place for place, unit in made.unit_of.items()}
-    return {places[unit]: stone.names for unit, stone in stones.items()}
-
-
-def test_a_name_means_the_strong_definition(tmp_path: Path) -> None:
-    made = two_of_a_name(tmp_path)
-    assert made.symbol_unit[made.globals_["f"]] == made.unit_of["b.o", ".text.f"]
-    assert burial(made, ("a.o", ".text.f")) == {}
-    assert burial(made, ("b.o", ".text.f")) == {("b.o", ".text.f"): ("alias", "f")}
-
-
-def test_two_locals_of_one_name_stay_two(tmp_path: Path) -> None:
-    found = burial(two_of_a_name(tmp_path), ("a.o", ".text.g"), ("b.o", ".text.g"))
-    assert found == {("a.o", ".text.g"): ("g",), ("b.o", ".text.g"): ("g.2",)}
-
-
-def test_a_locals_tombstone_never_takes_a_global_name(tmp_path: Path) -> None:
-    """Someone asks weakly for g: it must stay unanswered."""
-    a = write_elf(
-        [Section(".text.g"), Section(".text.user", bytes(16))],
-        [Symbol("g", ".text.g", bind=LOCAL), Symbol("user", ".text.user")],
-        [Rela(".text.user", 1, ".text.g")],
-    )
-    b = write_elf([Section(".text.h", bytes(8))], [Symbol("g", bind=WEAK), Symbol("h", ".text.h")], [])
-    assert burial(image(tmp_path, {"a.o": a, "b.o": b}), ("a.o", ".text.g")) == {("a.o", ".text.g"): ("g.2",)}
-
-
-def test_sections_of_one_name_in_an_object_are_no_units_of_their_own(tmp_path: Path) -> None:
-    data = write_elf([Section(".text.f"), Section(".text.f"), Section(".text.g")], [Symbol("g", ".text.g")])
     made = image(tmp_path, {"a.o": data})
-    assert made.units["function"].tolist() == [False, False, True]
+    found = find_tables(made, X86)
+    (part,) = found.parts.values()
+    assert [made.names[unit] for unit in part.owners] == owners
+    assert part.entry == 12 and part.pair is None
+    rows = zip(made.relocations["offset"].tolist(), found.owner.tolist(), strict=True)
+    assert {offset: made.names[unit] for offset, unit in rows} == {
+        12 * n + field: owner for n, owner in enumerate(owners) for field in (0, 4)
+    }
+
+
+def test_absolute_addresses_own_as_relative_ones_do(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.f"), Section(".text.g"), Section("__mcount_loc", bytes(16), ALLOC)],
+        [Symbol("f", ".text.f"), Symbol("g", ".text.g")],
+        [Rela("__mcount_loc", 8 * n, f".text.{name}", R_64, 0) for n, name in enumerate("gf")],
+    )
+    made = image(tmp_path, {"a.o": data})
+    (part,) = find_tables(made, X86).parts.values()
+    assert [made.names[unit] for unit in part.owners] == [".text.g", ".text.f"]
+
+
+def test_an_entry_without_its_relocation_is_no_layout_that_we_know(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.f"), Section("__ex_table", bytes(24), ALLOC)],
+        [Symbol("f", ".text.f")],
+        [Rela("__ex_table", 0, ".text.f", R_PC32, 0)],
+    )
+    with pytest.raises(UserError, match="__ex_table: no entry size"):
+        find_tables(image(tmp_path, {"a.o": data}), X86)
+
+
+def test_an_entry_about_nobody_is_kept(tmp_path: Path) -> None:
+    """Its symbol is undefined and weak: there is no unit whose fate it could share."""
+    data = write_elf(
+        [Section(".text.f"), Section("__mcount_loc", bytes(8), ALLOC)],
+        [Symbol("f", ".text.f"), Symbol("nobody", bind=WEAK)],
+        [Rela("__mcount_loc", 0, "nobody", R_64, 0)],
+    )
+    (part,) = find_tables(image(tmp_path, {"a.o": data}), X86).parts.values()
+    assert part.owners.tolist() == [-1]
+
+
+def orc(rows: int, size: int) -> bytes:
+    """.orc_unwind_ip with ``rows`` rows beside an .orc_unwind of ``size`` bytes."""
+    sections = [Section(".text.f", bytes(8)), Section(".orc_unwind_ip", bytes(4 * rows), ALLOC)]
+    if size:
+        sections.append(Section(".orc_unwind", bytes(size), ALLOC))
+    relocations = [Rela(".orc_unwind_ip", 4 * n, ".text.f", R_PC32, n) for n in range(rows)]
+    return write_elf(sections, [Symbol("f", ".text.f")], relocations)
+
+
+def test_a_pair_has_a_row_for_each_row(tmp_path: Path) -> None:
+    made = image(tmp_path, {"a.o": orc(3, 18), "b.o": orc(1, 6)})
+    parts = find_tables(made, X86).parts.values()
+    pairs = {made.unit_label(part.pair): part.pair_entry for part in parts if part.pair is not None}
+    assert pairs == {"a.o:.orc_unwind": 6, "b.o:.orc_unwind": 6}
+
+
+@pytest.mark.parametrize("size", [0, 12, 24])
+def test_a_pair_that_does_not_match_is_an_error(tmp_path: Path, size: int) -> None:
+    with pytest.raises(
+        UserError, match=r"\.orc_unwind_ip of a\.o: \.orc_unwind does not match it row by row"
+    ):
+        find_tables(image(tmp_path, {"a.o": orc(3, size)}), X86)
+
+
+def test_a_glob_describes_every_table_of_its_kind(tmp_path: Path) -> None:
+    """EXPORT_SYMBOL makes one section a symbol: ___ksymtab+f, ___ksymtab_gpl+g."""
+    names = ["___ksymtab+f", "___ksymtab_gpl+g"]
+    data = write_elf(
+        [Section(".text.f"), Section(".text.g"), *(Section(name, bytes(12), ALLOC) for name in names)],
+        [Symbol("f", ".text.f"), Symbol("g", ".text.g")],
+        [Rela(name, 0, f".text.{name[-1]}", R_PC32, 0) for name in names],
+    )
+    made = image(tmp_path, {"a.o": data})
+    parts = find_tables(made, X86).parts.values()
+    assert {made.names[part.unit]: made.names[int(part.owners[0])] for part in parts} == {
+        "___ksymtab+f": ".text.f", "___ksymtab_gpl+g": ".text.g",
+    }  # fmt: skip
 
 
 def test_a_kernel_without_function_sections_is_refused(tmp_path: Path) -> None:

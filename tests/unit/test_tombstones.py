@@ -1,0 +1,157 @@
+"""Who gets a tombstone, and under which names the link will look for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prune.image import Image
+from prune.tables import find_tables
+from prune.tombstones import Burial, bury_dropped
+from tests.conftest import X86, image
+from tracer.host import UserError
+
+from .elfwriter import ALLOC, LOCAL, R_64, R_PC32, WEAK, WRITE, Rela, Section, Symbol, write_elf
+
+
+def bury(made: Image, *dropped: tuple[str, str]) -> Burial:
+    keep = made.units["size"] > 0
+    for place in dropped:
+        keep[made.unit_of[place]] = False
+    return bury_dropped(made, find_tables(made, X86), keep, X86)
+
+
+def stones(made: Image, *dropped: tuple[str, str]) -> dict[str, tuple[tuple[str, ...], str]]:
+    """Label of the unit -> (its names, the name for local references)."""
+    found = bury(made, *dropped).stones
+    return {made.unit_label(unit): (stone.names, stone.local_name) for unit, stone in found.items()}
+
+
+def function(name: str, *refers_to: str, bind: int = 1) -> bytes:
+    """An object with one function that calls each of the given names."""
+    section = f".text.{name}"
+    return write_elf(
+        [Section(section, bytes(5 * len(refers_to) + 1))],
+        [Symbol(name, section, bind=bind), *(Symbol(other) for other in refers_to)],
+        [Rela(section, 5 * n + 1, other) for n, other in enumerate(refers_to)],
+    )
+
+
+def test_what_nothing_kept_refers_to_needs_none(tmp_path: Path) -> None:
+    made = image(tmp_path, {"a.o": function("a", "b"), "b.o": function("b", "c"), "c.o": function("c")})
+    assert stones(made, ("b.o", ".text.b"), ("c.o", ".text.c")) == {"b.o:.text.b": (("b",), "")}
+
+
+def test_a_dropped_weak_function_leaves_the_strong_one_alone(tmp_path: Path) -> None:
+    objects = {"w.o": function("f", bind=WEAK), "s.o": function("f"), "u.o": function("u", "f")}
+    made = image(tmp_path, objects)
+    found = bury(made, ("w.o", ".text.f"))
+    assert found.stones == {} and found.severed.size == 0
+
+
+def test_a_dropped_strong_function_is_not_answered_by_the_kept_weak_one(tmp_path: Path) -> None:
+    """The callers meant the strong one."""
+    objects = {"w.o": function("f", bind=WEAK), "s.o": function("f"), "u.o": function("u", "f")}
+    assert stones(image(tmp_path, objects), ("s.o", ".text.f")) == {"s.o:.text.f": (("f",), "")}
+
+
+def test_aliases_share_one_tombstone(tmp_path: Path) -> None:
+    clock = write_elf(
+        [Section(".text.native")], [Symbol("native", ".text.native"), Symbol("clock", ".text.native")]
+    )
+    made = image(tmp_path, {"c.o": clock, "u.o": function("u", "native", "clock")})
+    assert stones(made, ("c.o", ".text.native")) == {"c.o:.text.native": (("clock", "native"), "")}
+
+
+def local_pair(name: str, user: str) -> bytes:
+    """A local function that its object reaches through the section symbol."""
+    return write_elf(
+        [Section(f".text.{name}"), Section(f".text.{user}", bytes(8))],
+        [Symbol(name, f".text.{name}", bind=LOCAL), Symbol(user, f".text.{user}")],
+        [Rela(f".text.{user}", 1, f".text.{name}")],
+    )
+
+
+def test_a_local_keeps_its_real_name_when_nobody_has_it(tmp_path: Path) -> None:
+    made = image(tmp_path, {"a.o": local_pair("g", "u")})
+    assert stones(made, ("a.o", ".text.g")) == {"a.o:.text.g": (("g",), "g")}
+
+
+def test_locals_of_one_name_stay_apart(tmp_path: Path) -> None:
+    made = image(tmp_path, {f"{n}.o": local_pair("g", f"u{n}") for n in "abc"})
+    found = stones(made, *((f"{n}.o", ".text.g") for n in "abc"))
+    assert sorted(names for names, _ in found.values()) == [("g",), ("g.2",), ("g.3",)]
+
+
+def test_a_number_that_is_taken_is_not_given_again(tmp_path: Path) -> None:
+    made = image(tmp_path, {"a.o": local_pair("g", "u"), "b.o": function("g"), "c.o": function("g.2")})
+    assert stones(made, ("a.o", ".text.g")) == {"a.o:.text.g": (("g.3",), "g.3")}
+
+
+def test_a_weak_reference_is_not_answered_by_a_locals_tombstone(tmp_path: Path) -> None:
+    asks = write_elf(
+        [Section(".text.h", bytes(8))],
+        [Symbol("h", ".text.h"), Symbol("g", bind=WEAK)],
+        [Rela(".text.h", 1, "g")],
+    )
+    made = image(tmp_path, {"a.o": local_pair("g", "u"), "b.o": asks})
+    assert stones(made, ("a.o", ".text.g")) == {"a.o:.text.g": (("g.2",), "g.2")}
+
+
+def test_a_global_that_is_also_reached_by_its_section_has_one_name(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.f"), Section(".text.u", bytes(16))],
+        [Symbol("f", ".text.f"), Symbol("u", ".text.u")],
+        [Rela(".text.u", 1, "f"), Rela(".text.u", 6, ".text.f")],
+    )
+    assert stones(image(tmp_path, {"a.o": data}), ("a.o", ".text.f")) == {"a.o:.text.f": (("f",), "f")}
+
+
+def test_a_pointer_in_data_counts_as_a_reference(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.f"), Section(".data.p", bytes(8), ALLOC | WRITE)],
+        [Symbol("f", ".text.f"), Symbol("p", ".data.p", type=1)],
+        [Rela(".data.p", 0, "f", R_64, 0)],
+    )
+    assert stones(image(tmp_path, {"a.o": data}), ("a.o", ".text.f")) == {"a.o:.text.f": (("f",), "")}
+
+
+@pytest.mark.parametrize("owner_too", [False, True])
+def test_a_table_entry_speaks_for_its_owner(tmp_path: Path, owner_too: bool) -> None:
+    """The entry of a dropped function goes, so what it mentions needs no tombstone."""
+    relocations = [
+        Rela("__ex_table", 0, ".text.f", R_PC32, 0),
+        Rela("__ex_table", 4, ".text.fixup_f", R_PC32, 4),
+    ]
+    data = write_elf(
+        [Section(".text.f"), Section(".text.fixup_f"), Section("__ex_table", bytes(12), ALLOC)],
+        [Symbol("f", ".text.f"), Symbol("fixup_f", ".text.fixup_f", bind=LOCAL)],
+        relocations,
+    )
+    dropped = [("a.o", ".text.fixup_f"), *([("a.o", ".text.f")] if owner_too else [])]
+    found = stones(image(tmp_path, {"a.o": data}), *dropped)
+    assert set(found) == (set() if owner_too else {"a.o:.text.fixup_f"})
+
+
+def test_a_dropped_system_call_is_answered_when_the_answer_is_kept(tmp_path: Path) -> None:
+    objects = {
+        "t.o": function("table", "__x64_sys_a", "__x64_sys_ni_syscall"),
+        "a.o": function("__x64_sys_a"),
+        "n.o": function("__x64_sys_ni_syscall"),
+    }
+    made = image(tmp_path, objects)
+    found = bury(made, ("a.o", ".text.__x64_sys_a"))
+    assert (found.stones, found.aliases) == ({}, {"__x64_sys_a": "__x64_sys_ni_syscall"})
+    both = bury(made, ("a.o", ".text.__x64_sys_a"), ("n.o", ".text.__x64_sys_ni_syscall"))
+    assert both.aliases == {} and len(both.stones) == 2
+
+
+def test_a_plan_that_drops_data_in_use_is_refused(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.f", bytes(8)), Section(".data.v", bytes(8), ALLOC | WRITE)],
+        [Symbol("f", ".text.f"), Symbol("v", ".data.v", type=1)],
+        [Rela(".text.f", 1, "v", R_PC32)],
+    )
+    with pytest.raises(UserError, match=r"keeps a\.o:\.text\.f and drops a\.o:\.data\.v"):
+        bury(image(tmp_path, {"a.o": data}), ("a.o", ".data.v"))
