@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from prune.knowledge import Place
 from tracer.host import UserError
 
-_STATEMENT = re.compile(r"\*\(([^()]*)\)(?:\s*;)?")
+# KEEP(*(...)) is one statement: nothing can be put inside.
+_STATEMENT = re.compile(r"(?P<keep>KEEP\(\s*)?\*\((?P<patterns>[^()]*)\)(?(keep)\s*\))(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
 _PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
 
@@ -47,7 +48,7 @@ def place_units(script: str, places: Iterable[Place]) -> str:
 def _insertion_point(script: str, token: str) -> int:
     """Behind the last statement of the token's output section that names a group of its prefix."""
     statements = list(_STATEMENT.finditer(script))
-    first = next((s for s in statements if token in s[1].split()), None)
+    first = next((s for s in statements if token in s["patterns"].split()), None)
     if first is None:
         raise UserError(
             f"reading the linker script: it places no {token} sections",
@@ -57,7 +58,7 @@ def _insertion_point(script: str, token: str) -> int:
     group = re.compile(rf"{re.escape(token)}\.[A-Za-z]")
     last = first
     for statement in statements:
-        if first.start() < statement.start() < end and any(map(group.match, statement[1].split())):
+        if first.start() < statement.start() < end and any(map(group.match, statement["patterns"].split())):
             last = statement
     at = last.end()
     if last is not first:

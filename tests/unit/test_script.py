@@ -240,3 +240,8 @@ def test_ld_does_what_the_script_says(tmp_path: Path) -> None:
     assert at["__x64_sys_g"] == at["g"] and "v" not in at
     assert at["__start_once"] <= at["hot"] < at["__end_once"] <= at["once_more"]
     assert at["__bss_start"] <= at["z"] < at["__start_bss_decrypted"]
+
+
+def test_nothing_is_put_inside_a_keep() -> None:
+    script = "SECTIONS { .text : { *(.text) KEEP(*(.text.kept)) } .data : { *(.data) } .bss : { *(.bss) } }"
+    assert "KEEP(*(.text.kept)) *(.text.[0-9a-zA-Z_]*) }" in place_units(script, read_places())
