@@ -18,9 +18,6 @@ from prune.tables import find_tables
 from prune.tombstones import Burial, bury_dropped
 from tracer.host import UserError
 
-# Compiled anew by link-vmlinux.sh on every link, with the time of day in it.
-_RELINKED = ("init/version-timestamp.o",)
-
 
 def generate(script: Path, plan_file: Path, home: Path) -> None:
     """Write the script and the edited objects of ``plan_file`` into ``home``.
@@ -30,7 +27,8 @@ def generate(script: Path, plan_file: Path, home: Path) -> None:
     """
     plan = load_plan(plan_file)
     knowledge = read_knowledge(plan.arch)
-    image = read_image(Path(), read_link_map(plan_file.with_name(LINK_MAP)), knowledge)
+    link_map = read_link_map(plan_file.with_name(LINK_MAP))
+    image = read_image(Path(), link_map, knowledge)
     _check_same(plan, image)
     tables = find_tables(image, knowledge)
     burial = bury_dropped(image, tables, plan.keep, knowledge)
@@ -44,7 +42,8 @@ def generate(script: Path, plan_file: Path, home: Path) -> None:
         text,
         contents,
         image.objects,
-        _archived(image),
+        # What the command line names itself stays there.
+        [name for name in image.objects if name in link_map.members],
         [_as_json(image, burial, unit) for unit in burial.stones],
     )
 
@@ -69,11 +68,6 @@ def _check_same(plan: Plan, image: Image) -> None:
 
 def _names_for_ld(home: Path, image: Image, contents: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(str(home / "objects" / name) if name in contents else name for name in image.objects)
-
-
-def _archived(image: Image) -> tuple[str, ...]:
-    """The objects that reach ld inside archives: all but those that kbuild names itself."""
-    return tuple(name for name in image.objects if name not in (*_RELINKED, ".vmlinux.export.o"))
 
 
 def generate_script(

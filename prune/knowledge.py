@@ -51,7 +51,6 @@ class Knowledge:
 
     arch: str
     machine: str
-    emulation: str
     trap: bytes
     place: tuple[Place, ...]
     tables: tuple[Table, ...]
@@ -126,7 +125,6 @@ def read_knowledge(arch: str) -> Knowledge:
     return Knowledge(
         arch=arch,
         machine=own["machine"],
-        emulation=own["emulation"],
         trap=bytes(own["trap"]),
         place=read_places(),
         tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),

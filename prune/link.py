@@ -28,8 +28,6 @@ class Prepared:
 
     script: Path
     edited: Mapping[str, str]
-    objects: tuple[str, ...]
-    tombstones: tuple[dict[str, Any], ...]
 
 
 def prepare_link(
@@ -76,9 +74,7 @@ def _prepare(script: Path, plan: Path, folder: Path) -> Prepared:
 
         generate(script, plan, home)
     value = read_json(home / "prepared.json", "prepared link", SCHEMA)
-    return Prepared(
-        home / "vmlinux.lds", value["edited"], tuple(value["objects"]), tuple(value["tombstones"])
-    )
+    return Prepared(home / "vmlinux.lds", value["edited"])
 
 
 def _plan_head(plan: Path) -> dict[str, Any]:

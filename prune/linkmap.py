@@ -45,10 +45,14 @@ class Output:
 
 @dataclass(frozen=True)
 class LinkMap:
-    """``placed`` in the order of the map, empty sections too; ``objects`` in link order."""
+    """``placed`` in the order of the map, empty sections too; ``objects`` in link order.
+
+    ``members``: the objects that came out of archives; the others were named on the command line.
+    """
 
     placed: tuple[Placed, ...]
     objects: tuple[str, ...]
+    members: frozenset[str]
     outputs: tuple[Output, ...]
 
 
@@ -65,15 +69,18 @@ def read_link_map(path: Path) -> LinkMap:
     return parse_link_map(text, str(path))
 
 
-def _inputs(text: str) -> list[str]:
+def _members(text: str) -> list[str]:
+    begin = text.find(_MEMBERS)
+    listed = text[begin + len(_MEMBERS) : text.find("\n\n", begin + len(_MEMBERS))] if begin >= 0 else ""
+    return [line.split()[0] for line in listed.splitlines() if line and not line[0].isspace()]
+
+
+def _inputs(text: str, members: list[str]) -> list[str]:
     """Objects in the order of the link, which is the order of initcalls.
 
     The order in which sections are placed is another: a script may name sections of a later object first.
     All members of archives stand where the first archive stood.
     """
-    begin = text.find(_MEMBERS)
-    listed = text[begin + len(_MEMBERS) : text.find("\n\n", begin + len(_MEMBERS))] if begin >= 0 else ""
-    members = [line.split()[0] for line in listed.splitlines() if line and not line[0].isspace()]
     found: list[str] = []
     for file in _LOADED.findall(text):
         if file.endswith(".a"):
@@ -92,7 +99,8 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     found_outputs = list(_OUTPUT.finditer(text, begin))
     outputs = [(m.start(), m["name"]) for m in found_outputs]
     placed: list[Placed] = []
-    objects = dict.fromkeys(_inputs(text))
+    members = _members(text)
+    objects = dict.fromkeys(_inputs(text, members))
     current = 0
     for found in _PLACED.finditer(text, begin):
         while current + 1 < len(outputs) and outputs[current + 1][0] < found.start():
@@ -112,5 +120,6 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     return LinkMap(
         tuple(placed),
         tuple(objects),
+        frozenset(members),
         tuple(Output(m["name"], int(m["address"], 16), int(m["size"], 16)) for m in found_outputs),
     )

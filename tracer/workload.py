@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import re
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -262,8 +262,3 @@ class _Reader:
         if not path.is_file():
             raise self.fail(f"{where}: {path} does not exist or is not a file")
         return path
-
-
-def with_memory(workload: Workload, memory: int) -> Workload:
-    """The same workload on a machine with that many bytes of memory."""
-    return replace(workload, machine=replace(workload.machine, memory=memory))
