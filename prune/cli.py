@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from prune.settings import WIDTHS, Settings, cache_folder, load_settings
+from prune import cmd_inspect
+from prune.settings import SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
 
 _EPILOG = """\
@@ -23,27 +23,37 @@ exit codes:
 begin with `kprune run examples/micro`; the other verbs are its stages, on the folder that it fills.
 """
 _STAGES = {
-    "trace": "run the workload on both kernels and write profile.json",
+    "trace": "run the workload on both kernels and write trace/profile.json",
     "plan": "decide which units to keep and write plan.json",
     "link": "link the pruned kernel",
     "verify": "read the pruned kernel again and prove it",
     "boot": "boot the pruned kernel and run the workload",
+    "heal": "boot under jitter; what is missed joins the profile, and plan and link run again",
     "report": "measure both kernels and write report.json",
 }
+#: Verbs that are modules of their own.
+_MORE = (cmd_inspect,)
 _NEXT = {
     "build": "trace",
     "trace": "plan",
     "plan": "link",
     "link": "verify",
     "verify": "boot",
-    "boot": "report",
+    "boot": "heal",
 }
+
+
+#: Settings that a verb may change for its folder.
+_CHANGES = (
+    "keep", "rules", "profile", "accept_stale", "sources", "trace_runs", "quiet", "boots", "heal_rounds",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point: run a verb, exit with its code."""
     try:
-        sys.exit(_dispatch(_parser().parse_args(arguments)))
+        options = _parser().parse_args(arguments)
+        sys.exit(options.handler(options))
     except KpruneError as error:
         print(f"kprune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -67,24 +77,22 @@ def _parser() -> argparse.ArgumentParser:
         ("build", "build both kernels"),
     ):
         made = verbs.add_parser(verb, help=text, description=text)
+        made.set_defaults(handler=_stage)
         _add_settings(made)
     for verb, text in _STAGES.items():
         made = verbs.add_parser(verb, help=text, description=text)
+        made.set_defaults(handler=_stage)
         made.add_argument("out", type=Path, metavar="OUT", help="folder that kprune run or build began")
         made.add_argument("--dry-run", action="store_true", help="say what would be done")
         made.add_argument("--json", action="store_true", help="print the result as JSON")
-        if verb == "plan":
+        if verb in ("plan", "heal"):
             _add_plan_options(made)
         if verb == "trace":
             _add_trace_options(made)
-        if verb == "boot":
-            made.add_argument("--boots", type=_count, metavar="N", default=1, help="how often (default 1)")
-    why = verbs.add_parser("why", help="why a function was kept or dropped")
-    why.add_argument("function", metavar="FUNCTION", help="a function's name, or object:section")
-    why.add_argument("out", type=Path, metavar="OUT")
-    why.add_argument("--json", action="store_true", help="print the answer as JSON")
-    doctor = verbs.add_parser("doctor", help="what this machine lacks, and the command that mends it")
-    doctor.add_argument("--json", action="store_true", help="print the checks as JSON")
+        if verb in ("boot", "heal"):
+            _add_boot_options(made)
+    for module in _MORE:
+        module.add_parser(verbs)
     return parser
 
 
@@ -93,10 +101,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
     parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
-    parser.add_argument(
-        "--boots", type=_count, metavar="N", default=10, help="boots that validate (default 10)"
-    )
-    parser.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
+    heal = parser.add_mutually_exclusive_group()
+    heal.add_argument("--heal", action="store_true", default=True, help="mend what boots miss (default)")
+    heal.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
+    _add_boot_options(parser)
     parser.add_argument(
         "--jobs", "-j", type=_count, default=0, help="parallel compilers (default: processors)"
     )
@@ -109,14 +117,28 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", choices=WIDTHS, help="how far around hot code to keep (default ran)")
     parser.add_argument("--rules", type=Path, help="keep rules (TOML)")
+    parser.add_argument("--profile", type=Path, help="take this profile instead of what was traced here")
+    parser.add_argument(
+        "--accept-stale-profile", dest="accept_stale", action="store_true", default=None,
+        help="take profiles of other builds too: functions are carried over by object and name",
+    )  # fmt: skip
 
 
 def _add_trace_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sources", choices=SOURCES, help="what sees (default ftrace+blocks)")
     parser.add_argument(
-        "--sources", choices=("blocks", "ftrace+blocks"), help="what sees (default ftrace+blocks)"
+        "--trace-runs", type=_count, metavar="N", help="so many runs (default: until they add nothing)"
     )
     parser.add_argument(
-        "--trace-runs", type=_count, metavar="N", help="runs with block coverage (default 10)"
+        "--quiet-runs", type=_count, metavar="K", dest="quiet",
+        help="runs in a row that must add nothing (default 2)",
+    )  # fmt: skip
+
+
+def _add_boot_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--boots", type=_count, metavar="N", help="boots of a round (default 10)")
+    parser.add_argument(
+        "--heal-rounds", type=_count, metavar="N", help="rounds that may heal something (default 5)"
     )
 
 
@@ -127,25 +149,21 @@ def _count(text: str) -> int:
     return value
 
 
-def _dispatch(options: argparse.Namespace) -> int:
-    if options.verb == "doctor":
-        return _doctor(options)
-    if options.verb == "why":
-        return _why(options)
+def _stage(options: argparse.Namespace) -> int:
+    """``run`` and its stages."""
     from prune.pipeline import Pipeline  # LIEF, capstone and networkx: not for --help.
 
     pipeline = Pipeline(_settings(options), options.dry_run)
-    if options.verb == "run":
-        _show(options, pipeline.run())
+    if options.verb in ("run", "heal", "report"):
+        _show(options, getattr(pipeline, options.verb)())
     elif options.verb == "boot":
-        pipeline.boot(options.boots)
+        pipeline.boot(range(options.boots or 1))
         _show_file(options, pipeline.folder.boots)
-    elif options.verb == "report":
-        _show(options, pipeline.report())
     else:
         getattr(pipeline, options.verb)()
         produced = {
-            "trace": pipeline.folder.profile, "plan": pipeline.folder.plan, "verify": pipeline.folder.verdict,
+            "trace": pipeline.folder.traced_profile, "plan": pipeline.folder.plan,
+            "verify": pipeline.folder.verdict,
         }  # fmt: skip
         _show_file(options, produced.get(options.verb))
     if options.verb in _NEXT and not options.dry_run:
@@ -156,10 +174,13 @@ def _dispatch(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     """Of the command line for ``run`` and ``build``, else of ``OUT/run.json``, with changes."""
     changes: dict[str, Any] = {}
-    for name in ("keep", "rules", "sources", "trace_runs"):
+    for name in _CHANGES:
         value = getattr(options, name, None)
-        if value is not None:
+        if value is not None and (name, options.verb) != ("boots", "boot"):
             changes[name] = value.absolute() if isinstance(value, Path) else value
+    for name in ("rules", "profile"):
+        if name in changes and not changes[name].is_file():
+            raise UserError(f"reading --{name}: {changes[name]} does not exist")
     if options.verb not in ("run", "build"):
         kept = load_settings(options.out.absolute())
         settings = Settings(**{**{k: getattr(kept, k) for k in kept.__dataclass_fields__}, **changes})
@@ -177,7 +198,6 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(
         workload=options.workload.absolute(),
         out=out.absolute(),
-        boots=options.boots,
         jobs=options.jobs,
         heal=options.heal,
         **changes,
@@ -194,29 +214,6 @@ def _show(options: argparse.Namespace, report: dict[str, Any]) -> None:
 def _show_file(options: argparse.Namespace, path: Path | None) -> None:
     if options.json and path and not options.dry_run:
         sys.stdout.write(path.read_text())
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from prune.doctor import doctor, table, to_json
-
-    checks = doctor(cache_folder())
-    print(json.dumps(to_json(checks), indent=1) if options.json else table(checks))
-    return 0 if all(check.ok for check in checks) else HostError.exit_code
-
-
-def _why(options: argparse.Namespace) -> int:
-    from prune.pipeline import Pipeline
-    from prune.plan import load_plan
-    from prune.why import explain
-
-    pipeline = Pipeline(load_settings(options.out.absolute()))
-    model = pipeline.model
-    answers = explain(model.image, model.graph, load_plan(pipeline.folder.plan), options.function)
-    if options.json:
-        print(json.dumps([asdict(answer) for answer in answers], indent=1))
-    else:
-        print("\n".join(map(str, answers)))
-    return 0
 
 
 if __name__ == "__main__":

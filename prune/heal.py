@@ -1,7 +1,7 @@
-"""Healing: what a boot missed is kept from then on.
+"""Healing: what a boot of the pruned kernel missed is kept from then on.
 
-``OUT/heal.json`` lists the missed functions of one build, with the caller and the round in which each was
-missed. It stays beside the profile instead of in it, so that a profile says only what was traced.
+``OUT/heal.json`` lists the missed functions of one build, with who called each, in which phase of the
+workload, and in which round. To the plan they are one more profile, whose source is ``heal``.
 """
 
 from __future__ import annotations
@@ -10,20 +10,31 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from prune.misses import Miss
 from tracer.host import UserError, read_json, write_json
+from tracer.profile import KernelId, Profile, Seen, records
+from tracer.symbols import Identity
 
-SCHEMA = 1
+SCHEMA = 2
+SOURCE = "heal"
 
 
 @dataclass(frozen=True)
 class Healed:
-    """One function that a boot in round ``round`` (from 1) asked for and did not find."""
+    """One function that boots in round ``round`` (from 1) asked for and did not find; ``app``: the phase
+    in which the first of the ``boots`` that missed it did."""
 
     function: str
     object: str
     section: str
     caller: str
+    app: str
+    boots: int
     round: int
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.object, self.section, self.function)
 
 
 def load_healed(path: Path, build_id: str) -> tuple[Healed, ...]:
@@ -49,9 +60,41 @@ def save_healed(healed: Iterable[Healed], path: Path, build_id: str) -> None:
     write_json(path, {"schema_version": SCHEMA, "build_id": build_id, "healed": rows})
 
 
-def add_misses(healed: tuple[Healed, ...], misses: Iterable[tuple[str, str, str, str]]) -> tuple[Healed, ...]:
-    """``healed`` with the (function, object, section, caller) of one more round's misses."""
+def rounds(healed: Iterable[Healed]) -> int:
+    """How many rounds of boots have had something to heal."""
+    return max((each.round for each in healed), default=0)
+
+
+def add_misses(healed: tuple[Healed, ...], misses: Iterable[Miss]) -> tuple[Healed, ...]:
+    """``healed`` with one more round's misses, one for each boot that missed a function."""
     known = {(each.object, each.section) for each in healed}
-    number = max((each.round for each in healed), default=0) + 1
-    new = {row[1:3]: Healed(*row, number) for row in misses if row[1:3] not in known}
-    return (*healed, *new.values())
+    by_place: dict[tuple[str, str], list[Miss]] = {}
+    for miss in misses:
+        by_place.setdefault((miss.object, miss.section), []).append(miss)
+    number = rounds(healed) + 1
+    new = []
+    for place, each in by_place.items():
+        if place not in known:
+            caller = next((miss.caller for miss in each if miss.caller), "")
+            new.append(Healed(each[0].function, *place, caller, each[0].phase, len(each), number))
+    return (*healed, *new)
+
+
+def healed_profile(healed: Iterable[Healed], kernel: KernelId, files: dict[str, str]) -> Profile:
+    """The healed functions as a profile. ``files``: object -> hash of its source file."""
+    seen = {each.identity: [Seen(each.app or SOURCE, SOURCE, each.boots, each.caller)] for each in healed}
+    objects = sorted({identity.object for identity in seen})
+    return Profile(
+        kernel=kernel,
+        traced_build_id="",
+        workload_name=SOURCE,
+        workload_hash="",
+        apps=(),
+        sources=(SOURCE,),
+        files=tuple((name, files[name]) for name in objects if name in files),
+        functions=records(seen),
+        blind_spots=(),
+        ambiguous=(),
+        unmatched=(),
+        runs=(),
+    )

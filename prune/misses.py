@@ -38,12 +38,14 @@ class Graveyard:
 
 @dataclass(frozen=True)
 class Miss:
-    """One tombstone that was executed. ``caller`` is "" when the guest could not say."""
+    """One tombstone that was executed. ``caller`` is "" when the guest could not say; ``phase``: which app
+    (or ``boot``, ``shutdown``) ran at that time."""
 
     function: str
     object: str
     section: str
     caller: str
+    phase: str = ""
 
     def __str__(self) -> str:
         called = f"called by {self.caller}" if self.caller else "caller unknown: the guest printed no oops"
@@ -68,21 +70,37 @@ def read_graveyard(path: Path) -> Graveyard:
     return Graveyard(stones, names)
 
 
-def executed_blocks(log: bytes) -> tuple[int, ...]:
-    """First addresses of the blocks in a QEMU ``-d in_asm`` log, in order."""
-    return tuple(int(address, 16) for address in _BLOCK.findall(log))
+def executed_blocks(log: bytes) -> tuple[tuple[int, int], ...]:
+    """(first address, offset in the log) of the blocks in a QEMU ``-d in_asm`` log, in order."""
+    return tuple((int(block[1], 16), block.start()) for block in _BLOCK.finditer(log))
 
 
-def find_misses(graveyard: Graveyard, executed: Sequence[int], console: str) -> tuple[Miss, ...]:
+def find_misses(
+    graveyard: Graveyard,
+    executed: Sequence[tuple[int, int]],
+    console: str,
+    phases: Sequence[tuple[int, str]] = (),
+) -> tuple[Miss, ...]:
     """The misses of a run, first first.
 
     Args:
-        executed: addresses of the translated blocks within the tombstones' range, in order.
+        executed: (address, offset in the log) of the translated blocks within the tombstones' range.
         console: all that the guest printed.
+        phases: (size of the log when it began, name) of each phase, in order.
     """
     callers = _callers(graveyard, console)
-    seen = dict.fromkeys(address for address in executed if address in graveyard.stones)
-    return tuple(Miss(*graveyard.stones[address], callers.get(address, "")) for address in seen)
+    first: dict[int, int] = {}
+    for address, offset in executed:
+        if address in graveyard.stones:
+            first.setdefault(address, offset)
+    return tuple(
+        Miss(*graveyard.stones[address], callers.get(address, ""), _phase_at(offset, phases))
+        for address, offset in first.items()
+    )
+
+
+def _phase_at(offset: int, phases: Sequence[tuple[int, str]]) -> str:
+    return next((name for begin, name in reversed(phases) if begin <= offset), "")
 
 
 def _callers(graveyard: Graveyard, console: str) -> dict[int, str]:

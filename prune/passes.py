@@ -7,87 +7,44 @@ the passes that these functions call.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
+from prune.folder import Folder
+from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
 from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP
 from prune.linkmap import read_link_map
-from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
+from prune.misses import Miss
 from prune.plan import Plan, make_plan, save_plan
+from prune.profiling import is_smp
 from prune.rules import read_rules
 from prune.script import named_symbols
-from prune.settings import Settings, cache_folder
+from prune.settings import Settings
 from prune.symbols import build_id, write_symbols
 from prune.tables import find_tables
 from prune.verify import Verdict, verify_image
-from tracer.collect import CollectOptions, collect_profile
-from tracer.collect import KernelBuild as TracedKernel
 from tracer.host import (
-    GuestFailed,
-    GuestLost,
     UserError,
-    ValidationFailed,
+    file_hash,
     read_json,
     say,
     whole_file,
     write_json,
 )
-from tracer.profile import Profile, load_profile, save_profile
-from tracer.rootfs import build_initrd
-from tracer.session import SessionOptions, run_session
+from tracer.profile import Profile, load_profile
 from tracer.workload import Workload
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Folder:
-    """Where everything of one run lies."""
-
-    out: Path
-
-    def path(self, name: str) -> Path:
-        return self.out / name
-
-    @property
-    def profile(self) -> Path:
-        return self.out / "profile.json"
-
-    @property
-    def plan(self) -> Path:
-        return self.out / "plan.json"
-
-    @property
-    def healed(self) -> Path:
-        return self.out / "heal.json"
-
-    @property
-    def verdict(self) -> Path:
-        return self.out / "verify.json"
-
-    @property
-    def boots(self) -> Path:
-        return self.out / "boots.json"
-
-    def base(self, name: str) -> Path:
-        return self.out / "base" / name
-
-    def traced(self, name: str) -> Path:
-        return self.out / "traced" / name
-
-    def pruned(self, name: str) -> Path:
-        return self.out / "pruned" / name
 
 
 @dataclass(frozen=True)
@@ -117,43 +74,28 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
         copy_whole(build.artefacts / name, into / name)
     knowledge = read_knowledge(arch)
     image = read_image(build.objtree, read_link_map(into / "vmlinux.map"), knowledge)
-    write_symbols(image, build.flavour, build_id(into / "vmlinux"), into / "symbols.json")
-
-
-def trace(settings: Settings, workload: Workload, folder: Folder) -> Profile:
-    """Run the workload on both kernels and write ``profile.json``."""
-    profile = collect_profile(
-        workload,
-        TracedKernel(folder.base("bzImage"), folder.base("symbols.json")),
-        TracedKernel(folder.traced("bzImage"), folder.traced("symbols.json")),
-        folder.path("trace"),
-        cache_folder(),
-        CollectOptions(runs=settings.trace_runs, sources=settings.sources),
-    )
-    save_profile(profile, folder.profile)
-    return profile
+    identity = {
+        "build_id": build_id(into / "vmlinux"), "config": file_hash(into / ".config"),
+        "source": build.source.content_hash, "version": build.source.version,
+    }  # fmt: skip
+    write_symbols(image, build.flavour, identity, into / "symbols.json")
 
 
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
     profile = load_profile(folder.profile)
     identity = build_id(folder.base("vmlinux"))
-    if profile.production_build_id != identity:
-        raise UserError(
-            f"making the plan: {folder.profile} is of build {profile.production_build_id[:12]}, "
-            f"this kernel is {identity[:12]}",
-            "trace this build: kprune trace",
-        )
     script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
+    ran, healed = _ran(profile), _healed(profile)
     made = make_plan(
         model.image,
         model.graph,
-        _ran(profile),
+        {place: why for place, why in ran.items() if place not in healed},
         read_rules(settings.rules) if settings.rules else (),
         model.knowledge,
         build_id=identity,
         width=settings.keep,
-        healed=_healed(load_healed(folder.healed, identity)),
+        healed=healed,
         script_symbols=named_symbols(script.read_text()),
     )
     for rule in made.unused_rules:
@@ -174,19 +116,36 @@ def _ran(profile: Profile) -> dict[tuple[str, str], str]:
     return {place: f"{', '.join(apps[place])} ({'+'.join(sorted(sources[place]))})" for place in apps}
 
 
-def _healed(healed: Iterable[Healed]) -> dict[tuple[str, str], str]:
-    return {(each.object, each.section): f"missed by a boot, called by {each.caller}" for each in healed}
+def _healed(profile: Profile) -> dict[tuple[str, str], str]:
+    """(object, section) -> who missed it, of what only healing has seen."""
+    return {
+        (record.object, record.section): f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
+        for record in profile.functions
+        if all(seen.source == HEALED for seen in record.seen)
+    }
 
 
-def heal(folder: Folder) -> int:
-    """Take the misses of the last boots over into ``heal.json``; how many were new."""
+def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:
+    """Boot the pruned kernel in these variations of the workload, and write ``boots.json``.
+
+    Raises:
+        UserError: there is no pruned kernel.
+    """
+    kernel = read_pruned(folder.path("pruned"), is_smp(folder.base(".config")))
+    boots = boot_pruned(workload, kernel, numbers, folder.path("boot"))
+    write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
+    return boots
+
+
+def heal(folder: Folder) -> tuple[Healed, ...]:
+    """Take the misses of the last boots over into ``heal.json``; those that are new."""
     identity = build_id(folder.base("vmlinux"))
     before = load_healed(folder.healed, identity)
-    misses = read_result(folder.boots, "boots", ("misses",))["misses"]
-    after = add_misses(before, [(m["function"], m["object"], m["section"], m["caller"]) for m in misses])
+    each = read_result(folder.boots, "boots", ("each",))["each"]
+    after = add_misses(before, [Miss(**miss) for boot in each for miss in boot["misses"]])
     if len(after) > len(before):
         save_healed(after, folder.healed, identity)
-    return len(after) - len(before)
+    return after[len(before) :]
 
 
 def link(build: KernelBuild, folder: Folder, plan_file: Path) -> None:
@@ -207,74 +166,6 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
     )  # fmt: skip
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict
-
-
-@dataclass(frozen=True)
-class Boot:
-    """One boot of the pruned kernel: ``problem`` is "" when the whole workload ran.
-
-    ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a guest;
-    a kernel that hangs does it again.
-    """
-
-    seconds: float
-    problem: str
-    exit_code: int
-    misses: tuple[Miss, ...]
-    repeated: str = ""
-
-
-def boot_pruned(workload: Workload, folder: Folder, count: int) -> list[Boot]:
-    """Boot the pruned kernel ``count`` times, run the workload, and write ``boots.json``.
-
-    Raises:
-        UserError: there is no pruned kernel.
-    """
-    graveyard = read_graveyard(folder.pruned("tombstones.json"))
-    initrd = build_initrd(workload, folder.path("boot"), cache_folder())
-
-    def boot(number: int) -> Boot:
-        made = _boot_once(workload, folder, initrd, graveyard, folder.path(f"boot/{number}"))
-        if made.exit_code == GuestLost.exit_code:
-            say(f"boot {number} of {count}: once more, for {made.problem}")
-            again = _boot_once(workload, folder, initrd, graveyard, folder.path(f"boot/{number}"))
-            made = replace(again, repeated=made.problem)
-        said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
-        say(f"boot {number} of {count}: {said}")
-        return made
-
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        boots = list(pool.map(boot, range(1, count + 1)))
-    write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
-    return boots
-
-
-def _boot_once(workload: Workload, folder: Folder, initrd: Path, graveyard: Graveyard, into: Path) -> Boot:
-    into.mkdir(parents=True, exist_ok=True)
-    log = into / "misses.log"
-    log.unlink(missing_ok=True)
-    options = SessionOptions(block_log=log, block_filter=(graveyard.range,) if graveyard.stones else ())
-    seconds, problem, code = 0.0, "", 0
-    try:
-        result = run_session(folder.pruned("bzImage"), initrd, workload, options, into)
-        console, seconds = result.console, result.seconds
-    except (GuestFailed, GuestLost, ValidationFailed) as error:
-        problem, code, console = str(error), error.exit_code, getattr(error, "console", "")
-    misses = find_misses(graveyard, executed_blocks(log.read_bytes() if log.is_file() else b""), console)
-    if misses:
-        problem, code = "missed " + "; ".join(map(str, misses[:5])), GuestFailed.exit_code
-    return Boot(round(seconds, 2), problem, code, misses)
-
-
-def summary(boots: list[Boot]) -> dict[str, Any]:
-    """``boots``, ``passed``, ``repeated`` and ``misses`` as the report has them, a missed function once."""
-    misses = {(miss.function, miss.object): miss for boot in boots for miss in boot.misses}
-    return {
-        "boots": len(boots),
-        "passed": sum(not boot.problem for boot in boots),
-        "repeated": sum(bool(boot.repeated) for boot in boots),
-        "misses": [asdict(miss) for miss in misses.values()],
-    }
 
 
 def read_result(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

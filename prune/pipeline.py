@@ -1,11 +1,13 @@
 """The driver: from a workload to a pruned kernel that boots and runs it, stage by stage.
 
     build   two kernels of one source: production and traced
-    trace   run the workload on both                              -> profile.json
+    trace   run the workload on both                              -> trace/profile.json
+    gather  that, what was imported, and what was healed          -> profile.json
     plan    keep or drop every unit                               -> plan.json
     link    script and edited objects, linked by kbuild           -> pruned/vmlinux, pruned/bzImage
     verify  read the result again and prove it                    -> verify.json
-    boot    boot it, run the workload, name every miss            -> boots.json
+    boot    boot it, vary the workload, name every miss           -> boots.json
+    heal    what was missed joins the profile; gather to boot again, until nothing is missed
     report  count the bytes                                       -> report.json
 
 Every stage knows its inputs by content: with the same inputs it does nothing.
@@ -14,24 +16,29 @@ Every stage knows its inputs by content: with the same inputs it does nothing.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tracer
-from prune import passes, results
+from prune import passes, profiling, results
 from prune.doctor import require
+from prune.folder import Folder
+from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
 from prune.knowledge import FOLDER
 from prune.linkmap import read_link_map
 from prune.misses import read_graveyard
-from prune.passes import Folder, Model
+from prune.passes import Model
 from prune.plan import load_plan
 from prune.report import make_report, metadata
 from prune.settings import Settings, cache_folder
 from prune.sizes import measure
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash, stage_seconds
+from prune.symbols import build_id
+from tracer.coverage import BLOCKS
 from tracer.host import (
     GuestFailed,
     GuestLost,
@@ -40,18 +47,18 @@ from tracer.host import (
     say,
     write_json,
 )
-from tracer.session import SessionOptions, session_command
+from tracer.jitter import FIRST_HEALED
+from tracer.runner import session_command
+from tracer.session import SessionOptions
 from tracer.workload import Workload, load_workload
 
-STAGES = ("build", "trace", "plan", "link", "verify", "boot", "report")
+STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report")
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
 _TO_BUILD = (
     "make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl", "cpio",
     "/usr/include/libelf.h", "/usr/include/openssl/ssl.h",
 )  # fmt: skip
-#: A boot ends at its first miss, so a round finds about one miss a boot.
-HEAL_ROUNDS = 5
 
 
 class Pipeline:
@@ -99,21 +106,45 @@ class Pipeline:
         Raises:
             KpruneError: the first stage that failed; a kernel that was linked is still checked to the end.
         """
-        for stage in (self.build, self.trace, self.plan, self.link):
+        stages = [self.build, *([] if self.settings.profile else [self.trace]), self.plan, self.link]
+        for stage in stages:
             stage()
-        failed = self._check()
-        for _ in range(HEAL_ROUNDS if self.settings.heal and not self.dry_run else 0):
-            new = passes.heal(self.folder)
-            if not new:
-                break
-            say(f"heal: {new} missed functions join what is kept")
-            self.plan()
-            self.link()
-            failed = self._check()
+        failed = self.mend()
         report = self.report()
         if failed:
             raise failed
         return report
+
+    def heal(self) -> dict[str, Any]:
+        """Boots and, where one misses something, everything from the profile on, until none does.
+
+        Raises:
+            KpruneError: it did not converge; the report says why.
+        """
+        failed = self.mend()
+        report = self.report()
+        if failed:
+            raise failed
+        return report
+
+    def mend(self) -> KpruneError | None:
+        """Verify and boot; heal what was missed, as often as is allowed; what is still wrong then."""
+        rounds = self.settings.heal_rounds if self.settings.heal and not self.dry_run else 0
+        failed = self._check()
+        for _ in range(rounds):
+            new = passes.heal(self.folder)
+            if not new:
+                break
+            names = ", ".join(each.function for each in new)
+            say(f"heal: {names} {'joins' if len(new) == 1 else 'join'} the profile")
+            if BLOCKS in self.settings.sources:
+                boots = passes.read_result(self.folder.boots, "boots", ("each",))["each"]
+                numbers = [boot["number"] for boot in boots if boot["misses"]]
+                profiling.retrace(self.workload, self.folder, numbers, new[0].round)
+            self.plan()
+            self.link()
+            failed = self._check()
+        return failed
 
     def _check(self) -> KpruneError | None:
         """Verify and boot, both; the first failure."""
@@ -142,7 +173,7 @@ class Pipeline:
         for build in (production, traced):
             inputs[build.flavour] = build.artefacts / "vmlinux"
             inputs[f"{build.flavour} image"] = build.artefacts / "bzImage"
-        names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json")
+        names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json", ".config")
         outputs = [side(name) for side in (self.folder.base, self.folder.traced) for name in names]
         run_stage(self.settings.out, "build", inputs, outputs, work)
 
@@ -162,22 +193,41 @@ class Pipeline:
             "traced symbols": self.folder.traced("symbols.json"),
             "sources": self.settings.sources,
             "runs": self.settings.trace_runs,
+            "quiet": self.settings.quiet,
         }
         run_stage(
-            self.settings.out, "trace", inputs, [self.folder.profile],
-            lambda: passes.trace(self.settings, self.workload, self.folder),
+            self.settings.out, "trace", inputs, [self.folder.traced_profile],
+            lambda: profiling.trace(self.settings, self.workload, self.folder),
+        )  # fmt: skip
+
+    def gather(self) -> None:
+        """Put the profile together from all that is known."""
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "tracer": source_hash(_TRACER),
+            "traced": self.settings.profile or self.folder.traced_profile,
+            "symbols": self.folder.base("symbols.json"),
+            "healed": self.folder.healed,
+            "stale": str(self.settings.accept_stale),
+            "sources": self.settings.sources,
+        }
+        joined = (*self.folder.imports, *self.folder.retraced)
+        inputs |= {str(path.relative_to(self.folder.out)): path for path in joined}
+        run_stage(
+            self.settings.out, "gather", inputs, [self.folder.profile, self.folder.stale],
+            lambda: profiling.gather(self.settings, self.folder),
         )  # fmt: skip
 
     def plan(self) -> None:
         if self.dry_run:
             self._would(f"decide which units to keep ({self.settings.keep})")
             return
+        self.gather()
         inputs: dict[str, str | int | Path | None] = {
             "code": self.own_code,
             "profile": self.folder.profile,
             "base": self.folder.base("vmlinux"),
             "map": self.folder.base("vmlinux.map"),
-            "healed": self.folder.healed,
             "rules": self.settings.rules,
             "keep": self.settings.keep,
         }
@@ -221,27 +271,30 @@ class Pipeline:
                 f"verifying the pruned kernel: {first}", f"all of it is in {self.folder.verdict}"
             )
 
-    def boot(self, count: int | None = None) -> None:
-        """Boot the pruned kernel.
+    def boot(self, numbers: Sequence[int] = ()) -> None:
+        """Boot the pruned kernel in these variations of the workload; by default in those of the next round.
 
         Raises:
             GuestFailed, GuestLost, ValidationFailed: as the first boot that failed, after all of them.
         """
-        count = self.settings.boots if count is None else count
         if self.dry_run:
             self._show_session(self.folder.pruned("bzImage"), SessionOptions())
             return
         require(("qemu-system-x86_64",))
+        if not numbers:
+            healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
+            first = FIRST_HEALED + rounds(healed) * self.settings.boots
+            numbers = range(first, first + self.settings.boots)
         inputs: dict[str, str | int | Path | None] = {
             "image": self.folder.pruned("bzImage"),
             "tombstones": self.folder.pruned("tombstones.json"),
             "workload": self.workload.content_hash(),
             "code": source_hash(_TRACER),
-            "boots": count,
+            "boots": " ".join(map(str, numbers)),
         }
         run_stage(
             self.settings.out, "boot", inputs, [self.folder.boots],
-            lambda: passes.boot_pruned(self.workload, self.folder, count),
+            lambda: passes.boot(self.workload, self.folder, numbers),
         )  # fmt: skip
         failed = next(
             (b for b in passes.read_result(self.folder.boots, "boots", ("each",))["each"] if b["problem"]),
@@ -267,6 +320,7 @@ class Pipeline:
             ),
             stones,
             results.validation(folder),
+            results.knowledge(folder),
             stage_seconds(self.settings.out, STAGES),
             results.healing(folder),
             {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},

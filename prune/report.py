@@ -30,6 +30,7 @@ def make_report(
     pruned: Sizes,
     tombstones: int,
     validation: Mapping[str, Any],
+    knowledge: Mapping[str, Any],
     stages: Mapping[str, float],
     heal: Mapping[str, Any],
     plan_counts: Mapping[str, int],
@@ -40,7 +41,8 @@ def make_report(
     Args:
         validation: ``boots``, ``passed``, ``repeated``, ``misses`` of the boot stage, and ``verify``.
         stages: seconds of each stage when it last did its work.
-        heal: ``rounds``, ``converged``, and ``added``, the functions that boots missed.
+        knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
+        heal: ``rounds``, ``converged``, ``why`` not, and ``added``, the functions that boots missed.
     """
     return {
         "schema_version": SCHEMA,
@@ -53,6 +55,7 @@ def make_report(
         "tombstones": tombstones,
         "plan": dict(plan_counts),
         "unused_rules": list(unused_rules),
+        **knowledge,
         "validation": dict(validation),
         "heal": dict(heal),
         "seconds": {name: round(seconds, 2) for name, seconds in stages.items()},
@@ -74,9 +77,8 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(
             f"        {validation['repeated']} of them after a first try in which the guest was lost"
         )
-    if report["heal"]["added"]:
-        rounds = report["heal"]["rounds"]
-        lines.append(f"healed in {rounds} rounds: {', '.join(report['heal']['added'])}")
+    lines += _healed(report["heal"])
+    lines += _known(report["profile"], report["saturation"])
     for miss in validation["misses"]:
         lines.append(
             f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"
@@ -85,6 +87,32 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"keep rule {rule} matches nothing")
     lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))
     return "\n".join(lines)
+
+
+def _healed(heal: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if heal["added"]:
+        names = ", ".join(each["function"] for each in heal["added"])
+        lines.append(f"healed in {heal['rounds']} rounds: {names}")
+    return lines if heal["converged"] else [*lines, f"not converged: {heal['why']}"]
+
+
+def _known(profile: Mapping[str, Any], saturation: Mapping[str, Any] | None) -> list[str]:
+    lines = []
+    if saturation:
+        line = f"trace: {saturation['curve'][-1]:,} functions after {saturation['runs']} runs"
+        if saturation["unseen_estimate"] is not None:
+            line += f", the last {saturation['quiet']} added none; at least {saturation['unseen_estimate']:g}"
+            line += f" more are to be expected, {saturation['next_run_estimate']:g} in the next run"
+        lines.append(line)
+    if profile["ambiguous"]:
+        lines.append(f"       {profile['ambiguous']} names stand for several functions: all were kept")
+    for stale in profile["stale"]:
+        lines.append(
+            f"stale profile {stale['workload']} of {stale['build_id'][:12]}: {stale['carried']:,} functions"
+            f" carried over, {len(stale['lost']):,} not found here"
+        )
+    return lines
 
 
 def metadata(

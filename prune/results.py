@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from prune.heal import load_healed
-from prune.passes import Folder, read_result
+from prune.folder import Folder
+from prune.heal import load_healed, rounds
+from prune.passes import read_result
 from prune.settings import Settings
 from prune.symbols import build_id
 from tracer.host import file_hash
+from tracer.profile import load_profile
+from tracer.saturation import saturation
 
 
 def validation(folder: Folder) -> dict[str, Any]:
@@ -24,22 +28,59 @@ def validation(folder: Folder) -> dict[str, Any]:
 
 
 def healing(folder: Folder) -> dict[str, Any]:
-    """``rounds``, ``converged`` (the last boots missed nothing), ``added`` (function names)."""
+    """``rounds`` that had something to heal, ``converged`` (every one of the last boots ran the whole
+    workload), ``why`` not, and ``added``, what boots missed."""
     healed = load_healed(folder.healed, build_id(folder.base("vmlinux")))
+    found = validation(folder)
     return {
-        "rounds": max((each.round for each in healed), default=0),
-        "converged": not validation(folder)["misses"],
-        "added": [each.function for each in healed],
+        "rounds": rounds(healed),
+        "converged": found["boots"] > 0 and found["passed"] == found["boots"],
+        "why": _why_not(folder, found),
+        "added": [asdict(each) for each in healed],
+    }
+
+
+def _why_not(folder: Folder, found: dict[str, Any]) -> str:
+    if not found["boots"]:
+        return "it was not booted"
+    if found["misses"]:
+        return "still missed: " + ", ".join(miss["function"] for miss in found["misses"])
+    each = read_result(folder.boots, "boots", ("each",))["each"]
+    failed = [boot for boot in each if boot["problem"]]
+    return f"boot {failed[0]['number']} failed without a miss: {failed[0]['problem']}" if failed else ""
+
+
+def knowledge(folder: Folder) -> dict[str, Any]:
+    """What the profile is made of, and how complete it is: ``profile`` and ``saturation`` of the report."""
+    profile = load_profile(folder.profile)
+    how = saturation(profile)
+    stale = read_result(folder.stale, "stale profiles", ("stale",))["stale"]
+    return {
+        "profile": {
+            "functions": len(profile.functions),
+            "sources": list(profile.sources),
+            "apps": list(profile.apps),
+            "ambiguous": len(profile.ambiguous),
+            "unmatched": len(profile.unmatched),
+            "stale": stale,
+        },
+        "saturation": asdict(how) if how else None,
     }
 
 
 def command_of(settings: Settings) -> list[str]:
     """The command that repeats a run."""
-    paths = {"kernel": settings.kernel, "config": settings.config, "rules": settings.rules}
+    paths = {
+        "kernel": settings.kernel, "config": settings.config, "rules": settings.rules,
+        "profile": settings.profile,
+    }  # fmt: skip
     return [
         "kprune", "run", str(settings.workload), "--out", str(settings.out), "--keep", settings.keep,
-        "--sources", settings.sources, "--trace-runs", str(settings.trace_runs),
-        "--boots", str(settings.boots), *([] if settings.heal else ["--no-heal"]),
+        "--sources", settings.sources, "--quiet-runs", str(settings.quiet),
+        *(["--trace-runs", str(settings.trace_runs)] if settings.trace_runs else []),
+        *(["--accept-stale-profile"] if settings.accept_stale else []),
+        "--boots", str(settings.boots), "--heal-rounds", str(settings.heal_rounds),
+        *([] if settings.heal else ["--no-heal"]),
         *(word for name, path in paths.items() if path for word in (f"--{name}", str(path))),
     ]  # fmt: skip
 

@@ -12,11 +12,14 @@ from tracer.host import UserError, read_json, write_json
 SCHEMA = 1
 #: How far around what ran a plan keeps.
 WIDTHS = ("ran", "callees", "reachable")
+#: What a profile can be traced with.
+SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for; paths are absolute."""
+    """What the user asked for; paths are absolute. ``trace_runs``: 0 for as many as it takes until the last
+    ``quiet`` add nothing; ``profile``: take this one instead of tracing."""
 
     workload: Path
     out: Path
@@ -25,10 +28,14 @@ class Settings:
     rules: Path | None = None
     keep: str = "ran"
     sources: str = "ftrace+blocks"
-    trace_runs: int = 10
+    trace_runs: int = 0
+    quiet: int = 2
+    profile: Path | None = None
+    accept_stale: bool = False
     boots: int = 10
     jobs: int = 0
     heal: bool = True
+    heal_rounds: int = 5
 
     def save(self) -> None:
         value: dict[str, Any] = {

@@ -6,6 +6,9 @@ labels have no size; they reach to the next symbol of their section.
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 from prune.image import Image
 from tracer.host import UserError, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def build_id(vmlinux: Path) -> str:
@@ -39,12 +42,12 @@ def build_id(vmlinux: Path) -> str:
     raise UserError(f"reading kernel {vmlinux}: it has no build id", "link it with --build-id")
 
 
-def write_symbols(image: Image, kernel: str, identity: str, path: Path) -> None:
+def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: Path) -> None:
     """Write ``symbols.json``: rows of address, size, object, section, symbol, traceable.
 
     Args:
         kernel: ``production`` or ``traced``.
-        identity: the build id.
+        identity: ``build_id``, ``config``, ``source``, ``version``.
     """
     traceable = _traceable(image)
     rows = []
@@ -57,7 +60,26 @@ def write_symbols(image: Image, kernel: str, identity: str, path: Path) -> None:
             ]
         )  # fmt: skip
     rows.sort(key=lambda row: (row[0], row[4]))
-    write_json(path, {"schema_version": SCHEMA, "kernel": kernel, "build_id": identity, "functions": rows})
+    head = {"schema_version": SCHEMA, "kernel": kernel, **identity, "files": source_files(image)}
+    write_json(path, {**head, "functions": rows})
+
+
+def source_files(image: Image) -> dict[str, str]:
+    """Object -> BLAKE2 of the source file that kbuild says it was compiled from (``.NAME.o.cmd``,
+    scripts/Makefile.build); an object that was linked from others, or whose source is gone, is not listed.
+    """
+    found: dict[str, str] = {}
+    for name in image.objects:
+        path = image.root / name
+        try:
+            command = path.with_name(f".{path.name}.cmd").read_text(errors="replace")
+            source = re.search(rf"^source_{re.escape(name)} := (\S+)", command, re.M)
+            if source:
+                content = (image.root / source[1]).read_bytes()
+                found[name] = hashlib.blake2b(content, digest_size=8).hexdigest()
+        except OSError:
+            continue
+    return found
 
 
 def _with_sizes(image: Image) -> list[tuple[int, int, int, str]]:

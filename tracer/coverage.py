@@ -1,7 +1,7 @@
-"""The guests that a profile takes, and the coverage of each: what is run, how runs differ, what they saw.
+"""The guests that a profile takes, and the coverage of each: what is run and what it saw.
 
-Runs of the production kernel differ in memory and in how time passes, since a function that runs only when
-a timer wins a race is seen in some runs and not in others. The deliberate misses write an
+Runs differ as :mod:`tracer.jitter` says. Translations are forgotten at the beginning of each phase, so the
+block log shows what each app ran, not only what it was the first to run. The deliberate misses write an
 invalid instruction over a function that will run at once; from there on the log has the path that
 reports a miss, which no healthy guest takes.
 """
@@ -10,41 +10,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tracer.blocks import Blocks, read_blocks
 from tracer.host import ValidationFailed
+from tracer.jitter import FIRST_TRACED, Jitter, jitter
 from tracer.machine import machine_kind
-from tracer.session import PANICKED, Poke, SessionOptions, SessionResult
+from tracer.runner import SessionResult
+from tracer.session import PANICKED, Poke, SessionOptions
 from tracer.symbols import Flags, Symbols, union
 from tracer.workload import Workload
 
 FTRACE, BLOCKS = "ftrace", "blocks"
 MISS = "miss"
-
-
-@dataclass(frozen=True)
-class Jitter:
-    """How a block run differs: memory in percent of the workload's, nanoseconds of the guest's time per
-    instruction as a power of two (None: real time). A slow guest shows what else only chance shows: timers
-    that run out, retransmissions, delayed acknowledgements, connections that leave TIME_WAIT."""
-
-    percent: int = 100
-    slowness: int | None = None
-
-    def arguments(self) -> tuple[str, ...]:
-        # sleep=off: an idle guest jumps to its next timer, so that a minute of waiting takes no time.
-        return () if self.slowness is None else ("-icount", f"shift={self.slowness},sleep=off")
-
-
-#: Measured with examples/micro: two runs like the first differ by 0 to 5 functions of 6,870; the slowest
-#: one adds 30.
-JITTER = (Jitter(), Jitter(slowness=7), Jitter(150), Jitter(slowness=4), Jitter(200), Jitter(slowness=6))
-#: By how much longer the apps may take by the clock of a slow guest.
-PATIENCE = 20
 
 
 @dataclass(frozen=True)
@@ -75,30 +56,37 @@ class RunPlan:
     name: str
     source: str
     kernel: Path
+    jitter: Jitter
     options: SessionOptions
+
+    def at_full_speed(self, workload: Workload) -> RunPlan:
+        """The same run in real time."""
+        how = self.jitter.at_full_speed()
+        return replace(self, jitter=how, options=how.apply(self.options, workload))
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """One block run: per phase (:data:`MISS` for a deliberate one) the function rows that were touched then
-    for the first time; ``outside``: executed ranges that lie in no known function."""
+    """One block run. ``ran``: per phase (:data:`MISS` for a deliberate one) the function rows that ran in it;
+    ``outside``: executed ranges that lie in no known function; ``flushed``: later phases show again what
+    earlier ones ran, so that ``ran`` is exact for each."""
 
     plan: RunPlan
     result: SessionResult
-    first: dict[str, Flags]
+    ran: dict[str, Flags]
     outside: int
+    flushed: bool = True
 
 
-def trace_run(workload: Workload, kernel: Path) -> RunPlan:
-    return RunPlan(FTRACE, FTRACE, kernel, SessionOptions(trace=True, memory=workload.machine.memory))
+def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
+    """Run ``number`` on the traced kernel."""
+    how = jitter(FIRST_TRACED + number, smp)
+    return RunPlan(into.name, FTRACE, kernel, how, how.apply(SessionOptions(trace=True), workload))
 
 
-def block_runs(workload: Workload, kernel: Path, into: Path, runs: int) -> list[RunPlan]:
-    """So many production runs; what varies comes round again after the last of :data:`JITTER`."""
-    return [
-        _block_run(workload, kernel, into / f"blocks-{number + 1}", JITTER[number % len(JITTER)])
-        for number in range(runs)
-    ]
+def block_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
+    """Run ``number`` on the production kernel, with block coverage."""
+    return _block_run(workload, kernel, into, jitter(number, smp), SessionOptions(flush=True))
 
 
 def miss_runs(
@@ -109,7 +97,7 @@ def miss_runs(
     Raises:
         ValidationFailed: none of a miss's candidates did.
     """
-    ran = np.logical_and.reduce([np.logical_or.reduce(list(each.first.values())) for each in coverages])
+    ran = np.logical_and.reduce([np.logical_or.reduce(list(each.ran.values())) for each in coverages])
     address = {
         function.symbol: int(symbols.starts[i]) for i, function in enumerate(symbols.functions) if ran[i]
     }
@@ -120,24 +108,14 @@ def miss_runs(
         if name is None:
             raise ValidationFailed(f"causing {miss.name}: none of {', '.join(miss.candidates)} ran")
         poke = Poke(address[name], trap, before_phase=workload.apps[0].name)
-        plans.append(_block_run(workload, kernel, into / miss.name, Jitter(), poke, miss.oops_panic))
+        options = SessionOptions(poke=poke, expect_panic=True, oops_panic=miss.oops_panic)
+        plans.append(_block_run(workload, kernel, into / miss.name, Jitter(), options))
     return plans
 
 
-def _block_run(
-    workload: Workload, kernel: Path, into: Path, jitter: Jitter, poke: Poke | None = None,
-    oops_panic: bool = True,
-) -> RunPlan:  # fmt: skip
-    options = SessionOptions(
-        block_log=into / "blocks.log",
-        memory=(workload.machine.memory * jitter.percent // 100) >> 20 << 20,
-        arguments=jitter.arguments(),
-        patience=1 if jitter.slowness is None else PATIENCE,
-        poke=poke,
-        expect_panic=poke is not None,
-        oops_panic=oops_panic,
-    )
-    return RunPlan(into.name, BLOCKS, kernel, options)
+def _block_run(workload: Workload, kernel: Path, into: Path, how: Jitter, options: SessionOptions) -> RunPlan:
+    options = replace(how.apply(options, workload), block_log=into / "blocks.log")
+    return RunPlan(into.name, BLOCKS, kernel, how, options)
 
 
 def read_coverage(
@@ -162,22 +140,18 @@ def read_coverage(
     if not keep_log:
         with contextlib.suppress(OSError):
             log.unlink()
-    if poke:
-        first = {MISS: touched_from(blocks, symbols, poke.before_phase)}
-    else:
-        first = first_touched(blocks, symbols)
-    return Coverage(plan, result, first, symbols.outside(blocks.executed_by(len(blocks.phase_names))))
+    ran = {MISS: touched_from(blocks, symbols, poke.before_phase)} if poke else touched(blocks, symbols)
+    outside = symbols.outside(blocks.executed_by(len(blocks.phase_names)))
+    again = len(np.unique(blocks.starts)) < len(blocks.starts) * 0.9
+    return Coverage(plan, result, ran, outside, flushed=again or poke is not None)
 
 
-def first_touched(blocks: Blocks, symbols: Symbols) -> dict[str, Flags]:
-    """Per phase, the function rows that were touched then for the first time."""
-    first: dict[str, Flags] = {}
-    before: Flags = np.zeros(len(symbols.functions), dtype=np.bool_)
-    for i, phase in enumerate(blocks.phase_names):
-        by_now = symbols.touched(blocks.executed_by(i))
-        first[phase] = by_now & ~before
-        before = by_now
-    return first
+def touched(blocks: Blocks, symbols: Symbols) -> dict[str, Flags]:
+    """Per phase, the function rows that were translated, and so ran, in it."""
+    return {
+        phase: symbols.touched(union(blocks.starts[blocks.phases == i], blocks.ends[blocks.phases == i]))
+        for i, phase in enumerate(blocks.phase_names)
+    }
 
 
 def touched_from(blocks: Blocks, symbols: Symbols, phase: str) -> Flags:

@@ -1,4 +1,6 @@
-"""Write a guest's memory through QEMU's gdbstub: a client for four packets of gdb's remote protocol.
+"""Halt a guest through QEMU's gdbstub, write its memory, make QEMU forget its translations.
+
+A client for a few packets of gdb's remote protocol.
 
 Connecting halts the guest, detaching lets it run on. Packets are ``$data#checksum``, answered by ``+``.
 """
@@ -23,8 +25,17 @@ class GdbClient:
 
     def ask(self, packet: str) -> str:
         """Send one packet and return the answer's text, past notices that the guest has halted."""
+        self._send(packet)
+        while True:
+            answer = self._receive()
+            if answer[:1] not in ("T", "S"):
+                return answer
+
+    def _send(self, packet: str) -> None:
         body = packet.encode()
         self._socket.sendall(b"$" + body + b"#%02x" % (sum(body) & 0xFF))
+
+    def _receive(self) -> str:
         while True:
             start = self._pending.find(b"$")
             end = self._pending.find(b"#", start)
@@ -32,13 +43,23 @@ class GdbClient:
                 answer = self._pending[start + 1 : end].decode(errors="replace")
                 self._pending = self._pending[end + 3 :]
                 self._socket.sendall(b"+")
-                if answer[:1] in ("T", "S"):
-                    continue
                 return answer
             received = self._socket.recv(4096)
             if not received:
                 raise GuestLost("talking to QEMU's gdbstub: it closed the connection")
             self._pending += received
+
+    def flush_translations(self) -> None:
+        """Make QEMU forget every block that it has translated, by one single step of the guest.
+
+        QEMU flushes its translations whenever the gdbstub reports a stop for debugging
+        (``gdb_vm_state_change``: gdbstub.c up to QEMU 8.0, gdbstub/system.c since). The step takes
+        interrupts (``Qqemu.sstep``), since a guest that waits for one would never get to step.
+        """
+        self.ask("Qqemu.sstep=1")
+        self._send("s")
+        while self._receive()[:3] not in ("T05", "S05"):
+            pass
 
     def write(self, address: int, data: bytes) -> bool:
         """Write to a virtual address. False when the address is not mapped at this moment."""

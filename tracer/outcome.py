@@ -13,12 +13,16 @@ TAIL_LINES = 15
 
 
 class _WithConsole(KpruneError):
-    """``console`` is all that the guest printed, ``summary`` the message without it."""
+    """``console`` is all that the guest printed, ``summary`` the message without it; ``at``: where its
+    processors were (instruction pointers), as far as the emulator could say; ``phases``: (size of the block
+    log when it began, name) of each phase so far."""
 
-    def __init__(self, message: str, console: str = "", remedy: str = "") -> None:
+    def __init__(self, message: str, console: str = "", remedy: str = "", at: tuple[int, ...] = ()) -> None:
         super().__init__(message + console_end(console), remedy)
         self.summary = message
         self.console = console
+        self.at = at
+        self.phases: tuple[tuple[int, str], ...] = ()
 
 
 class AppFailed(_WithConsole, ValidationFailed):

@@ -2,13 +2,14 @@
 
 This is the one thing that ``tracer`` and ``prune`` share. Functions are named by object, section and symbol
 of the production build. The file is strict on the way in, since a damaged profile would be a smaller
-kernel, and the same profile is the same bytes on the way out.
+kernel, and the same profile is the same bytes on the way out. What can be done with profiles is in
+:mod:`tracer.algebra`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,10 +17,21 @@ from typing import Any, TypeVar
 from tracer.host import UserError, read_json, write_json
 from tracer.symbols import Identity
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WHAT = "profile"
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class KernelId:
+    """Which kernel a profile is of: the GNU build id, SHA-256 of the ``.config``, the hash and the version
+    of the source; each "" where it is not known."""
+
+    build_id: str
+    config: str
+    source: str
+    version: str
 
 
 @dataclass(frozen=True, order=True)
@@ -27,20 +39,26 @@ class Seen:
     """``app`` (or ``boot``, ``shutdown``, ``miss``) ran the function, says ``source``.
 
     ``count``: for ``ftrace`` the number of calls, None when a cut name hides which function it was; for
-    ``blocks`` the number of runs in which the function first ran in that phase.
+    ``blocks`` the number of runs in which the function ran in that phase; for ``heal`` the number of boots
+    that missed it. ``caller``: for ``heal``, who called it, "" when the guest could not say.
     """
 
     app: str
     source: str
     count: int | None
+    caller: str = ""
 
 
 @dataclass(frozen=True)
 class FunctionRecord:
+    """One function, and who saw it. Bit ``i`` of ``runs`` (hexadecimal in the file): run ``i`` of the
+    profile did; healed and imported functions need no run."""
+
     object: str
     section: str
     symbol: str
     seen: tuple[Seen, ...]
+    runs: int = 0
 
     @property
     def identity(self) -> Identity:
@@ -59,11 +77,13 @@ class BlindSpot:
 @dataclass(frozen=True)
 class Run:
     """One guest. ``memory`` in bytes; ``functions`` that this run saw, ``new`` ones among them that no run
-    listed before it had seen; ``outside``: executed address ranges that lie in no known function."""
+    listed before it had seen; ``outside``: executed address ranges that lie in no known function;
+    ``seed``: of the workload's own variation, 0 for none."""
 
     name: str
     source: str
     memory: int
+    seed: int
     arguments: tuple[str, ...]
     outcome: str
     seconds: float
@@ -74,15 +94,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Profile:
-    """``ambiguous``: cut names that stand for more functions than ran (all were taken); ``unmatched``:
+    """``kernel``: the production build that functions are named after. ``files``: object -> hash of the
+    source file that it was compiled from, where that is known, for every object in ``functions``.
+    ``ambiguous``: names that stand for more functions than ran (all were taken); ``unmatched``:
     traced functions, "object:symbol", that production has not, and names that no function has."""
 
-    production_build_id: str
+    kernel: KernelId
     traced_build_id: str
     workload_name: str
     workload_hash: str
     apps: tuple[str, ...]
     sources: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
     functions: tuple[FunctionRecord, ...]
     blind_spots: tuple[BlindSpot, ...]
     ambiguous: tuple[str, ...]
@@ -90,19 +113,36 @@ class Profile:
     runs: tuple[Run, ...]
 
 
-def records(seen: dict[Identity, list[Seen]]) -> tuple[FunctionRecord, ...]:
+def records(
+    seen: dict[Identity, list[Seen]], runs: Mapping[Identity, int] | None = None
+) -> tuple[FunctionRecord, ...]:
     """Function records in the profile's order."""
-    return tuple(FunctionRecord(*function, tuple(_sorted(seen[function]))) for function in sorted(seen))
+    which = runs or {}
+    return tuple(
+        FunctionRecord(*function, tuple(_sorted(seen[function])), which.get(function, 0))
+        for function in sorted(seen)
+    )
 
 
 def _sorted(seen: list[Seen]) -> list[Seen]:
-    return sorted(seen, key=lambda item: (item.app, item.source))
+    return sorted(seen, key=lambda item: (item.app, item.source, item.caller))
 
 
 def save_profile(profile: Profile, path: Path) -> None:
     """Write ``profile.json``, whole or not at all."""
-    value: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **asdict(profile)}
-    write_json(path, value)
+    write_json(path, {"schema_version": SCHEMA_VERSION, **to_json(profile)})
+
+
+def to_json(profile: Profile) -> dict[str, Any]:
+    """The profile as it stands in its file."""
+    value = asdict(profile)
+    value["files"] = dict(profile.files)
+    for row in value["functions"]:
+        row["runs"] = f"{row['runs']:x}"
+        for seen in row["seen"]:
+            if not seen["caller"]:
+                del seen["caller"]
+    return value
 
 
 def load_profile(path: Path) -> Profile:
@@ -125,12 +165,13 @@ def _profile(raw: dict[str, Any]) -> Profile:
     if len(set(identities)) != len(identities):
         raise ValueError("a function is listed twice")
     return Profile(
-        production_build_id=_is(raw["production_build_id"], str),
+        kernel=_kernel(raw["kernel"]),
         traced_build_id=_is(raw["traced_build_id"], str),
         workload_name=_is(raw["workload_name"], str),
         workload_hash=_is(raw["workload_hash"], str),
         apps=_strings(raw["apps"]),
         sources=_strings(raw["sources"]),
+        files=tuple((name, _is(digest, str)) for name, digest in _is(raw["files"], dict).items()),
         functions=functions,
         blind_spots=tuple(_blind_spot(item) for item in _list(raw["blind_spots"])),
         ambiguous=_strings(raw["ambiguous"]),
@@ -139,20 +180,30 @@ def _profile(raw: dict[str, Any]) -> Profile:
     )
 
 
+def _kernel(raw: Any) -> KernelId:
+    _same_keys(raw, KernelId)
+    return KernelId(**{key: _is(value, str) for key, value in raw.items()})
+
+
 def _record(raw: Any) -> FunctionRecord:
     _same_keys(raw, FunctionRecord)
     seen = tuple(_seen(item) for item in _list(raw["seen"]))
     if not seen:
         raise ValueError(f"nobody has seen {raw['symbol']!r}")
-    return FunctionRecord(_is(raw["object"], str), _is(raw["section"], str), _is(raw["symbol"], str), seen)
+    runs = _is(raw["runs"], str)
+    if not re.fullmatch(r"[0-9a-f]{1,4096}", runs):
+        raise ValueError(f"runs {runs[:40]!r} is not hexadecimal")
+    return FunctionRecord(
+        _is(raw["object"], str), _is(raw["section"], str), _is(raw["symbol"], str), seen, int(runs, 16)
+    )
 
 
 def _seen(raw: Any) -> Seen:
-    _same_keys(raw, Seen)
+    _same_keys({"caller": "", **raw} if isinstance(raw, dict) else raw, Seen)
     count = raw["count"]
     if count is not None and _is(count, int) < 0:
         raise ValueError(f"count {count} is negative")
-    return Seen(_is(raw["app"], str), _is(raw["source"], str), count)
+    return Seen(_is(raw["app"], str), _is(raw["source"], str), count, _is(raw.get("caller", ""), str))
 
 
 def _blind_spot(raw: Any) -> BlindSpot:
@@ -167,6 +218,7 @@ def _run(raw: Any) -> Run:
         name=_is(raw["name"], str),
         source=_is(raw["source"], str),
         memory=_is(raw["memory"], int),
+        seed=_is(raw["seed"], int),
         arguments=_strings(raw["arguments"]),
         outcome=_is(raw["outcome"], str),
         seconds=float(_is(raw["seconds"], (int, float))),
@@ -197,70 +249,3 @@ def _list(value: Any) -> list[Any]:
 
 def _strings(value: Any) -> tuple[str, ...]:
     return tuple(_is(item, str) for item in _list(value))
-
-
-def merge(profiles: list[Profile]) -> Profile:
-    """One profile that covers what all of them do; they must be of one production build.
-
-    Counts of one app and source are added up; with an unknown one among them the sum is unknown.
-
-    Raises:
-        UserError: no profile, or profiles of different builds.
-    """
-    if not profiles:
-        raise UserError("merging profiles: there are none")
-    first = profiles[0]
-    for other in profiles[1:]:
-        if other.production_build_id != first.production_build_id:
-            raise UserError(
-                f"merging profiles: {other.workload_name} is of build {other.production_build_id}, "
-                f"{first.workload_name} of build {first.production_build_id}",
-                "trace all of them with one kernel",
-            )
-    hashes = sorted({profile.workload_hash for profile in profiles})
-    return Profile(
-        production_build_id=first.production_build_id,
-        traced_build_id=first.traced_build_id,
-        workload_name="+".join(_once(profile.workload_name for profile in profiles)),
-        workload_hash=hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest(),
-        apps=_once(app for profile in profiles for app in profile.apps),
-        sources=_once(source for profile in profiles for source in profile.sources),
-        functions=_merged_functions(profiles),
-        blind_spots=_merged_blind_spots(profiles),
-        ambiguous=tuple(sorted({name for profile in profiles for name in profile.ambiguous})),
-        unmatched=tuple(sorted({name for profile in profiles for name in profile.unmatched})),
-        runs=tuple(run for profile in profiles for run in profile.runs),
-    )
-
-
-def _merged_functions(profiles: list[Profile]) -> tuple[FunctionRecord, ...]:
-    counts: dict[Identity, dict[tuple[str, str], list[int | None]]] = defaultdict(lambda: defaultdict(list))
-    for profile in profiles:
-        for function in profile.functions:
-            for seen in function.seen:
-                counts[function.identity][seen.app, seen.source].append(seen.count)
-    return records(
-        {
-            function: [Seen(app, source, total(numbers)) for (app, source), numbers in by_app.items()]
-            for function, by_app in counts.items()
-        }
-    )
-
-
-def total(counts: list[int | None]) -> int | None:
-    """The sum, or None when one of them is unknown."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-def _merged_blind_spots(profiles: list[Profile]) -> tuple[BlindSpot, ...]:
-    functions: dict[tuple[str, str], set[Identity]] = defaultdict(set)
-    for profile in profiles:
-        for spot in profile.blind_spots:
-            functions[spot.source, spot.reason].update(spot.functions)
-    return tuple(BlindSpot(*key, tuple(sorted(functions[key]))) for key in sorted(functions))
-
-
-def _once(items: Any) -> tuple[str, ...]:
-    """Each item once, in order of first appearance."""
-    return tuple(dict.fromkeys(items))

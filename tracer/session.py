@@ -1,4 +1,4 @@
-"""Run a workload in a guest once, from power-on to power-off.
+"""The conversation with a guest that runs a workload once, from power-on to power-off.
 
 The host leads, the agent (``guest/init``) follows; each order is a line, and so is each answer:
 
@@ -11,7 +11,10 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
     stop N                          done 0          stop the service, or: died STATUS
     close N                         done 0          app N's window closes (a traced kernel sends its counts)
     said                            | LINE ... done 0   the end of what the app printed
-    poweroff                        done 0          and the machine goes down
+    poweroff N                      done 0          and the machine goes down
+
+What comes before the first app and after the last one are windows of a traced kernel as well, with the
+numbers behind the apps': the first opens by itself, the last closes just before the machine goes down.
 
 An app that fails, a panic, a guest that hangs and an emulator that vanishes are different errors
 (:mod:`tracer.outcome`); a panic shows at once, in QEMU's events, not when time runs out.
@@ -29,12 +32,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tracer.gdb import poke_memory
+from tracer.gdb import attached, poke_memory
 from tracer.host import HostError
-from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
 from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
-from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm, VmOptions, qemu_command
+from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
 BOOT, SHUTDOWN = "boot", "shutdown"
@@ -59,16 +61,19 @@ class SessionOptions:
     """What differs between runs of a workload.
 
     ``trace``: the kernel is the traced one; ``block_log``: log translated blocks, only those within
-    ``block_filter`` (address, length) if given; ``memory``: bytes instead of the workload's; ``arguments``:
-    more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic (or, when the
-    guest cannot go on, a hang) is the outcome that is wanted. Times in seconds: ``boot_timeout`` until the
-    agent says hello, ``grace`` on top of each of the apps' own limits before the guest counts as hung.
-    ``patience``: by how much the apps' limits are longer by the guest's clock, where that runs fast.
+    ``block_filter`` (address, length) if given; ``flush``: forget translations when a phase begins, so that
+    the log shows a block again in each phase that runs it; ``memory``: bytes instead of the workload's;
+    ``arguments``: more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic
+    (or, when the guest cannot go on, a hang) is the outcome that is wanted. Times in seconds:
+    ``boot_timeout`` until the agent says hello, ``grace`` on top of each of the apps' own limits before the
+    guest counts as hung. ``patience``: by how much the apps' limits are longer by the guest's clock, where
+    that runs fast. ``seed``: of what the workload lets vary, 0 for nothing.
     """
 
     trace: bool = False
     block_log: Path | None = None
     block_filter: tuple[tuple[int, int], ...] = ()
+    flush: bool = False
     memory: int = 0
     arguments: tuple[str, ...] = ()
     oops_panic: bool = True
@@ -77,6 +82,7 @@ class SessionOptions:
     boot_timeout: float = 60.0
     grace: float = 20.0
     patience: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,88 +93,7 @@ class Mark:
     offset: int
 
 
-@dataclass(frozen=True)
-class SessionResult:
-    """``outcome`` is "powered off", or "panicked" or "hung" when a panic was expected; ``trace`` is what came
-    through the trace port, b"" without one; ``seconds`` is wall-clock time from start to exit."""
-
-    outcome: str
-    console: str
-    marks: tuple[Mark, ...]
-    trace: bytes
-    seconds: float
-    command: tuple[str, ...]
-    kernel_version: str
-
-
-def run_session(
-    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
-) -> SessionResult:
-    """Boot ``kernel``, run every app of the workload in order, power off.
-
-    ``into`` gets ``console.log``, ``qemu.log`` and, when tracing, ``trace.bin``.
-
-    Raises:
-        AppFailed, GuestPanicked, GuestHung, VmVanished: see :mod:`tracer.outcome`.
-        HostError: QEMU cannot be started, or the disk is full.
-    """
-    kind = machine_kind(workload.arch)
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"starting the VM: {into}: {error.strerror}") from error
-    trace_file = into / "trace.bin" if options.trace else None
-    began = time.monotonic()
-    with Vm(kind, kernel, initrd, into, _vm_options(kind, workload, options, trace_file)) as vm:
-        session = _Session(vm, workload, options)
-        try:
-            session.run()
-            outcome = POWERED_OFF
-        except (GuestPanicked, GuestHung) as error:
-            if not options.expect_panic:
-                raise
-            outcome = PANICKED if isinstance(error, GuestPanicked) else "hung"
-        vm.close()
-        return SessionResult(
-            outcome=outcome,
-            console=vm.console_text(),
-            marks=tuple(session.marks),
-            trace=trace_file.read_bytes() if trace_file else b"",
-            seconds=time.monotonic() - began,
-            command=tuple(vm.command),
-            kernel_version=session.kernel_version,
-        )
-
-
-def session_command(
-    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
-) -> list[str]:
-    """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own."""
-    kind = machine_kind(workload.arch)
-    trace_file = into / "trace.bin" if options.trace else None
-    vm_options = _vm_options(kind, workload, options, trace_file)
-    return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
-
-
-def _vm_options(
-    kind: MachineKind, workload: Workload, options: SessionOptions, trace_file: Path | None
-) -> VmOptions:
-    words = [f"console={kind.console}", "panic=-1", "nokaslr", f"kprune.control=/dev/{kind.control}"]
-    words += ["oops=panic"] if options.oops_panic else []
-    words += ["kprune.trace=1"] if options.trace else []
-    return VmOptions(
-        memory=options.memory or workload.machine.memory,
-        cmdline=" ".join([*words, workload.machine.cmdline]).strip(),
-        forward=workload.machine.forward,
-        block_log=options.block_log,
-        block_filter=options.block_filter,
-        trace_file=trace_file,
-        gdb=options.poke is not None,
-        arguments=options.arguments,
-    )
-
-
-class _Session:
+class Session:
     """The conversation with one guest."""
 
     def __init__(self, vm: Vm, workload: Workload, options: SessionOptions) -> None:
@@ -180,8 +105,19 @@ class _Session:
         self._lines: list[str] = []
 
     def run(self) -> None:
+        """The whole workload; an error knows how far it came."""
+        try:
+            self.from_hello_to_power_off()
+        except (AppFailed, GuestPanicked, GuestHung, VmVanished) as error:
+            error.phases = tuple((mark.offset, mark.phase) for mark in self.marks)
+            raise
+
+    def from_hello_to_power_off(self) -> None:
         self.kernel_version = self.expect_hello()
-        for number, app in enumerate(self.workload.apps):
+        boot, shutdown = len(self.workload.apps), len(self.workload.apps) + 1
+        if self.options.trace:
+            self.ask(f"close {boot}", 0)
+        for number, app in self.workload.ordered_apps(self.options.seed):
             self.phase(app.name)
             self.ask(f"open {number}", 0)
             if app.is_service:
@@ -190,7 +126,9 @@ class _Session:
                 self.one_shot(number, app)
             self.ask(f"close {number}", 0)
         self.phase(SHUTDOWN)
-        self.ask("poweroff", 0)
+        if self.options.trace:
+            self.ask(f"open {shutdown}", 0)
+        self.ask(f"poweroff {shutdown}", 0)
         self.expect_power_off()
 
     def one_shot(self, number: int, app: App) -> None:
@@ -238,6 +176,7 @@ class _Session:
     def host_command(self, app: App) -> None:
         """Run the app's host command, watching the guest meanwhile."""
         ports = {f"KPRUNE_PORT_{guest}": str(host) for guest, host in self.vm.ports.items()}
+        ports["KPRUNE_SEED"] = str(self.options.seed)
         said = self.vm.console.parent / f"host-{app.name}.log"
         deadline = time.monotonic() + app.timeout
         with said.open("wb") as log:
@@ -302,7 +241,7 @@ class _Session:
             console = self.vm.console_text()
             if "Kernel panic" in console:  # it went down, but could not even reset
                 raise GuestPanicked(f"the guest panicked: {panic_headline(console)}", console)
-            raise GuestHung(f"the guest hung: {overdue}", console)
+            raise GuestHung(f"the guest hung: {overdue}", console, at=self.vm.processors_at())
 
     def gone(self) -> Exception:
         """The machine ended when nobody asked it to: as an error."""
@@ -310,7 +249,7 @@ class _Session:
         during = f"in phase {self.marks[-1].phase}"
         if self.vm.ending == RESET:
             headline = panic_headline(console) or "it reset without a word"
-            return GuestPanicked(f"the guest panicked {during}: {headline}", console)
+            return GuestPanicked(f"the guest panicked {during}: {headline}", console, at=self.vm.ended_at)
         if self.vm.ending == VANISHED:
             said = self.vm.qemu_said() or "it said nothing"
             return VmVanished(f"QEMU vanished {during}: {said}", console)
@@ -324,11 +263,17 @@ class _Session:
             self.take_lines()
         if self.vm.ending != POWERED_OFF:
             raise self.gone()
-        self.vm.wait(5)
 
     def phase(self, name: str) -> None:
         """A phase begins: note where in the block log, and poke if this is the moment."""
-        self.marks.append(Mark(name, self.vm.log_size()))
+        if self.options.flush:
+            # An idle guest executes nothing that could be stepped; the agent passes an empty order over.
+            with attached(self.vm.gdb_socket) as gdb:
+                self.vm.send("")
+                gdb.flush_translations()
+                self.marks.append(Mark(name, self.vm.log_size()))
+        else:
+            self.marks.append(Mark(name, self.vm.log_size()))
         poke = self.options.poke
         if poke and poke.before_phase == name:
             poke_memory(self.vm.gdb_socket, poke.address, poke.data)

@@ -6,15 +6,15 @@ Readers of foreign formats make these; :mod:`tracer.matching` finds the function
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
-class Sighting(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sighting:
     """One place that ran while ``app`` did.
 
     A reader fills in what its format has: ``name``, a symbol (``cut``: perhaps only its beginning);
-    ``file``, the source file as the format gives it; ``address``, a virtual one of the traced kernel, when there
-    is no name. ``count``: how often, None when the format does not say.
+    ``file``, the source file as the format gives it; ``address``, a virtual one of the kernel that ran, when
+    there is no name. ``count``: how often, None when the format does not say.
     """
 
     app: str

@@ -1,5 +1,8 @@
 """The functions of a kernel build and where they are: ``symbols.json``, written by the build stage.
 
+``build_id``, ``config``, ``source``, ``version`` say which kernel it is (:class:`tracer.profile.KernelId`);
+``files`` is object -> hash of its source file, where known.
+
 ``functions`` is a list of [address, size in bytes, object, section, symbol, traceable], sorted by
 address; the object's path is relative to the object tree; traceable means that the function has a site
 for the function tracer. Aliases are rows with one address; a size of 0 (assembly) means up to the next
@@ -8,7 +11,8 @@ function.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from tracer.host import UserError, read_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Addresses = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
@@ -65,6 +69,10 @@ class Symbols:
 
     kernel: str
     build_id: str
+    config: str
+    source: str
+    version: str
+    files: Mapping[str, str]
     functions: tuple[Identity, ...]
     traceable: Flags
     starts: Addresses
@@ -91,8 +99,16 @@ def load_symbols(path: Path, kernel: str) -> Symbols:
     if found != kernel:
         raise UserError(f"reading the kernel's symbols: {path} is of the {found} kernel, expected {kernel}")
     try:
-        return make_symbols(kernel, raw["build_id"], raw["functions"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        made = make_symbols(kernel, raw["build_id"], raw["functions"])
+        files = {str(name): str(digest) for name, digest in raw["files"].items()}
+        return replace(
+            made,
+            config=str(raw["config"]),
+            source=str(raw["source"]),
+            version=str(raw["version"]),
+            files=files,
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UserError(
             f"reading the kernel's symbols: {path} is damaged: {error!r}", "build the kernel again"
         ) from error
@@ -115,6 +131,10 @@ def make_symbols(kernel: str, build_id: str, rows: list[list[Any]]) -> Symbols:
     return Symbols(
         kernel=kernel,
         build_id=build_id,
+        config="",
+        source="",
+        version="",
+        files={},
         functions=tuple(map(Identity, objects, sections, names)),
         traceable=np.array(traceable, dtype=np.bool_),
         starts=starts,

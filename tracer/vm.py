@@ -2,7 +2,8 @@
 
 Control goes over unix sockets in a private folder (TCP ports would collide, and the path of a socket may
 have 108 bytes only). QMP tells an orderly power-off, a reset (a panic, with panic=-1 and -no-reboot) and
-a vanished emulator from one another. Leaving the ``with`` block ends the process, whatever happened.
+a vanished emulator from one another; a machine that went down stands still until it is closed, so that it can
+be asked where its processors were. Leaving the ``with`` block ends the process, whatever happened.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def qemu_command(
     words = [
         kind.program, "-accel", "tcg", "-M", kind.machine, "-cpu", kind.cpu,
         "-m", f"{options.memory >> 20}M", "-nodefaults", "-display", "none", "-no-reboot",
+        "-action", "shutdown=pause",
         "-kernel", str(kernel), "-initrd", str(initrd), "-append", options.cmdline,
         "-serial", f"file:{_escaped(console)}",
         "-serial", f"unix:{sockets}/control,server=on,wait=off",
@@ -90,6 +92,7 @@ class Vm:
         self.options = options
         self.console = into / "console.log"
         self.ending = ""
+        self.ended_at: tuple[int, ...] = ()
         self.ports: dict[int, int] = {}
         self._qemu_said = into / "qemu.log"
         self._sockets = Path(tempfile.mkdtemp(prefix="kprune-", dir="/tmp"))
@@ -204,6 +207,8 @@ class Vm:
         lines = self._poll("control", seconds)
         for line in self._poll("qmp", 0):
             self._note_event(json.loads(line))
+        if self.ending == RESET and not self.ended_at:
+            self.ended_at = self.processors_at()
         if not self.ending and not self.alive():
             # The event is written before the exit: look once more.
             for line in self._poll("qmp", 0.1) + self._poll("qmp", 0):
@@ -211,6 +216,13 @@ class Vm:
             lines += self._poll("control", 0)
             self.ending = self.ending or VANISHED
         return [line.decode(errors="replace").rstrip("\r") for line in lines]
+
+    def processors_at(self) -> tuple[int, ...]:
+        """The instruction pointer of every processor; () when the emulator does not answer."""
+        with contextlib.suppress(GuestLost, HostError, OSError):
+            said = self._ask_qmp("human-monitor-command", **{"command-line": "info registers -a"})
+            return parse_instruction_pointers(str(said))
+        return ()
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -268,6 +280,11 @@ def parse_forwards(usernet: str) -> dict[int, int]:
     """
     rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", usernet)
     return {int(guest): int(host) for host, guest in rows}
+
+
+def parse_instruction_pointers(registers: str) -> tuple[int, ...]:
+    """The instruction pointer of each processor, from the answer to QEMU's ``info registers -a``."""
+    return tuple(int(found, 16) for found in re.findall(r"\b(?:RIP|EIP)=([0-9a-f]+)", registers))
 
 
 def end_all() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import random
 import re
 import tomllib
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ RESERVED_NAMES = frozenset({"boot", "shutdown", "miss"})
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
         "schema_version": (int,), "name": (str,), "arch": (str,), "kernel_config": (str,),
-        "machine": (dict,), "rootfs": (dict,), "app": (list,),
+        "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
     },
     "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,)},
     "rootfs": {"busybox": (bool,), "packages": (list,), "file": (list,)},
@@ -101,6 +102,14 @@ class Workload:
     machine: Machine
     rootfs: Rootfs
     apps: tuple[App, ...]
+    any_order: bool = False
+
+    def ordered_apps(self, seed: int) -> list[tuple[int, App]]:
+        """Apps with their numbers, in the order of a run: the file's, unless any order will do."""
+        numbered = list(enumerate(self.apps))
+        if self.any_order and seed:
+            random.Random(seed).shuffle(numbered)
+        return numbered
 
     def content_hash(self) -> str:
         """SHA-256 over everything that the workload is made of, the guest's agent included; in hex."""
@@ -162,6 +171,7 @@ class _Reader:
             machine=self.machine(raw.get("machine", {})),
             rootfs=self.rootfs(raw.get("rootfs", {})),
             apps=self.apps(raw["app"]),
+            any_order=raw.get("any_order", False),
         )
 
     def machine(self, raw: dict[str, Any]) -> Machine:

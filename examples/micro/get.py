@@ -1,10 +1,17 @@
-"""The host's client: `get.py URL` fetches through the forwarded port."""
+"""The host's client: `get.py URL` fetches through the forwarded port.
 
+$KPRUNE_SEED varies the order and the number of requests, and how large the large file is (workload.toml).
+"""
+
+import os
+import random
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
-LARGE = 256 * 1024
+SEED = int(os.environ.get("KPRUNE_SEED", "0"))
+LARGE = (256 + SEED % 64) * 1024
 
 
 def fetch(url: str) -> bytes:
@@ -13,17 +20,34 @@ def fetch(url: str) -> bytes:
         return body
 
 
-def main(base: str) -> None:
-    for _ in range(5):
-        assert b"kprune" in fetch(f"{base}/index.html")
+def get_index(base: str) -> None:
+    assert b"kprune" in fetch(f"{base}/index.html")
+
+
+def get_style(base: str) -> None:
     assert fetch(f"{base}/style.css")
+
+
+def get_large(base: str) -> None:
     assert fetch(f"{base}/large.bin") == b"k" * LARGE
+
+
+def get_nothing(base: str) -> None:
     try:
         fetch(f"{base}/nothing")
     except urllib.error.HTTPError as error:
         assert error.code == 404
     else:
         raise AssertionError("a file that is not there was served")
+
+
+def main(base: str) -> None:
+    requests: list[Callable[[str], None]] = [get_index] * (5 + SEED % 3)
+    requests += [get_style, get_large, get_nothing]
+    if SEED:
+        random.Random(SEED).shuffle(requests)
+    for request in requests:
+        request(base)
 
 
 if __name__ == "__main__":

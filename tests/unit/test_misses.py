@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.misses import executed_blocks, find_misses, read_graveyard
+from prune.misses import Graveyard, executed_blocks, find_misses, read_graveyard
 from tracer.host import UserError
 
 LOG = b"""----------------
@@ -74,3 +74,11 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     path.write_text('{"schema_version": 1, "tombstones": [{}]}')
     with pytest.raises(UserError, match="link again"):
         read_graveyard(path)
+
+
+def test_a_miss_knows_its_phase() -> None:
+    stones = Graveyard({0x10: ("f", "a.o", ".text.f"), 0x11: ("g", "a.o", ".text.g")}, {"f": 0x10, "g": 0x11})
+    log = b"IN:\n0x00000010:  0f 0b\n\nIN:\n0x00000011:  0f 0b\n"
+    phases = ((0, "boot"), (20, "web"))
+    found = find_misses(stones, executed_blocks(log), "", phases)
+    assert [(miss.function, miss.phase) for miss in found] == [("f", "boot"), ("g", "web")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 
 from tracer import gdb
 from tracer.blocks import Blocks
-from tracer.coverage import JITTER, Coverage, block_runs, first_touched, miss_runs, touched_from
+from tracer.coverage import Coverage, block_run, miss_runs, touched, touched_from
 from tracer.host import GuestLost, ValidationFailed
-from tracer.session import Mark, SessionOptions, SessionResult
+from tracer.jitter import MEMORY, SLOWNESS, jitter
+from tracer.runner import SessionResult
+from tracer.session import Mark, SessionOptions
 from tracer.symbols import Symbols, make_symbols
 from tracer.workload import Workload, load_workload
 
@@ -32,32 +35,52 @@ def blocks(touches: list[tuple[int, int]]) -> Blocks:
     return Blocks(starts, starts + np.uint64(4), np.array([phase for _, phase in touches]), PHASES)
 
 
-def test_first_phase_counts() -> None:
+def test_every_phase_has_what_ran_in_it() -> None:
     known = symbols(["f", "g", "h"])
     ran = blocks([(0x100, 0), (0x110, 1), (0x200, 1), (0x220, 2)])
-    first = first_touched(ran, known)
-    assert {phase: flags.tolist() for phase, flags in first.items()} == {
+    by_phase = touched(ran, known)
+    assert {phase: flags.tolist() for phase, flags in by_phase.items()} == {
         "boot": [True, False, False],
-        "web": [False, True, False],
-        "shutdown": [False, False, False],
+        "web": [True, True, False],
+        "shutdown": [False, True, False],
     }
     # For a miss, a known function that goes on to a block that it never ran before counts.
     assert touched_from(ran, known, "web").tolist() == [True, True, False]
 
 
-def test_runs_vary() -> None:
+def test_runs_vary_and_the_first_is_the_workload_as_written() -> None:
     workload = load_workload(EXAMPLE)
-    plans = block_runs(workload, Path("bzImage"), Path("out"), len(JITTER) + 1)
+    plans = [block_run(workload, Path("k"), Path(f"out/{n}"), n, False) for n in range(42)]
+    assert plans[0].options.memory == workload.machine.memory
+    assert plans[0].options.arguments == () and plans[0].options.seed == 0
     ways = {(plan.options.memory, plan.options.arguments) for plan in plans}
-    assert len(ways) == len(JITTER)
-    assert (workload.machine.memory, ()) in ways
+    assert len(ways) == len(set(SLOWNESS)) * len(set(MEMORY))
+    assert all(plan.options.memory >= workload.machine.memory for plan in plans)
     assert len({plan.options.block_log for plan in plans}) == len(plans)
+    assert len({plan.options.seed for plan in plans}) == len(plans)
+
+
+def test_two_processors_only_when_the_kernel_can_use_them() -> None:
+    assert {jitter(n, False).cpus for n in range(24)} == {1}
+    speeds = {(jitter(n, True).cpus, jitter(n, True).slowness) for n in range(24)}
+    assert speeds == {(cpus, slowness) for cpus in (1, 2) for slowness in SLOWNESS}
+    assert jitter(0, True).cpus == 1
+
+
+def test_a_seed_varies_the_order_of_apps_where_any_will_do() -> None:
+    workload = load_workload(EXAMPLE)
+    assert workload.any_order
+    assert workload.ordered_apps(0) == list(enumerate(workload.apps))
+    orders = {tuple(number for number, _ in workload.ordered_apps(seed)) for seed in range(1, 20)}
+    assert len(orders) > 10 and all(sorted(order) == list(range(5)) for order in orders)
+    fixed = replace(workload, any_order=False)
+    assert fixed.ordered_apps(3) == fixed.ordered_apps(0)
 
 
 def covered(workload: Workload, known: Symbols, ran: Blocks) -> Coverage:
-    plan = block_runs(workload, Path("bzImage"), Path("out"), 1)[0]
+    plan = block_run(workload, Path("bzImage"), Path("out/run"), 0, False)
     result = SessionResult("powered off", "", (Mark("boot", 0),), b"", 1.0, (), "")
-    return Coverage(plan, result, first_touched(ran, known), 0)
+    return Coverage(plan, result, touched(ran, known), 0)
 
 
 def test_misses_are_caused_where_every_run_goes() -> None:
@@ -134,3 +157,11 @@ def test_poke_that_ends_the_guest_at_once(tmp_path: Path) -> None:
 
     threading.Thread(target=talk, daemon=True).start()
     gdb.poke_memory(tmp_path / "gdb", 0x1000, b"\xd6")
+
+
+def test_translations_are_flushed_by_one_step(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+    serve(tmp_path / "gdb", {b"Q": b"OK", b"s": b"T05thread:01;", b"D": b"OK"}, heard)
+    with gdb.attached(tmp_path / "gdb") as client:
+        client.flush_translations()
+    assert heard == [b"Qqemu.sstep=1", b"s", b"D"]

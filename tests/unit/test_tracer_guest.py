@@ -15,7 +15,7 @@ from tracer.machine import machine_kind
 from tracer.newc import character_device, directory, regular, symlink, write_newc
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
 from tracer.rootfs import build_initrd, merged_name
-from tracer.vm import VmOptions, parse_forwards, qemu_command
+from tracer.vm import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
 from tracer.workload import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
@@ -120,3 +120,9 @@ def test_errors_hold_the_end_of_the_console() -> None:
     assert "\n" not in str(panicked)
     assert (panicked.exit_code, GuestHung("x").exit_code) == (5, 6)
     assert Frame(0, "a", b"") == Frame(0, "a", b"")
+
+
+def test_where_the_processors_stood() -> None:
+    said = "\nCPU#0\nRAX=0 RBX=1\nRIP=ffffffff81000042 RFL=46\nCPU#1\nEIP=0000fff0 EFL=2\n"
+    assert parse_instruction_pointers(said) == (0xFFFFFFFF81000042, 0xFFF0)
+    assert parse_instruction_pointers("") == ()

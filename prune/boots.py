@@ -1,0 +1,136 @@
+"""Boot the pruned kernel, run the workload, say what was missed: the edge that starts the guests."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
+from prune.settings import cache_folder
+from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
+from tracer.jitter import Jitter, jitter
+from tracer.rootfs import build_initrd
+from tracer.runner import run_session
+from tracer.session import SessionOptions
+from tracer.workload import Workload
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot of the pruned kernel: ``problem`` is "" when the whole workload ran.
+
+    ``number``: which variation of the workload it was (:mod:`tracer.jitter`), ``variation``: in words.
+    ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a guest;
+    a kernel that hangs does it again.
+    """
+
+    number: int
+    variation: str
+    seconds: float
+    problem: str
+    exit_code: int
+    misses: tuple[Miss, ...]
+    repeated: str = ""
+
+
+@dataclass(frozen=True)
+class PrunedKernel:
+    """What is booted: the image, its tombstones, and (address, name) of its functions, sorted."""
+
+    image: Path
+    graveyard: Graveyard
+    functions: tuple[tuple[int, str], ...]
+    smp: bool
+
+    def name_of(self, address: int) -> str:
+        """The function around an address, "" for none."""
+        index = bisect.bisect_right(self.functions, (address, "\U0010ffff")) - 1
+        return self.functions[index][1] if index >= 0 else ""
+
+
+def read_pruned(folder: Path, smp: bool) -> PrunedKernel:
+    """The pruned kernel in ``OUT/pruned``.
+
+    Raises:
+        UserError: there is none.
+    """
+    graveyard = read_graveyard(folder / "tombstones.json")
+    lines = re.findall(
+        r"^([0-9a-f]+) [tTwW] (\S+)$", (folder / "System.map").read_text(errors="replace"), re.M
+    )
+    functions = tuple(sorted((int(address, 16), name) for address, name in lines))
+    return PrunedKernel(folder / "bzImage", graveyard, functions, smp)
+
+
+def boot_pruned(
+    workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path
+) -> tuple[Boot, ...]:
+    """Boot the pruned kernel once for each number of a variation; ``into`` gets a folder for each."""
+    initrd = build_initrd(workload, into, cache_folder())
+
+    def boot(number: int) -> Boot:
+        how = jitter(number, kernel.smp)
+        folder = into / str(number)
+        made = _boot_once(workload, kernel, initrd, how, number, folder)
+        if made.exit_code == ValidationFailed.exit_code and how.slowness is not None:
+            # Some apps have time limits of their own.
+            again = _boot_once(workload, kernel, initrd, how.at_full_speed(), number, folder)
+            made = replace(again, repeated=f"in a slow guest {made.problem}")
+        elif made.exit_code == GuestLost.exit_code:
+            again = _boot_once(workload, kernel, initrd, how, number, folder)
+            made = replace(again, repeated=made.problem)
+        said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
+        once_more = f" (once more, for {made.repeated})" if made.repeated else ""
+        say(f"boot {number} ({made.variation}): {said}{once_more}")
+        return made
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        return tuple(pool.map(boot, numbers))
+
+
+def _boot_once(
+    workload: Workload, kernel: PrunedKernel, initrd: Path, how: Jitter, number: int, into: Path
+) -> Boot:
+    into.mkdir(parents=True, exist_ok=True)
+    log = into / "misses.log"
+    log.unlink(missing_ok=True)
+    stones = kernel.graveyard
+    options = SessionOptions(block_log=log, block_filter=(stones.range,) if stones.stones else ())
+    seconds, problem, code, at = 0.0, "", 0, ()
+    try:
+        result = run_session(kernel.image, initrd, workload, how.apply(options, workload), into)
+        console, seconds = result.console, result.seconds
+        phases = tuple((mark.offset, mark.phase) for mark in result.marks)
+    except (GuestFailed, GuestLost, ValidationFailed) as error:
+        problem, code, console = str(error), error.exit_code, getattr(error, "console", "")
+        at, phases = getattr(error, "at", ()), getattr(error, "phases", ())
+    executed = executed_blocks(log.read_bytes() if log.is_file() else b"")
+    misses = find_misses(stones, executed, console, phases)
+    if misses:
+        problem, code = "missed " + "; ".join(map(str, misses[:5])), GuestFailed.exit_code
+    elif at:
+        problem = f"{_places(kernel, at)}: {problem}"
+    return Boot(number, str(how), round(seconds, 2), problem, code, misses)
+
+
+def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:
+    """Where the processors stood, for a guest that went without a word."""
+    words = [f"{kernel.name_of(address) or 'outside the kernel'} ({address:#x})" for address in at]
+    return f"the processor stood in {', '.join(words)}"
+
+
+def summary(boots: Sequence[Boot]) -> dict[str, Any]:
+    """``boots``, ``passed``, ``repeated`` and ``misses`` as the report has them, a missed function once."""
+    misses = {(miss.function, miss.object): miss for boot in boots for miss in boot.misses}
+    return {
+        "boots": len(boots),
+        "passed": sum(not boot.problem for boot in boots),
+        "repeated": sum(bool(boot.repeated) for boot in boots),
+        "misses": [asdict(miss) for miss in misses.values()],
+    }

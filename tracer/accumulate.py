@@ -1,0 +1,129 @@
+"""Who has seen which function of the production build, as runs are added: a profile in the making."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from tracer.algebra import total
+from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan
+from tracer.ftrace import read_frames, resolve, rows_by_app
+from tracer.identity import Carrier
+from tracer.profile import BlindSpot, KernelId, Profile, Run, Seen, records
+from tracer.runner import SessionResult
+from tracer.session import BOOT, SHUTDOWN
+from tracer.symbols import Identity, Symbols
+from tracer.workload import Workload
+
+
+class Sightings:
+    """What all runs so far have seen."""
+
+    def __init__(self, workload: Workload, production: Symbols, traced: Symbols | None) -> None:
+        """``traced`` is None when no traced kernel runs."""
+        self.workload = workload
+        self.production = production
+        self.traced = traced
+        self.carrier = Carrier(production)
+        self.seen: dict[Identity, dict[tuple[str, str], list[int | None]]] = {}
+        self.seen_in: dict[Identity, int] = defaultdict(int)
+        self.runs: list[Run] = []
+        self.ambiguous: set[str] = set()
+        self.unmatched: set[str] = set()
+
+    def add_blocks(self, coverage: Coverage) -> None:
+        """Put a run's functions into what was seen, each under its phases, and the run into the list."""
+        functions = {
+            phase: [self.production.functions[row] for row in np.flatnonzero(flags)]
+            for phase, flags in coverage.ran.items()
+        }
+        everything = {function for part in functions.values() for function in part}
+        self.add_run(coverage.plan, coverage.result, everything, coverage.outside)
+        for phase, part in functions.items():
+            for function in part:
+                self.add(function, phase, BLOCKS, 1)
+
+    def add_trace(self, plan: RunPlan, result: SessionResult) -> None:
+        """Put the traced run's functions into what was seen, carried to the production build."""
+        assert self.traced is not None
+        found: dict[tuple[Identity, str], list[int | None]] = defaultdict(list)
+        windows = [*(app.name for app in self.workload.apps), BOOT, SHUTDOWN]
+        by_window = rows_by_app(read_frames(result.trace), len(windows))
+        for name, rows in zip(windows, by_window, strict=True):
+            resolved = resolve(rows, self.traced)
+            self.ambiguous.update(resolved.ambiguous)
+            self.unmatched.update(resolved.unknown)
+            for function, hits in resolved.hits.items():
+                carried = self.carrier.carry(function)
+                if not carried:
+                    self.unmatched.add(f"{function.object}:{function.symbol}")
+                for target in carried:
+                    found[target, name].append(hits)
+        self.add_run(plan, result, {function for function, _ in found}, 0)
+        for (function, name), counts in found.items():
+            self.add(function, name, FTRACE, total(counts))
+
+    def add(self, function: Identity, app: str, source: str, count: int | None) -> None:
+        self.seen.setdefault(function, {}).setdefault((app, source), []).append(count)
+
+    def add_run(self, plan: RunPlan, result: SessionResult, functions: set[Identity], outside: int) -> None:
+        for function in functions:
+            self.seen_in[function] |= 1 << len(self.runs)
+        self.runs.append(
+            Run(
+                name=plan.name,
+                source=plan.source,
+                memory=plan.options.memory,
+                seed=plan.options.seed,
+                arguments=plan.options.arguments,
+                outcome=result.outcome,
+                seconds=round(result.seconds, 2),
+                functions=len(functions),
+                new=len(functions - self.seen.keys()),
+                outside=outside,
+            )
+        )
+
+    def profile(self, sources: list[str]) -> Profile:
+        seen = {
+            function: [Seen(app, source, total(counts)) for (app, source), counts in by_app.items()]
+            for function, by_app in self.seen.items()
+        }
+        return Profile(
+            kernel=kernel_id(self.production),
+            traced_build_id=self.traced.build_id if self.traced else "",
+            workload_name=self.workload.name,
+            workload_hash=self.workload.content_hash(),
+            apps=tuple(app.name for app in self.workload.apps),
+            sources=tuple(sources),
+            files=files_of(seen, self.production),
+            functions=records(seen, self.seen_in),
+            blind_spots=blind_spots(self.carrier, self.traced) if self.traced and FTRACE in sources else (),
+            ambiguous=tuple(sorted(self.ambiguous)),
+            unmatched=tuple(sorted(self.unmatched)),
+            runs=tuple(self.runs),
+        )
+
+
+def kernel_id(symbols: Symbols) -> KernelId:
+    """Which kernel a build's symbols are of."""
+    return KernelId(symbols.build_id, symbols.config, symbols.source, symbols.version)
+
+
+def files_of(functions: Iterable[Identity], symbols: Symbols) -> tuple[tuple[str, str], ...]:
+    """(object, hash of its source file) of the objects of the functions, as far as it is known."""
+    objects = {function.object for function in functions}
+    return tuple(sorted((name, symbols.files[name]) for name in objects if name in symbols.files))
+
+
+def blind_spots(carrier: Carrier, traced: Symbols) -> tuple[BlindSpot, ...]:
+    """Production functions that ftrace cannot report, with a traced build as given."""
+    traceable = [f for i, f in enumerate(traced.functions) if traced.traceable[i]]
+    absent = set(carrier.missing_from(traced.functions))
+    untraceable = set(carrier.missing_from(traceable)) - absent
+    return (
+        BlindSpot(FTRACE, "has no site for the function tracer", tuple(sorted(untraceable))),
+        BlindSpot(FTRACE, "is not a function of the traced build", tuple(sorted(absent))),
+    )

@@ -1,0 +1,70 @@
+"""How runs of one workload differ, so that chance shows more than it does in one run.
+
+A function that runs only when a timer wins a race is seen in some runs and not in others. Run number ``n``
+of a workload is always varied in the same way: memory, how fast the guest's time goes by, processors,
+and a seed for what the workload itself may vary: the order of its apps and, through ``$KPRUNE_SEED``,
+the order and the sizes of what its clients ask for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tracer.session import SessionOptions
+from tracer.workload import Workload
+
+#: Nanoseconds of the guest's time per instruction, as a power of two; None: real time. A slow guest
+#: shows what else only chance shows: timers that run out, retransmissions, delayed acknowledgements,
+#: connections that leave TIME_WAIT. Measured with examples/micro: two runs in real time differ by 0 to 5
+#: functions of 6,870; the slowest one adds 30.
+SLOWNESS = (None, 7, None, 4, None, 6)
+#: Memory in percent of the workload's, in turn; never less, for that would be another workload.
+MEMORY = (100, 100, 150, 100, 200, 125, 300)
+#: By how much longer the apps may take by the clock of a slow guest.
+PATIENCE = 20
+#: Numbers that a trace's runs and the boots of healing start from: no boot repeats a traced run.
+FIRST_TRACED, FIRST_HEALED = 0, 1002
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """One variation; ``percent`` of the workload's memory, ``slowness`` as in :data:`SLOWNESS`."""
+
+    percent: int = 100
+    slowness: int | None = None
+    cpus: int = 1
+    seed: int = 0
+
+    def arguments(self) -> tuple[str, ...]:
+        """Words for QEMU."""
+        words: tuple[str, ...] = ()
+        if self.slowness is not None:
+            # sleep=off: an idle guest jumps to its next timer, so that a minute of waiting takes no time.
+            words += ("-icount", f"shift={self.slowness},sleep=off")
+        return words + (("-smp", str(self.cpus)) if self.cpus > 1 else ())
+
+    def apply(self, options: SessionOptions, workload: Workload) -> SessionOptions:
+        """``options`` of a run of ``workload``, varied."""
+        return replace(
+            options,
+            memory=(workload.machine.memory * self.percent // 100) >> 20 << 20,
+            arguments=self.arguments(),
+            patience=1 if self.slowness is None else PATIENCE,
+            seed=self.seed,
+        )
+
+    def at_full_speed(self) -> Jitter:
+        return replace(self, slowness=None)
+
+    def __str__(self) -> str:
+        parts = [f"memory {self.percent}%"]
+        parts += [f"icount shift {self.slowness}"] if self.slowness is not None else []
+        parts += [f"{self.cpus} processors"] if self.cpus > 1 else []
+        return ", ".join([*parts, f"seed {self.seed}"])
+
+
+def jitter(number: int, smp: bool) -> Jitter:
+    """The variation of run ``number``; number 0 is the workload as it is written. ``smp``: the kernel can
+    use a second processor."""
+    turn, kind = divmod(number, len(SLOWNESS))
+    return Jitter(MEMORY[number % len(MEMORY)], SLOWNESS[kind], 1 + (smp and (turn + kind) % 2), number)

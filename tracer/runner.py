@@ -1,0 +1,96 @@
+"""Run a workload in a guest once: start the machine, hold the conversation, keep what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.host import HostError
+from tracer.machine import MachineKind, machine_kind
+from tracer.outcome import GuestHung, GuestPanicked
+from tracer.session import PANICKED, Mark, Session, SessionOptions
+from tracer.vm import POWERED_OFF, Vm, VmOptions, qemu_command
+from tracer.workload import Workload
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """``outcome`` is "powered off", or "panicked" or "hung" when a panic was expected; ``trace`` is what came
+    through the trace port, b"" without one; ``seconds`` is wall-clock time from start to exit."""
+
+    outcome: str
+    console: str
+    marks: tuple[Mark, ...]
+    trace: bytes
+    seconds: float
+    command: tuple[str, ...]
+    kernel_version: str
+
+
+def run_session(
+    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
+) -> SessionResult:
+    """Boot ``kernel``, run every app of the workload in order, power off.
+
+    ``into`` gets ``console.log``, ``qemu.log`` and, when tracing, ``trace.bin``.
+
+    Raises:
+        AppFailed, GuestPanicked, GuestHung, VmVanished: see :mod:`tracer.outcome`.
+        HostError: QEMU cannot be started, or the disk is full.
+    """
+    kind = machine_kind(workload.arch)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"starting the VM: {into}: {error.strerror}") from error
+    trace_file = into / "trace.bin" if options.trace else None
+    began = time.monotonic()
+    with Vm(kind, kernel, initrd, into, _vm_options(kind, workload, options, trace_file)) as vm:
+        session = Session(vm, workload, options)
+        try:
+            session.run()
+            outcome = POWERED_OFF
+        except (GuestPanicked, GuestHung) as error:
+            if not options.expect_panic:
+                raise
+            outcome = PANICKED if isinstance(error, GuestPanicked) else "hung"
+        vm.close()
+        return SessionResult(
+            outcome=outcome,
+            console=vm.console_text(),
+            marks=tuple(session.marks),
+            trace=trace_file.read_bytes() if trace_file else b"",
+            seconds=time.monotonic() - began,
+            command=tuple(vm.command),
+            kernel_version=session.kernel_version,
+        )
+
+
+def session_command(
+    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
+) -> list[str]:
+    """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own."""
+    kind = machine_kind(workload.arch)
+    trace_file = into / "trace.bin" if options.trace else None
+    vm_options = _vm_options(kind, workload, options, trace_file)
+    return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
+
+
+def _vm_options(
+    kind: MachineKind, workload: Workload, options: SessionOptions, trace_file: Path | None
+) -> VmOptions:
+    words = [f"console={kind.console}", "panic=-1", "nokaslr", f"kprune.control=/dev/{kind.control}"]
+    words += ["oops=panic"] if options.oops_panic else []
+    words += ["kprune.trace=1"] if options.trace else []
+    words += [f"kprune.seed={options.seed}"] if options.seed else []
+    return VmOptions(
+        memory=options.memory or workload.machine.memory,
+        cmdline=" ".join([*words, workload.machine.cmdline]).strip(),
+        forward=workload.machine.forward,
+        block_log=options.block_log,
+        block_filter=options.block_filter,
+        trace_file=trace_file,
+        gdb=options.flush or options.poke is not None,
+        arguments=options.arguments,
+    )
