@@ -181,6 +181,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     for name in ("rules", "profile"):
         if name in changes and not changes[name].is_file():
             raise UserError(f"reading --{name}: {changes[name]} does not exist")
+    if options.verb == "heal":
+        changes["heal"] = True
     if options.verb not in ("run", "build"):
         kept = load_settings(options.out.absolute())
         settings = Settings(**{**{k: getattr(kept, k) for k in kept.__dataclass_fields__}, **changes})

@@ -1,0 +1,274 @@
+"""The stages of a run with their inputs and outputs; :mod:`prune.pipeline` puts them in order.
+
+Every stage knows its inputs by content: with the same inputs it does nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tracer
+from prune import passes, profiling, results
+from prune.doctor import require
+from prune.folder import Folder
+from prune.heal import load_healed, rounds
+from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
+from prune.knowledge import FOLDER
+from prune.linkmap import read_link_map
+from prune.misses import read_graveyard
+from prune.passes import Model
+from prune.plan import load_plan
+from prune.report import make_report, metadata
+from prune.settings import Settings, cache_folder
+from prune.sizes import measure
+from prune.source import resolve_source
+from prune.stages import run_stage, source_hash, stage_seconds
+from prune.symbols import build_id
+from tracer.host import (
+    GuestFailed,
+    GuestLost,
+    ValidationFailed,
+    write_json,
+)
+from tracer.jitter import FIRST_HEALED
+from tracer.runner import session_command
+from tracer.session import SessionOptions
+from tracer.workload import Workload, load_workload
+
+STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report")
+_PRUNE = Path(__file__).parent
+_TRACER = Path(tracer.__file__).parent
+_TO_BUILD = (
+    "make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl", "cpio",
+    "/usr/include/libelf.h", "/usr/include/openssl/ssl.h",
+)  # fmt: skip
+
+
+class Steps:
+    """The stages of one run over one folder."""
+
+    def __init__(self, settings: Settings, dry_run: bool = False) -> None:
+        self.settings = settings
+        self.folder = Folder(settings.out)
+        self.dry_run = dry_run
+
+    @cached_property
+    def workload(self) -> Workload:
+        return load_workload(self.settings.workload)
+
+    @cached_property
+    def builds(self) -> tuple[KernelBuild, KernelBuild]:
+        """(production, traced), as they are to be built."""
+        require(_TO_BUILD)
+        source = resolve_source(self.settings.kernel, cache_folder())
+        own = [self.workload.kernel_config] if self.workload.kernel_config else []
+
+        def describe(flavour: str, more: list[Path]) -> KernelBuild:
+            return describe_build(
+                flavour, source, self.workload.arch, [*own, *more], self.settings.config, cache_folder()
+            )
+
+        return describe("production", []), describe("traced", [_TRACER / "traced.config"])
+
+    @property
+    def production(self) -> KernelBuild:
+        return self.builds[0]
+
+    @cached_property
+    def model(self) -> Model:
+        return Model(self.folder, self.production.objtree, self.workload.arch)
+
+    @cached_property
+    def own_code(self) -> str:
+        """kprune itself is an input of every stage."""
+        return source_hash(_PRUNE, FOLDER)
+
+    def build(self) -> None:
+        production, traced = self.builds
+        for build in (production, traced):
+            build_kernel(build, self.settings.jobs, self.dry_run)
+        if self.dry_run:
+            return
+        self.settings.save()
+
+        def work() -> None:
+            passes.export(production, self.folder.path("base"), self.workload.arch)
+            passes.export(traced, self.folder.path("traced"), self.workload.arch)
+
+        inputs: dict[str, str | int | Path | None] = {"code": self.own_code}
+        for build in (production, traced):
+            inputs[build.flavour] = build.artefacts / "vmlinux"
+            inputs[f"{build.flavour} image"] = build.artefacts / "bzImage"
+        names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json", ".config")
+        outputs = [side(name) for side in (self.folder.base, self.folder.traced) for name in names]
+        run_stage(self.settings.out, "build", inputs, outputs, work)
+
+    def trace(self) -> None:
+        if self.dry_run:
+            for kernel, traced in ((self.folder.traced, True), (self.folder.base, False)):
+                log = None if traced else self.folder.path("trace/blocks.log")
+                self._show_session(kernel("bzImage"), SessionOptions(trace=traced, block_log=log))
+            return
+        require(("qemu-system-x86_64",))
+        inputs: dict[str, str | int | Path | None] = {
+            "workload": self.workload.content_hash(),
+            "code": source_hash(_TRACER),
+            "production": self.folder.base("bzImage"),
+            "traced": self.folder.traced("bzImage"),
+            "symbols": self.folder.base("symbols.json"),
+            "traced symbols": self.folder.traced("symbols.json"),
+            "sources": self.settings.sources,
+            "runs": self.settings.trace_runs,
+            "quiet": self.settings.quiet,
+        }
+        run_stage(
+            self.settings.out, "trace", inputs, [self.folder.traced_profile],
+            lambda: profiling.trace(self.settings, self.workload, self.folder),
+        )  # fmt: skip
+
+    def gather(self) -> None:
+        """Put the profile together from all that is known."""
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "tracer": source_hash(_TRACER),
+            "traced": self.settings.profile or self.folder.traced_profile,
+            "symbols": self.folder.base("symbols.json"),
+            "healed": self.folder.healed,
+            "stale": str(self.settings.accept_stale),
+            "sources": self.settings.sources,
+        }
+        joined = (*self.folder.imports, *self.folder.retraced)
+        inputs |= {str(path.relative_to(self.folder.out)): path for path in joined}
+        run_stage(
+            self.settings.out, "gather", inputs, [self.folder.profile, self.folder.stale],
+            lambda: profiling.gather(self.settings, self.folder),
+        )  # fmt: skip
+
+    def plan(self) -> None:
+        if self.dry_run:
+            self._would(f"decide which units to keep ({self.settings.keep})")
+            return
+        self.gather()
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "profile": self.folder.profile,
+            "base": self.folder.base("vmlinux"),
+            "map": self.folder.base("vmlinux.map"),
+            "rules": self.settings.rules,
+            "keep": self.settings.keep,
+        }
+        run_stage(
+            self.settings.out, "plan", inputs, [self.folder.plan],
+            lambda: passes.plan(self.settings, self.folder, self.model),
+        )  # fmt: skip
+
+    def link(self) -> None:
+        if self.dry_run:
+            relink(self.production, self.folder.plan, self.folder.path("pruned"), Path(), dry_run=True)
+            return
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "plan": self.folder.plan,
+            "base": self.folder.base("vmlinux"),
+            "objtree": str(self.production.objtree),
+        }
+        outputs = [self.folder.pruned(n) for n in ("vmlinux", "bzImage", "vmlinux.map", "tombstones.json")]
+        run_stage(
+            self.settings.out, "link", inputs, outputs,
+            lambda: passes.link(self.production, self.folder, self.folder.plan),
+        )  # fmt: skip
+
+    def verify(self) -> None:
+        if self.dry_run:
+            self._would("read the pruned vmlinux again and prove it")
+            return
+        names = ("vmlinux", "vmlinux.map", "tombstones.json")
+        inputs: dict[str, str | int | Path | None] = {name: self.folder.pruned(name) for name in names}
+        inputs |= {"code": self.own_code, "plan": self.folder.plan}
+        run_stage(
+            self.settings.out, "verify", inputs, [self.folder.verdict],
+            lambda: passes.verify(self.folder, self.production.objtree, self.workload.arch),
+        )  # fmt: skip
+        verdict = passes.read_result(self.folder.verdict, "verdict", ("ok", "checks"))
+        if not verdict["ok"]:
+            broken = [check for check in verdict["checks"] if not check["ok"]]
+            first = "; ".join(f"{check['name']}: {check['findings'][0]}" for check in broken)
+            raise ValidationFailed(
+                f"verifying the pruned kernel: {first}", f"all of it is in {self.folder.verdict}"
+            )
+
+    def boot(self, numbers: Sequence[int] = ()) -> None:
+        """Boot the pruned kernel in these variations of the workload; by default in those of the next round.
+
+        Raises:
+            GuestFailed, GuestLost, ValidationFailed: as the first boot that failed, after all of them.
+        """
+        if self.dry_run:
+            self._show_session(self.folder.pruned("bzImage"), SessionOptions())
+            return
+        require(("qemu-system-x86_64",))
+        if not numbers:
+            healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
+            first = FIRST_HEALED + rounds(healed) * self.settings.boots
+            numbers = range(first, first + self.settings.boots)
+        inputs: dict[str, str | int | Path | None] = {
+            "image": self.folder.pruned("bzImage"),
+            "tombstones": self.folder.pruned("tombstones.json"),
+            "workload": self.workload.content_hash(),
+            "code": source_hash(_TRACER),
+            "boots": " ".join(map(str, numbers)),
+        }
+        run_stage(
+            self.settings.out, "boot", inputs, [self.folder.boots],
+            lambda: passes.boot(self.workload, self.folder, numbers),
+        )  # fmt: skip
+        failed = next(
+            (b for b in passes.read_result(self.folder.boots, "boots", ("each",))["each"] if b["problem"]),
+            None,
+        )
+        if failed:
+            kinds = {kind.exit_code: kind for kind in (ValidationFailed, GuestFailed, GuestLost)}
+            raise kinds[failed["exit_code"]](f"booting the pruned kernel: {failed['problem']}")
+
+    def report(self) -> dict[str, Any]:
+        """Measure both kernels and write ``report.json`` and ``metadata.json``."""
+        if self.dry_run:
+            self._would("measure both kernels")
+            return {}
+        image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
+        stones = len(read_graveyard(folder.pruned("tombstones.json")).stones)
+        plan = load_plan(folder.plan)
+        value = make_report(
+            measure(image, knowledge, read_link_map(folder.base("vmlinux.map")), folder.base("bzImage"), 0),
+            measure(
+                image, knowledge, read_link_map(folder.pruned("vmlinux.map")), folder.pruned("bzImage"),
+                stones * len(knowledge.trap),
+            ),
+            stones,
+            results.validation(folder),
+            results.knowledge(folder),
+            stage_seconds(self.settings.out, STAGES),
+            results.healing(folder),
+            {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},
+            plan.unused_rules,
+        )  # fmt: skip
+        write_json(folder.path("report.json"), value)
+        tools = {"kernel": self.production.source.version, **tool_versions()}
+        inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
+        command = results.command_of(self.settings)
+        write_json(
+            folder.path("metadata.json"), metadata(command, tools, inputs, results.file_hashes(folder))
+        )
+        return value
+
+    def _show_session(self, kernel: Path, options: SessionOptions) -> None:
+        into = self.folder.path("trace")
+        print(shlex.join(session_command(kernel, into / "initrd.cpio", self.workload, options, into)))
+
+    @staticmethod
+    def _would(what: str) -> None:
+        print(f"# {what}")
