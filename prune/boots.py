@@ -16,8 +16,8 @@ from prune.settings import cache_folder
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
 from tracer.rootfs import build_initrd
-from tracer.runner import run_session
-from tracer.session import SessionOptions
+from tracer.runner import caller_during_boot, run_session
+from tracer.session import BOOT, SessionOptions
 from tracer.workload import Workload
 
 
@@ -87,6 +87,9 @@ def boot_pruned(
             made = replace(again, repeated=made.problem)
         said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         once_more = f" (once more, for {made.repeated})" if made.repeated else ""
+        if any(not miss.caller for miss in made.misses) and made.misses[0].phase == BOOT:
+            made = replace(made, misses=_with_callers(workload, kernel, initrd, how, made.misses, folder))
+            made = replace(made, problem=_missed(made.misses))
         say(f"boot {number} ({made.variation}): {said}{once_more}")
         return made
 
@@ -113,10 +116,29 @@ def _boot_once(
     executed = executed_blocks(log.read_bytes() if log.is_file() else b"")
     misses = find_misses(stones, executed, console, phases)
     if misses:
-        problem, code = "missed " + "; ".join(map(str, misses[:5])), GuestFailed.exit_code
+        problem, code = _missed(misses), GuestFailed.exit_code
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
     return Boot(number, str(how), round(seconds, 2), problem, code, misses)
+
+
+def _missed(misses: Sequence[Miss]) -> str:
+    return "missed " + "; ".join(map(str, misses[:5]))
+
+
+def _with_callers(
+    workload: Workload, kernel: PrunedKernel, initrd: Path, how: Jitter, misses: Sequence[Miss], into: Path
+) -> tuple[Miss, ...]:
+    """The misses with the caller of the first, which the VM knows when the guest went down in silence."""
+    first, *others = misses
+    address = next(at for at, stone in kernel.graveyard.stones.items() if stone == _stone(first))
+    options = how.apply(SessionOptions(), workload)
+    back = caller_during_boot(kernel.image, initrd, workload, options, address, into / "caller")
+    return (replace(first, caller=first.caller or kernel.name_of(back)), *others)
+
+
+def _stone(miss: Miss) -> tuple[str, str, str]:
+    return miss.function, miss.object, miss.section
 
 
 def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:

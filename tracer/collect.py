@@ -25,7 +25,7 @@ from tracer.accumulate import Sightings
 from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan, block_run, miss_runs, read_coverage, trace_run
 from tracer.host import UserError, say
 from tracer.jitter import SLOWNESS
-from tracer.outcome import AppFailed, GuestHung
+from tracer.outcome import AgentFailed, AppFailed, GuestHung
 from tracer.profile import Profile
 from tracer.rootfs import build_initrd
 from tracer.runner import SessionResult, run_session
@@ -106,7 +106,7 @@ def collect_profile(
         results, covered = guests.run_all(traces, blocks)
         for coverage in covered:
             sightings.add_blocks(coverage)
-        for plan, result in zip(traces, results, strict=True):
+        for plan, result in results:
             sightings.add_trace(plan, result)
         coverages.extend(covered)
 
@@ -179,7 +179,7 @@ class Guests:
 
     def run_all(
         self, trace_plans: list[RunPlan], block_plans: list[RunPlan]
-    ) -> tuple[list[SessionResult], list[Coverage]]:
+    ) -> tuple[list[tuple[RunPlan, SessionResult]], list[Coverage]]:
         """Make the runs. The first failure ends them all."""
         jobs = self.options.jobs or len(os.sched_getaffinity(0))
         with ThreadPoolExecutor(jobs) as pool:
@@ -198,23 +198,27 @@ class Guests:
                     time.sleep(0.1)
                 raise
 
-    def session(self, plan: RunPlan) -> SessionResult:
+    def once(self, plan: RunPlan) -> SessionResult:
         result = run_session(plan.kernel, self.initrd, self.workload, plan.options, self.into / plan.name)
         self.progress(f"{plan.name}: {result.outcome} after {result.seconds:.1f} s")
         return result
 
-    def cover(self, plan: RunPlan) -> Coverage:
+    def session(self, plan: RunPlan) -> tuple[RunPlan, SessionResult]:
+        """Make the run, once more if it was in vain for no fault of the workload's; as it was made."""
         try:
-            result = self.session(plan)
-        except AppFailed as error:
+            return plan, self.once(plan)
+        except (AgentFailed, AppFailed) as error:
             if plan.jitter.slowness is None:
                 raise
-            # Some apps have time limits of their own, and a slow guest is only there to add to the rest.
+            # Some apps have time limits of their own, and in the slowest guest a virtio port may not come up;
+            # but such a guest is only there to add to the rest.
             self.progress(f"{plan.name}: again at full speed, for in a slow guest {error.summary}")
             plan = plan.at_full_speed(self.workload)
-            result = self.session(plan)
         except GuestHung as error:
             # Seen once in some two hundred runs, on a host with more guests than processors.
             self.progress(f"{plan.name}: once more, for {error.summary}")
-            result = self.session(plan)
+        return plan, self.once(plan)
+
+    def cover(self, plan: RunPlan) -> Coverage:
+        plan, result = self.session(plan)
         return read_coverage(plan, result, self.workload, self.symbols, self.options.keep_logs)

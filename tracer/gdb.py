@@ -61,6 +61,30 @@ class GdbClient:
         while self._receive()[:3] not in ("T05", "S05"):
             pass
 
+    def run_to(self, address: int, seconds: float) -> bool:
+        """Let the guest run until it is about to execute ``address``; False when that took too long."""
+        self.ask(f"Z0,{address:x},1")
+        self._send("c")
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                if self._receive()[:3] in ("T05", "S05"):
+                    return True
+            except TimeoutError:
+                return False
+        return False
+
+    def read_register(self, number: int, size: int) -> int:
+        """A register by its number in gdb's register file, on a little-endian machine whose general
+        registers have ``size`` bytes."""
+        return int.from_bytes(bytes.fromhex(self.ask("g"))[number * size :][:size], "little")
+
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes at a virtual address; b"" when it is not mapped."""
+        answer = self.ask(f"m{address:x},{size:x}")
+        return b"" if answer.startswith("E") else bytes.fromhex(answer)
+
     def write(self, address: int, data: bytes) -> bool:
         """Write to a virtual address. False when the address is not mapped at this moment."""
         answer = self.ask(f"M{address:x},{len(data):x}:{data.hex()}")
@@ -81,6 +105,18 @@ def attached(path: Path) -> Iterator[GdbClient]:
                 client.ask("D")
     except OSError as error:
         raise GuestLost(f"talking to QEMU's gdbstub: {error}") from error
+
+
+def return_address(path: Path, address: int, stack_pointer: int, size: int, seconds: float) -> int:
+    """Where the guest returns to from ``address``, once it gets there; 0 when it does not, or does not say.
+
+    ``stack_pointer``: the register's number; ``size`` of an address in bytes. The guest ends here: it is not
+    told to go on.
+    """
+    with contextlib.suppress(OSError, GuestLost, ValueError), attached(path) as client:
+        if client.run_to(address, seconds):
+            return int.from_bytes(client.read(client.read_register(stack_pointer, size), size), "little")
+    return 0
 
 
 def poke_memory(path: Path, address: int, data: bytes, tries: int = 20) -> None:

@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,3 +179,24 @@ def _begin_log(log: Path, words: Sequence[str]) -> IO[bytes]:
     stream.write(f"$ {shlex.join(words)}\n".encode())
     stream.flush()
     return stream
+
+
+@contextlib.contextmanager
+def ended_group(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens, nothing of the process's own group is left when the block ends."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def check_room(folder: Path) -> None:
+    """QEMU does not say when its logs no longer fit, and a shorter log would be a smaller profile.
+
+    Raises:
+        HostError: the disk is full.
+    """
+    if shutil.disk_usage(folder).free < 1 << 20:
+        raise HostError(f"writing {folder}: the disk is full", "free some space or choose another folder")

@@ -25,6 +25,8 @@ class MachineKind:
     image: str
     kernel_start: int
     identity_offset: int
+    stack_pointer: int
+    address_size: int
     trap: bytes
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed
+from tracer.host import GuestFailed, GuestLost, HostError, KpruneError, ValidationFailed
 
 TAIL_LINES = 15
 
@@ -27,6 +27,10 @@ class _WithConsole(KpruneError):
 
 class AppFailed(_WithConsole, ValidationFailed):
     """An app, its readiness check or its client failed (exit 1)."""
+
+
+class AgentFailed(_WithConsole, HostError):
+    """The guest's agent has not what it needs (exit 3)."""
 
 
 class LostEvents(_WithConsole, ValidationFailed):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import GuestHung, GuestPanicked
@@ -64,6 +65,20 @@ def run_session(
             seconds=time.monotonic() - began,
             command=tuple(vm.command),
             kernel_version=session.kernel_version,
+        )
+
+
+def caller_during_boot(
+    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, address: int, into: Path
+) -> int:
+    """Boot once more and see who calls ``address``: the return address, 0 when it is not called before the
+    time for booting is over. For a guest that goes down before it can say so itself."""
+    kind = machine_kind(workload.arch)
+    into.mkdir(parents=True, exist_ok=True)
+    vm_options = replace(_vm_options(kind, workload, options, None), gdb=True, stopped=True)
+    with Vm(kind, kernel, initrd, into, vm_options) as vm:
+        return return_address(
+            vm.gdb_socket, address, kind.stack_pointer, kind.address_size, options.boot_timeout
         )
 
 

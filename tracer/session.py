@@ -24,17 +24,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.gdb import attached, poke_memory
-from tracer.host import HostError
-from tracer.outcome import AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
+from tracer.host import HostError, check_room, ended_group
+from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
 from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
 from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
@@ -103,6 +100,7 @@ class Session:
         self.marks = [Mark(BOOT, 0)]
         self.kernel_version = ""
         self._lines: list[str] = []
+        self._missed_at: float | None = None
 
     def run(self) -> None:
         """The whole workload; an error knows how far it came."""
@@ -184,7 +182,7 @@ class Session:
                 ["sh", "-c", app.host], cwd=self.workload.folder, env={**os.environ, **ports},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        with _ended_group(process):
+        with ended_group(process):
             while process.poll() is None:
                 self.pump(0.05)
                 self.take_lines()
@@ -201,7 +199,7 @@ class Session:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
                 if verb == "broken":
-                    raise HostError(f"starting the guest's agent: {rest}")
+                    raise AgentFailed(f"starting the guest's agent: {rest}", self.vm.console_text())
                 if verb == "hello":
                     return rest.partition(" ")[2]
             allowed = f"{self.options.boot_timeout:g} seconds"
@@ -232,6 +230,7 @@ class Session:
     def pump(self, seconds: float, deadline: float = float("inf"), overdue: str = "") -> None:
         """Take in what the guest says for up to ``seconds``, and find out how it is."""
         self._lines += self.vm.receive(seconds)
+        deadline = min(deadline, self.missed_deadline())
         check_room(self.vm.console.parent)
         if self._lines:
             return
@@ -242,6 +241,12 @@ class Session:
             if "Kernel panic" in console:  # it went down, but could not even reset
                 raise GuestPanicked(f"the guest panicked: {panic_headline(console)}", console)
             raise GuestHung(f"the guest hung: {overdue}", console, at=self.vm.processors_at())
+
+    def missed_deadline(self) -> float:
+        """After a miss (only blocks within the filter are logged) a guest need not be waited for as long."""
+        if self.options.block_filter and self._missed_at is None and self.vm.log_size():
+            self._missed_at = time.monotonic()
+        return float("inf") if self._missed_at is None else self._missed_at + self.options.grace
 
     def gone(self) -> Exception:
         """The machine ended when nobody asked it to: as an error."""
@@ -286,24 +291,3 @@ class Session:
         tail = " | ".join(said.strip().splitlines()[-5:])
         output = f"; it said: {tail}" if tail else "; it said nothing"
         return AppFailed(f"running app {app.name}: {what}{output}", self.vm.console_text())
-
-
-@contextlib.contextmanager
-def _ended_group(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens, nothing of the process's own group is left when the block ends."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def check_room(folder: Path) -> None:
-    """QEMU does not say when its logs no longer fit, and a shorter log would be a smaller profile.
-
-    Raises:
-        HostError: the disk is full.
-    """
-    if shutil.disk_usage(folder).free < 1 << 20:
-        raise HostError(f"writing {folder}: the disk is full", "free some space or choose another folder")

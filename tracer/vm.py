@@ -36,7 +36,8 @@ class VmOptions:
 
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
-    there is a gdbstub. ``arguments``: more words for the QEMU command line.
+    there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``arguments``: more words for the
+    QEMU command line.
     """
 
     memory: int
@@ -46,6 +47,7 @@ class VmOptions:
     block_filter: tuple[tuple[int, int], ...] = ()
     trace_file: Path | None = None
     gdb: bool = False
+    stopped: bool = False
     arguments: tuple[str, ...] = ()
 
 
@@ -77,6 +79,8 @@ def qemu_command(
         ]  # fmt: skip
     if options.gdb:
         words += ["-gdb", f"unix:{sockets}/gdb,server=on,wait=off"]
+    if options.stopped:
+        words += ["-S"]
     return [*words, *options.arguments]
 
 
