@@ -75,26 +75,31 @@ def boot_pruned(
     initrd = build_initrd(workload, into, cache_folder())
 
     def boot(number: int) -> Boot:
-        how = jitter(number, kernel.smp)
-        folder = into / str(number)
-        made = _boot_once(workload, kernel, initrd, how, number, folder)
-        if made.exit_code == ValidationFailed.exit_code and how.slowness is not None:
-            # Some apps have time limits of their own.
-            again = _boot_once(workload, kernel, initrd, how.at_full_speed(), number, folder)
-            made = replace(again, repeated=f"in a slow guest {made.problem}")
-        elif made.exit_code == GuestLost.exit_code:
-            again = _boot_once(workload, kernel, initrd, how, number, folder)
-            made = replace(again, repeated=made.problem)
+        made = _boot(workload, kernel, initrd, number, into / str(number))
         said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         once_more = f" (once more, for {made.repeated})" if made.repeated else ""
-        if any(not miss.caller for miss in made.misses) and made.misses[0].phase == BOOT:
-            made = replace(made, misses=_with_callers(workload, kernel, initrd, how, made.misses, folder))
-            made = replace(made, problem=_missed(made.misses))
         say(f"boot {number} ({made.variation}): {said}{once_more}")
         return made
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return tuple(pool.map(boot, numbers))
+
+
+def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, into: Path) -> Boot:
+    """One boot; a second time when the first was in vain for no fault of the kernel's."""
+    how = jitter(number, kernel.smp)
+    made = _boot_once(workload, kernel, initrd, how, number, into)
+    if made.exit_code == ValidationFailed.exit_code and how.slowness is not None:
+        # Some apps have time limits of their own.
+        again = _boot_once(workload, kernel, initrd, how.at_full_speed(), number, into)
+        made = replace(again, repeated=f"in a slow guest {made.problem}")
+    elif made.exit_code == GuestLost.exit_code:
+        again = _boot_once(workload, kernel, initrd, how, number, into)
+        made = replace(again, repeated=made.problem)
+    if made.misses and not made.misses[0].caller and made.misses[0].phase == BOOT:
+        misses = _with_callers(workload, kernel, initrd, how, made.misses, into)
+        made = replace(made, misses=misses, problem=_missed(misses))
+    return made
 
 
 def _boot_once(

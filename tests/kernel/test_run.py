@@ -10,10 +10,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tracer.jitter import SLOWNESS
+from tracer.profile import load_profile
+from tracer.saturation import estimate, expected_new
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")
@@ -32,11 +37,9 @@ def kprune(*words: str | Path, check: int | None = 0, env: dict[str, str] | None
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(micro: Path) -> Path:
     """A finished run of examples/micro."""
-    folder = tmp_path_factory.mktemp("run") / "micro"
-    kprune("run", "examples/micro", "--out", folder)
-    return folder
+    return micro
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_report_agrees_with_the_linked_kernel(out: Path, report: dict[str, Any])
 def test_second_run_does_nothing(out: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     done = kprune("run", "examples/micro", "--out", out)
-    for stage in ("build", "trace", "plan", "link", "verify", "boot"):
+    for stage in ("build", "trace", "gather", "plan", "link", "verify", "boot"):
         assert f"{stage}: unchanged" in done.stderr
     changed = {
         path.name for path, time in before.items() if path.exists() and path.stat().st_mtime_ns != time
@@ -92,26 +95,111 @@ def test_why_names_the_path(out: Path) -> None:
     assert "no function of that name" in kprune("why", "no_such_function", out, check=2).stderr
 
 
-def test_profile_of_another_build_is_refused(out: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(out, tmp_path / "run")
+def edited_profile(out: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> tuple[Path, Path]:
+    """A copy of the run, and its profile with a change as a file of its own."""
+    folder = shutil.copytree(out, into / "run")
     profile = json.loads((folder / "profile.json").read_text())
-    profile["production_build_id"] = "00" * 20
-    (folder / "profile.json").write_text(json.dumps(profile))
-    done = kprune("plan", folder, check=2)
-    assert "trace this build" in done.stderr
+    change(profile)
+    given = into / "given.json"
+    given.write_text(json.dumps(profile))
+    for healed in (folder / "heal.json", folder / "heal"):
+        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    return folder, given
+
+
+def without(*symbols: str) -> Callable[[dict[str, Any]], None]:
+    def change(profile: dict[str, Any]) -> None:
+        profile["functions"] = [f for f in profile["functions"] if f["symbol"] not in symbols]
+
+    return change
+
+
+def test_profile_of_another_build_is_refused_unless_told(out: Path, tmp_path: Path) -> None:
+    def other_build(profile: dict[str, Any]) -> None:
+        profile["kernel"]["build_id"] = "00" * 20
+        profile["functions"].append({**profile["functions"][0], "symbol": "from_another_tree"})
+
+    folder, given = edited_profile(out, tmp_path, other_build)
+    before = (folder / "plan.json").read_bytes()
+    done = kprune("plan", folder, "--profile", given, check=2)
+    assert "the same source, the same config" in done.stderr and "--accept-stale-profile" in done.stderr
+    assert (folder / "plan.json").read_bytes() == before
+    kprune("plan", folder, "--profile", given, "--accept-stale-profile")
+    assert json.loads((folder / "stale.json").read_text())["stale"][0]["lost"] == [
+        f"{json.loads((folder / 'profile.json').read_text())['functions'][0]['object']}:from_another_tree"
+    ]
 
 
 def test_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> None:
     """A function that the workload needs is taken out of the profile: the boot must say which, and fail."""
-    folder = shutil.copytree(out, tmp_path / "run")
-    profile = json.loads((folder / "profile.json").read_text())
-    profile["functions"] = [f for f in profile["functions"] if f["symbol"] != "meminfo_proc_show"]
-    (folder / "profile.json").write_text(json.dumps(profile))
-    kprune("plan", folder)
+    folder, given = edited_profile(out, tmp_path, without("meminfo_proc_show"))
+    kprune("plan", folder, "--profile", given)
     kprune("link", folder)
     kprune("verify", folder)
     done = kprune("boot", folder, "--boots", "1", check=5)
     assert "missed meminfo_proc_show (fs/proc/meminfo.o), called by seq_read_iter" in done.stderr
+    miss = json.loads((folder / "boots.json").read_text())["misses"][0]
+    assert miss["phase"] == "free"
+
+
+def test_miss_that_kills_without_a_word_is_attributed(out: Path, tmp_path: Path) -> None:
+    """The first C function that the kernel calls is missed before there is an exception handler or a
+    console: a triple fault. The VM knows who was called, and by whom. Healing mends it."""
+    folder, given = edited_profile(out, tmp_path, without("early_setup_idt"))
+    kprune("plan", folder, "--profile", given)
+    kprune("link", folder)
+    done = kprune("boot", folder, "--boots", "1", check=5)
+    assert "missed early_setup_idt (arch/x86/kernel/head64.o), called by " in done.stderr
+    assert "unknown" not in done.stderr.split("missed", 1)[1]
+    kprune("heal", folder, "--boots", "2")
+    heal = json.loads((folder / "report.json").read_text())["heal"]
+    assert heal["converged"] and heal["added"][0]["function"] == "early_setup_idt"
+    assert heal["added"][0]["app"] == "boot"
+
+
+def test_heal_says_why_it_did_not_converge(out: Path, tmp_path: Path) -> None:
+    """Two functions, one behind the other, and one round only."""
+    folder, given = edited_profile(
+        out, tmp_path, without("meminfo_proc_show", "uptime_proc_show", "loadavg_proc_show")
+    )
+    kprune("plan", folder, "--profile", given)
+    kprune("link", folder)
+    done = kprune("heal", folder, "--boots", "1", "--heal-rounds", "1", check=None)
+    report = json.loads((folder / "report.json").read_text())
+    healed = {each["function"] for each in report["heal"]["added"]}
+    assert "meminfo_proc_show" in healed
+    assert report["heal"]["converged"] == (done.returncode == 0)
+    assert report["heal"]["converged"] or report["heal"]["why"].startswith("still missed: ")
+
+
+def test_saturation_is_reported_and_foretells_runs_that_we_have(out: Path, report: dict[str, Any]) -> None:
+    saturation = report["saturation"]
+    assert saturation["curve"] == sorted(saturation["curve"])
+    assert len(saturation["curve"]) == saturation["runs"] >= len(SLOWNESS)
+    assert saturation["unseen_estimate"] >= 0
+    profile = load_profile(out / "profile.json")
+    traced = [n for n, run in enumerate(profile.runs) if run.name.startswith("blocks-")]
+    assert not any(profile.runs[n].new for n in traced[-2:])
+    incidence = [function.runs for function in profile.functions]
+    for left_out in range(2, len(traced) - 3):
+        some = traced[:-left_out]
+        known = estimate("blocks", incidence, some).curve[-1]
+        new = estimate("blocks", incidence, traced).curve[-1] - known
+        # What later runs add is of the size foretold; "8" for the few that chance adds to very few.
+        assert new <= 3 * expected_new(incidence, some, left_out) + 8
+        assert expected_new(incidence, some, left_out) <= 3 * new + 12
+
+
+def test_every_app_has_what_it_ran(out: Path) -> None:
+    """Block coverage is exact for each app: what all of them run is seen in all of them."""
+    seen = {
+        (f["symbol"], each["app"]) for f in json.loads((out / "profile.json").read_text())["functions"]
+        for each in f["seen"] if each["source"] == "blocks"
+    }  # fmt: skip
+    apps = ("boot", "shell", "ps", "free", "ls", "web", "shutdown")
+    assert {app for symbol, app in seen if symbol == "ksys_write"} >= set(apps)
+    assert {app for symbol, app in seen if symbol == "meminfo_proc_show"} == {"free"}
+    assert {app for symbol, app in seen if symbol == "tcp_v4_connect"} == {"web"}
 
 
 @pytest.mark.parametrize(
