@@ -163,7 +163,7 @@ def _batches(trace: TraceDat, buffer: Buffer, layout: PageFormat) -> Iterator[tu
         layout = replace(layout, data=Field(layout.data.offset, buffer.page_size - layout.data.offset))
     at_once = max(1, _BATCH // layout.size)
     for cpu in buffer.cpus:
-        for chunk in cpu.chunks(trace.order, trace.inflater):
+        for chunk in cpu.chunks(trace.order, trace.expander):
             pages = split_pages(chunk, layout, DOING)
             for i in range(0, len(pages), at_once):
                 yield pages[i : i + at_once], layout, cpu.cpu

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+import zstandard
+
 from tracer.host import UserError
 from tracer.ring_buffer import Order
 
@@ -58,10 +60,30 @@ class Cursor:
         return self.at(offset).take(size) if size else self._data[:0]
 
 
-class Inflater:
-    """Expands zlib data, to no more than a bounded number of bytes in all."""
+def _inflate(packed: memoryview, size: int) -> bytes:
+    expander = zlib.decompressobj()
+    data = expander.decompress(packed, size + 1)
+    return data if expander.eof else b""
 
-    def __init__(self, limit: int = MAX_EXPANDED) -> None:
+
+def _unzstd(packed: memoryview, size: int) -> bytes:
+    # One frame, whose header may not promise more than the block's does.
+    promised = zstandard.frame_content_size(packed)
+    if promised > size:
+        raise ValueError(f"it holds {promised} bytes")
+    with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
+        return stream.read(size + 1)
+
+
+#: What trace-cmd may call the compression of a file -> how a block is expanded, to not much more than a size.
+EXPANDERS = {"zlib": _inflate, "zstd": _unzstd}
+
+
+class Expander:
+    """Expands compressed parts, to no more than a bounded number of bytes in all."""
+
+    def __init__(self, method: str = "", limit: int = MAX_EXPANDED) -> None:
+        self._expand = EXPANDERS.get(method)
         self._left = limit
 
     def block(self, cursor: Cursor) -> memoryview:
@@ -75,11 +97,12 @@ class Inflater:
         self._left -= size
         if self._left < 0:
             raise UserError(f"{DOING}: it expands to more than {MAX_EXPANDED >> 30} GiB", CONVERT)
-        expander = zlib.decompressobj()
+        if self._expand is None:
+            raise UserError(f"{DOING}: a part is compressed in a file that is not")
         try:
-            data = expander.decompress(packed, size + 1)
-        except zlib.error as error:
+            data = self._expand(packed, size)
+        except (zlib.error, zstandard.ZstdError, ValueError) as error:
             raise UserError(f"{DOING}: a compressed part is damaged: {error}") from None
-        if len(data) != size or not expander.eof:
+        if len(data) != size:
             raise UserError(f"{DOING}: a compressed part does not have the {size} bytes that it should")
         return memoryview(data)

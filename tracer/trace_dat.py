@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tracer.host import UserError
 from tracer.ring_buffer import MAX_PAGE, Order
-from tracer.trace_cursor import CONVERT, DOING, Cursor, Inflater
+from tracer.trace_cursor import CONVERT, DOING, EXPANDERS, Cursor, Expander
 
 MAGIC = b"\x17\x08\x44tracing"
 #: Options; from HEADERS on they say where the section of the same number is.
@@ -25,6 +25,8 @@ _SECTIONS = (HEADERS, FTRACE_FORMATS, KALLSYMS, CMDLINES)
 _COMPRESSED = 1
 #: Options, event formats and processors in one file.
 _MAX_ENTRIES = 1 << 20
+#: Bytes of the number of chunks.
+_CHUNKS = 4
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,18 @@ class CpuData:
     data: memoryview
     compressed: bool = False
 
-    def chunks(self, order: Order, inflater: Inflater) -> Iterator[memoryview]:
+    def chunks(self, order: Order, expander: Expander) -> Iterator[memoryview]:
         """The pages, in parts.
 
         Raises:
-            UserError: see :meth:`Inflater.block`.
+            UserError: see :meth:`Expander.block`.
         """
         if not self.compressed:
             yield self.data
         elif self.data:
             cursor = Cursor(self.data, order)
-            for _ in range(cursor.number(4)):
-                yield inflater.block(cursor)
+            for _ in range(cursor.number(_CHUNKS)):
+                yield expander.block(cursor)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class TraceDat:
     cmdlines: bytes
     cpu_stats: tuple[str, ...]
     buffers: tuple[Buffer, ...]
-    inflater: Inflater
+    expander: Expander
 
 
 def parse_trace_dat(data: bytes) -> TraceDat:
@@ -103,7 +105,7 @@ class _File:
     """What both versions need: the whole file, its limits, and the parts of one layout in both."""
 
     def __init__(self, cursor: Cursor, order: Order) -> None:
-        self.cursor, self.order, self.inflater = cursor, order, Inflater()
+        self.cursor, self.order, self.expander = cursor, order, Expander()
         self._entries = 0
 
     def several(self, number: int) -> range:
@@ -153,7 +155,7 @@ def _parse_6(file: _File) -> TraceDat:
             buffers.append(Buffer(name, 0, _buffer_6(file, cursor.at(offset), cpus, [])[1]))
     return TraceDat(
         file.order, header_page, header_event, ftrace_formats, kallsyms, cmdlines, _cpu_stats(options),
-        tuple(buffers), file.inflater,
+        tuple(buffers), file.expander,
     )  # fmt: skip
 
 
@@ -179,8 +181,9 @@ def _buffer_6(
 def _parse_7(file: _File) -> TraceDat:
     """Version 7: everything is a section; a chain of sections with options says where the others are."""
     compression, _ = file.cursor.string(), file.cursor.string()
-    if compression not in ("none", "zlib"):
+    if compression != "none" and compression not in EXPANDERS:
         raise UserError(f"{DOING}: it is compressed with {compression[:20]!r}", CONVERT)
+    file.expander = Expander(compression)
     options = list(_chain(file, file.cursor.number(8)))
     _refuse_latency(any(number == BUFFER_TEXT for number, _ in options))
     places = {
@@ -194,7 +197,7 @@ def _parse_7(file: _File) -> TraceDat:
     return TraceDat(
         file.order, header_page, header_event, file.formats(parts[FTRACE_FORMATS]), parts[KALLSYMS].text(4),
         parts[CMDLINES].text(8), _cpu_stats(options),
-        tuple(_buffer_7(file, content) for number, content in options if number == BUFFER), file.inflater,
+        tuple(_buffer_7(file, content) for number, content in options if number == BUFFER), file.expander,
     )  # fmt: skip
 
 
@@ -226,7 +229,7 @@ def _section_header(file: _File, offset: int, wanted: int) -> tuple[Cursor, int,
 def _section(file: _File, offset: int, wanted: int) -> Cursor:
     cursor, size, compressed = _section_header(file, offset, wanted)
     content = Cursor(cursor.take(size), file.order)
-    return Cursor(file.inflater.block(content), file.order) if compressed else content
+    return Cursor(file.expander.block(content), file.order) if compressed else content
 
 
 def _buffer_7(file: _File, option: memoryview) -> Buffer:
@@ -239,6 +242,8 @@ def _buffer_7(file: _File, option: memoryview) -> Buffer:
     cpus = []
     for _ in file.several(cursor.number(4)):
         cpu, offset, size = cursor.number(4), cursor.number(8), cursor.number(8)
+        # The size of compressed data leaves out the number of chunks before them (seen in files of 3.1.6).
+        size += _CHUNKS if compressed and size else 0
         cpus.append(CpuData(cpu, file.cursor.slice(offset, size), compressed))
     return Buffer(name, page_size, tuple(cpus))
 

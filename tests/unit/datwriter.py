@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import zstandard
+
 MAGIC = b"\x17\x08\x44tracing"
 FUNCTION, GRAPH_ENTRY, OTHER = 1, 11, 5
 
@@ -168,11 +170,11 @@ class Dat(NamedTuple):
         return lay(places)[0]
 
     def v7(self, compression: str = "none") -> bytes:
-        """Version 7; "zlib" compresses every section and every processor's data, two pages to a chunk."""
-        pack, small = self.kernel.pack, compression == "zlib"
+        """Version 7; "zlib" and "zstd" compress sections and the processors' data, two pages to a chunk."""
+        pack, small = self.kernel.pack, compression in ("zlib", "zstd")
 
         def packed(content: bytes) -> bytes:
-            squeezed = zlib.compress(content)
+            squeezed = zlib.compress(content) if compression == "zlib" else zstandard.compress(content)
             return pack("II", len(squeezed), len(content)) + squeezed
 
         def section(number: int, content: bytes) -> bytes:
@@ -195,7 +197,7 @@ class Dat(NamedTuple):
                 chunks = [packed(pages[at : at + step]) for at in range(0, len(pages), step)]
                 written = pack("I", len(chunks)) + b"".join(chunks) if small else pages
                 data = data.ljust(-(-len(data) // 4096) * 4096, b"\0")
-                option += pack("IQQ", i, len(data), len(written))
+                option += pack("IQQ", i, len(data), len(written) - (4 if small and written else 0))
                 data += written
             options.append((3, option))
         # Two sections of options, the second one written first.

@@ -39,7 +39,7 @@ KERNELS = [X86_64, Kernel(word=4), Kernel("big", 8), Kernel("big", 4), SMALL]
 
 
 def written(dat: Dat, how: str) -> bytes:
-    return dat.v6() if how == "6" else dat.v7("zlib" if how == "7 zlib" else "none")
+    return dat.v6() if how == "6" else dat.v7(how.partition(" ")[2] or "none")
 
 
 def small_dat(kernel: Kernel, **changes: object) -> Dat:
@@ -53,7 +53,7 @@ def small_dat(kernel: Kernel, **changes: object) -> Dat:
     return dat._replace(**changes)  # type: ignore[arg-type]
 
 
-HOWS = pytest.mark.parametrize("how", ["6", "7", "7 zlib"])
+HOWS = pytest.mark.parametrize("how", ["6", "7", "7 zlib", "7 zstd"])
 
 
 @HOWS
@@ -177,8 +177,8 @@ def test_kallsyms_prefers_code_and_the_kernels_order() -> None:
 
 def test_what_cannot_be_read_says_the_way_out() -> None:
     dat = small_dat(X86_64)
-    with pytest.raises(UserError, match="compressed with 'zstd'; trace-cmd convert --file-version 6"):
-        read_trace_cmd(dat.v7("zstd"), "a")
+    with pytest.raises(UserError, match="compressed with 'lzma'; trace-cmd convert --file-version 6"):
+        read_trace_cmd(dat.v7("lzma"), "a")
     with pytest.raises(UserError, match="file version '8'"):
         read_trace_cmd(dat.v6().replace(b"tracing6", b"tracing8"), "a")
     with pytest.raises(UserError, match="latency"):
@@ -197,7 +197,9 @@ CALLS = st.tuples(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(KERNELS), st.sampled_from(["6", "7", "7 zlib"]), st.lists(CALLS, min_size=1, max_size=60)
+    st.sampled_from(KERNELS),
+    st.sampled_from(["6", "7", "7 zlib", "7 zstd"]),
+    st.lists(CALLS, min_size=1, max_size=60),
 )
 def test_whatever_was_called_is_counted(
     kernel: Kernel, how: str, calls: list[tuple[int, int, int, str, bool]]
@@ -216,10 +218,10 @@ def test_whatever_was_called_is_counted(
     assert set(found.apps) == {app for app, _ in expected}
 
 
-WHOLE = [written(small_dat(SMALL), how) for how in ("6", "7", "7 zlib")]
+WHOLE = [written(small_dat(SMALL), how) for how in ("6", "7", "7 zlib", "7 zstd")]
 
 
-@pytest.mark.parametrize("whole", WHOLE, ids=["6", "7", "7 zlib"])
+@pytest.mark.parametrize("whole", WHOLE, ids=["6", "7", "7 zlib", "7 zstd"])
 def test_truncated(whole: bytes) -> None:
     full = read_trace_cmd(whole, "a")
     for length in [*range(0, 200), *range(200, len(whole), 37)]:
