@@ -32,16 +32,19 @@ class Pipeline(Steps):
         Raises:
             KpruneError: the first stage that failed; a kernel that was linked is still checked to the end.
         """
-        for stage in (self.build, *(() if self.settings.profile else (self.trace,)), self.plan, self.link):
-            stage()
+        self.build()
+        if not self.settings.profile:
+            self.trace()
         return self.heal()
 
     def heal(self) -> dict[str, Any]:
-        """Boots and, where one misses something, everything from the profile on, until none does.
+        """Plan, link and boot; where a boot misses something, again, until none does.
 
         Raises:
             KpruneError: it did not converge; the report says why.
         """
+        self.plan()
+        self.link()
         failed = self.mend()
         report = self.report()
         if failed:
