@@ -47,6 +47,7 @@ def measure_ratio(out: Path, rounds: int) -> dict[str, object]:
         shutil.rmtree(build.objtree / ".kprune", ignore_errors=True)
         fresh = Pipeline(load_settings(out))
         passes.plan(fresh.settings, fresh.folder, fresh.model)
+        passes.prepare_for(build, fresh.folder, fresh.model)
         relink(build, fresh.folder.plan, scratch / "pruned", scratch / "pruned.log", image=False)
 
     plain_seconds, pruned_seconds = [], []

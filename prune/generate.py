@@ -19,25 +19,32 @@ from prune.tombstones import Burial, bury_dropped
 from tracer.host import UserError
 
 
-def generate(script: Path, plan_file: Path, home: Path) -> None:
+def generate(
+    script: Path, plan_file: Path, home: Path, root: Path = Path(), image: Image | None = None
+) -> None:
     """Write the script and the edited objects of ``plan_file`` into ``home``.
 
+    Args:
+        script, home: relative to ``root``, the object tree, which is where ld will run.
+        image: of these objects, when it has been read before.
+
     Raises:
-        UserError: the plan is about other objects than those in the working directory.
+        UserError: the plan is about other objects than those in the tree.
     """
     plan = load_plan(plan_file)
     knowledge = read_knowledge(plan.arch)
     link_map = read_link_map(plan_file.with_name(LINK_MAP))
-    image = read_image(Path(), link_map, knowledge)
+    image = image or read_image(root, link_map, knowledge)
     _check_same(plan, image)
     tables = find_tables(image, knowledge)
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     edits = plan_edits(image, tables, plan.keep, burial, knowledge)
     contents = {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
     text = generate_script(
-        script.read_text(), image, plan, burial, knowledge, _names_for_ld(home, image, contents)
+        (root / script).read_text(), image, plan, burial, knowledge, _names_for_ld(home, image, contents)
     )
     write_prepared(
+        root,
         home,
         text,
         contents,

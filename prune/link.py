@@ -14,12 +14,17 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracer.host import HostError, UserError, read_json, whole_file, write_json
 
+if TYPE_CHECKING:
+    from prune.image import Image
+
 SCHEMA = 1
 LINK_MAP = "vmlinux.base.map"
+#: The folder in the object tree.
+PREPARED = ".kprune"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ def prepare_link(
     Raises:
         UserError: the plan is about other objects.
     """
-    prepared = _prepare(script, plan, folder)
+    prepared = prepare(script, plan, folder)
     words: list[str] = []
     listed = False
     for index, word in enumerate(arguments):
@@ -63,17 +68,25 @@ def _relative(word: str) -> str:
     return word.removeprefix("./")
 
 
-def _prepare(script: Path, plan: Path, folder: Path) -> Prepared:
+def prepare(
+    script: Path, plan: Path, folder: Path, root: Path = Path(), image: Image | None = None
+) -> Prepared:
+    """Make what the linker is given, unless it is there. The pipeline, which has read the image, does so
+    ahead of kbuild; ``root`` is the object tree, ``script`` and ``folder`` are relative to it.
+
+    Raises:
+        UserError: the plan is about other objects.
+    """
     head = _plan_head(plan)
-    key = _key(script, plan, tuple(head["objects"]))
+    key = _key(root, script, plan, tuple(head["objects"]))
     home = folder / f"plan-{key}"
-    if not (home / "prepared.json").is_file():
-        for old in folder.glob("plan-*"):
+    if not (root / home / "prepared.json").is_file():
+        for old in (root / folder).glob("plan-*"):
             shutil.rmtree(old)
         from prune.generate import generate  # numpy and the ELF model: only when there is work.
 
-        generate(script, plan, home)
-    value = read_json(home / "prepared.json", "prepared link", SCHEMA)
+        generate(script, plan, home, root, image)
+    value = read_json(root / home / "prepared.json", "prepared link", SCHEMA)
     return Prepared(home / "vmlinux.lds", value["edited"])
 
 
@@ -84,7 +97,7 @@ def _plan_head(plan: Path) -> dict[str, Any]:
     return value
 
 
-def _key(script: Path, plan: Path, objects: Sequence[str]) -> str:
+def _key(root: Path, script: Path, plan: Path, objects: Sequence[str]) -> str:
     """Content hash of everything that the prepared link is made from."""
     digest = hashlib.blake2b(digest_size=8)
     own = [
@@ -92,7 +105,7 @@ def _key(script: Path, plan: Path, objects: Sequence[str]) -> str:
         *(Path(__file__).parent.parent / "linkerscripts").glob("*.toml"),
     ]
     try:
-        for path in (script, plan, *sorted(own), *map(Path, objects)):
+        for path in (root / script, plan, *sorted(own), *(root / name for name in objects)):
             digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
     except OSError as error:
         raise UserError(
@@ -130,6 +143,7 @@ def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:
 
 
 def write_prepared(
+    root: Path,
     home: Path,
     script: str,
     contents: Mapping[str, bytes],
@@ -142,18 +156,20 @@ def write_prepared(
     try:
         for name, content in contents.items():
             path = home / "objects" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(content)
             edited[name] = str(path)
     except OSError as error:
-        shutil.rmtree(home, ignore_errors=True)
-        raise HostError(f"writing edited objects to {home}: {error.strerror}", "free some space") from error
-    with whole_file(home / "vmlinux.lds") as stream:
+        shutil.rmtree(root / home, ignore_errors=True)
+        raise HostError(
+            f"writing edited objects to {root / home}: {error.strerror}", "free some space"
+        ) from error
+    with whole_file(root / home / "vmlinux.lds") as stream:
         stream.write(script)
-    with whole_file(home / "objects.list") as stream:
+    with whole_file(root / home / "objects.list") as stream:
         stream.write("\n".join(json.dumps(edited.get(name, name)) for name in listed) + "\n")
     write_json(
-        home / "prepared.json",
+        root / home / "prepared.json",
         {
             "schema_version": SCHEMA,
             "edited": edited,

@@ -22,7 +22,7 @@ from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
 from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
-from prune.link import LINK_MAP
+from prune.link import LINK_MAP, PREPARED, prepare
 from prune.linkmap import read_link_map
 from prune.misses import Miss
 from prune.plan import Plan, make_plan, save_plan
@@ -148,14 +148,21 @@ def heal(folder: Folder) -> tuple[Healed, ...]:
     return after[len(before) :]
 
 
-def link(build: KernelBuild, folder: Folder, plan_file: Path) -> None:
+def link(build: KernelBuild, folder: Folder, model: Model) -> None:
     """Let kbuild link the pruned kernel and its boot image into ``OUT/pruned``.
 
     What verify and boot said of the kernel before is not said of this one.
     """
     for stale in (folder.verdict, folder.boots):
         stale.unlink(missing_ok=True)
-    relink(build, plan_file, folder.path("pruned"), folder.path("link.log"))
+    prepare_for(build, folder, model)
+    relink(build, folder.plan, folder.path("pruned"), folder.path("link.log"))
+
+
+def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:
+    """Make what the linker is given; in the linker's place the objects would be read once more."""
+    script = Path(json.loads(folder.base("link.json").read_text())["script"])
+    prepare(script, folder.plan, Path(PREPARED), build.objtree, model.image)
 
 
 def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:

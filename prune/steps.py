@@ -179,7 +179,7 @@ class Steps:
         outputs = [self.folder.pruned(n) for n in ("vmlinux", "bzImage", "vmlinux.map", "tombstones.json")]
         run_stage(
             self.settings.out, "link", inputs, outputs,
-            lambda: passes.link(self.production, self.folder, self.folder.plan),
+            lambda: passes.link(self.production, self.folder, self.model),
         )  # fmt: skip
 
     def verify(self) -> None:
