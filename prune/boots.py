@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_gra
 from prune.settings import cache_folder
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
+from tracer.parallel import in_parallel
 from tracer.rootfs import build_initrd
 from tracer.runner import caller_during_boot, run_session
 from tracer.session import BOOT, SessionOptions
@@ -81,8 +81,7 @@ def boot_pruned(
         say(f"boot {number} ({made.variation}): {said}{once_more}")
         return made
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return tuple(pool.map(boot, numbers))
+    return tuple(in_parallel([partial(boot, number) for number in numbers]))
 
 
 def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, into: Path) -> Boot:

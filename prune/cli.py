@@ -12,6 +12,7 @@ from typing import Any
 from prune import cmd_inspect
 from prune.settings import SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
+from tracer.parallel import interrupt_on_term
 
 _EPILOG = """\
 exit codes:
@@ -51,6 +52,7 @@ _CHANGES = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console entry point: run a verb, exit with its code."""
+    interrupt_on_term()
     try:
         options = _parser().parse_args(arguments)
         sys.exit(options.handler(options))

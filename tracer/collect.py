@@ -14,10 +14,9 @@ What ftrace cannot see, early boot above all, is listed as blind spots; block co
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,11 @@ from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan, block_run, miss_r
 from tracer.host import UserError, say
 from tracer.jitter import SLOWNESS
 from tracer.outcome import AgentFailed, AppFailed, GuestHung
+from tracer.parallel import in_parallel
 from tracer.profile import Profile
 from tracer.rootfs import build_initrd
 from tracer.runner import SessionResult, run_session
 from tracer.symbols import Symbols, load_symbols
-from tracer.vm import end_all
 from tracer.workload import Workload
 
 SOURCES = (FTRACE, BLOCKS, f"{FTRACE}+{BLOCKS}")
@@ -181,22 +180,12 @@ class Guests:
         self, trace_plans: list[RunPlan], block_plans: list[RunPlan]
     ) -> tuple[list[tuple[RunPlan, SessionResult]], list[Coverage]]:
         """Make the runs. The first failure ends them all."""
-        jobs = self.options.jobs or len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(jobs) as pool:
-            # The traced run takes longest: it goes first.
-            traces = [pool.submit(self.session, plan) for plan in trace_plans]
-            covers = [pool.submit(self.cover, plan) for plan in block_plans]
-            every: list[Future[Any]] = [*traces, *covers]
-            try:
-                for run in wait(every, return_when=FIRST_EXCEPTION).done:
-                    run.result()
-                return [run.result() for run in traces], [run.result() for run in covers]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                while not all(run.done() for run in every):  # one may have been about to start
-                    end_all()
-                    time.sleep(0.1)
-                raise
+        # The traced run takes longest: it goes first.
+        traces = [partial(self.session, plan) for plan in trace_plans]
+        covers = [partial(self.cover, plan) for plan in block_plans]
+        work: list[Callable[[], Any]] = [*traces, *covers]
+        results = in_parallel(work, self.options.jobs)
+        return results[: len(traces)], results[len(traces) :]
 
     def once(self, plan: RunPlan) -> SessionResult:
         result = run_session(plan.kernel, self.initrd, self.workload, plan.options, self.into / plan.name)
