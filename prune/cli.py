@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune import cmd_inspect
+from prune import cmd_inspect, cmd_profile
 from prune.settings import SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
 from tracer.parallel import interrupt_on_term
@@ -33,7 +34,7 @@ _STAGES = {
     "report": "measure both kernels and write report.json",
 }
 #: Verbs that are modules of their own.
-_MORE = (cmd_inspect,)
+_MORE = (cmd_inspect, cmd_profile)
 _NEXT = {
     "build": "trace",
     "trace": "plan",
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KpruneError as error:
         print(f"kprune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         # Whatever no pass foresaw: a full disk, a folder that may not be read.
         print(f"kprune: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)

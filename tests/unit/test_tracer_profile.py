@@ -1,4 +1,4 @@
-"""The profile file: round trip, merge, hostile input; and the carrying of functions to production."""
+"""The profile file: round trip, hostile input; and the carrying of functions to production."""
 
 from __future__ import annotations
 
@@ -13,24 +13,37 @@ from hypothesis import strategies as st
 
 from tracer.host import UserError
 from tracer.identity import Carrier, base_symbol
-from tracer.profile import BlindSpot, FunctionRecord, Profile, Run, Seen, load_profile, merge, save_profile
+from tracer.profile import (
+    BlindSpot,
+    FunctionRecord,
+    KernelId,
+    Profile,
+    Run,
+    Seen,
+    load_profile,
+    save_profile,
+)
 from tracer.symbols import Identity, make_symbols
 
 PROFILE = Profile(
-    production_build_id="aa",
+    kernel=KernelId("aa", "config", "source", "6.1"),
     traced_build_id="bb",
     workload_name="micro",
     workload_hash="cc",
     apps=("web",),
-    sources=("ftrace", "blocks"),
+    sources=("ftrace", "blocks", "heal"),
+    files=(("net/a.o", "0123"),),
     functions=(
-        FunctionRecord("net/a.o", ".text.f", "f", (Seen("boot", "blocks", 3), Seen("web", "ftrace", 10))),
+        FunctionRecord(
+            "net/a.o", ".text.f", "f", (Seen("boot", "blocks", 3), Seen("web", "ftrace", 10)), 0b1
+        ),
         FunctionRecord("net/a.o", ".text.g", "g", (Seen("web", "ftrace", None),)),
+        FunctionRecord("net/a.o", ".text.m", "m", (Seen("web", "heal", 2, "g"),)),
     ),
     blind_spots=(BlindSpot("ftrace", "no site", (Identity("net/a.o", ".text.h", "h"),)),),
     ambiguous=("init_once",),
     unmatched=("net/a.o:gone",),
-    runs=(Run("blocks-1", "blocks", 128 << 20, ("-icount", "1"), "powered off", 4.5, 2, 2, 0),),
+    runs=(Run("blocks-1", "blocks", 128 << 20, 7, ("-icount", "1"), "powered off", 4.5, 2, 2, 0),),
 )
 
 
@@ -41,22 +54,6 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     assert load_profile(path) == PROFILE
     save_profile(load_profile(path), path)
     assert path.read_bytes() == first
-
-
-def test_merge_adds_up() -> None:
-    merged = merge([PROFILE, PROFILE])
-    assert merged.functions[0].seen == (Seen("boot", "blocks", 6), Seen("web", "ftrace", 20))
-    assert merged.functions[1].seen == (Seen("web", "ftrace", None),)
-    assert merged.blind_spots == PROFILE.blind_spots
-    assert merge([PROFILE]).functions == PROFILE.functions
-
-
-def test_merge_refuses_other_builds() -> None:
-    other = Profile(**{**PROFILE.__dict__, "production_build_id": "zz"})
-    with pytest.raises(UserError, match="of build zz"):
-        merge([PROFILE, other])
-    with pytest.raises(UserError, match="there are none"):
-        merge([])
 
 
 def as_json(tmp_path: Path) -> Any:
