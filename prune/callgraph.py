@@ -56,6 +56,10 @@ class CallGraph:
         chosen = np.isin(self.kind, kinds)
         if barred is not None:
             chosen &= ~barred[self.source]
+        return self.reach(start, chosen)
+
+    def reach(self, start: Rows, chosen: Rows) -> Rows:
+        """Boolean mask of vertices reached from the mask ``start`` over the edges of the mask ``chosen``."""
         source, target = self.source[chosen], self.target[chosen]
         reached = start.copy()
         while True:
@@ -69,8 +73,23 @@ class CallGraph:
 
 def make_call_graph(image: Image, tables: Tables, knowledge: Knowledge) -> CallGraph:
     """Edges of the image, each (source, target, kind) once."""
+    _, source, target, kind = edges(image, tables, knowledge)
+    return unique_edges(len(image.units), source, target, kind)
+
+
+def unique_edges(vertices: int, source: Rows, target: Rows, kind: Rows) -> CallGraph:
+    """A graph of these edges, each once."""
+    unique = np.unique(np.stack([source, target, kind.astype(np.int64)]), axis=1)
+    return CallGraph(vertices, unique[0], unique[1], unique[2])
+
+
+def edges(
+    image: Image, tables: Tables, knowledge: Knowledge, within: bool = False
+) -> tuple[Rows, Rows, Rows, Rows]:
+    """(row of ``image.relocations``, source, target, kind) of every relocation that is an edge; those from
+    a unit to itself only if ``within``."""
     rows = image.relocations
-    valid = (rows["target"] >= 0) & (rows["target"] != tables.owner)
+    valid = (rows["target"] >= 0) & (within | (rows["target"] != tables.owner))
     executable = image.units["flags"] & SHF_EXECINSTR != 0
     source, target = tables.owner[valid], rows["target"][valid]
     from_table = np.isin(rows["unit"][valid], list(tables.parts))
@@ -85,5 +104,4 @@ def make_call_graph(image: Image, tables: Tables, knowledge: Knowledge) -> CallG
     kind[from_code & pc_relative & jumps] = TAIL_CALL
     kind[~from_code | from_table] = TABLE
     kind[~into_code] = DATA
-    unique = np.unique(np.stack([source, target, kind.astype(np.int64)]), axis=1)
-    return CallGraph(len(image.units), unique[0], unique[1], unique[2])
+    return np.flatnonzero(valid), source, target, kind

@@ -57,7 +57,7 @@ class Image:
     ``function``/``data`` say that the section holds one function or variable and may be dropped.
     ``names``: section name of each unit.
     ``symbols_at[i]``: row of object ``i``'s symbol 0 in the flat symbol arrays ``symbol_unit``
-    (-1: none) and ``symbol_value``.
+    (-1: none) and ``symbol_value``; ``definition``: the row that each resolves to, -1 for none.
     ``globals_``: name -> flat row of the definition that the link chose.
     ``relocations``: ``RELOCATION`` rows of loaded units; ``symbol`` is a flat row, ``target`` the
     unit that the symbol resolves to or -1, ``at`` the row's position in the object's file,
@@ -73,6 +73,7 @@ class Image:
     symbols_at: Rows
     symbol_unit: Rows
     symbol_value: Rows
+    definition: Rows
     globals_: dict[str, int]
     global_names: frozenset[str]
     relocations: Rows
@@ -156,7 +157,8 @@ def _assemble(
     symbols_at = np.concatenate([[0], np.cumsum([len(file.symbols) for file in files])])[:-1]
     symbol_unit, symbol_value = _symbols(files, unit_at)
     chosen, everyone = _resolve(files, symbols_at)
-    target = _targets(files, symbols_at, symbol_unit, chosen)
+    definition = _definitions(files, symbols_at, len(symbol_unit), chosen)
+    target = np.where(definition >= 0, symbol_unit[definition], -1)
     relocations = _relocations(files, unit_at, symbols_at, target)
     if not units["function"].any():
         raise UserError(
@@ -164,7 +166,7 @@ def _assemble(
             "build with KCFLAGS='-ffunction-sections -fdata-sections' and LD=kprune-ld",
         )
     return Image(
-        root, objects, files, units, names, outputs, symbols_at, symbol_unit, symbol_value,
+        root, objects, files, units, names, outputs, symbols_at, symbol_unit, symbol_value, definition,
         chosen, everyone, relocations,
     )  # fmt: skip
 
@@ -237,15 +239,13 @@ def _resolve(files: Sequence[ObjectFile], symbols_at: Rows) -> tuple[dict[str, i
     return {**weak, **common, **strong}, frozenset(everyone)
 
 
-def _targets(
-    files: Sequence[ObjectFile], symbols_at: Rows, symbol_unit: Rows, chosen: dict[str, int]
-) -> Rows:
+def _definitions(files: Sequence[ObjectFile], symbols_at: Rows, symbols: int, chosen: dict[str, int]) -> Rows:
     """Flat symbol row -> the flat row that it resolves to (itself for a local), -1 for none."""
-    target = np.arange(len(symbol_unit), dtype=np.int64)
+    rows = np.arange(symbols, dtype=np.int64)
     for file, base in zip(files, symbols_at.tolist(), strict=True):
         for index in np.flatnonzero(file.symbols["info"] >> 4 != STB_LOCAL).tolist():
-            target[base + index] = chosen.get(file.symbol_name(index), -1)
-    return np.where(target >= 0, symbol_unit[target], -1)
+            rows[base + index] = chosen.get(file.symbol_name(index), -1)
+    return rows
 
 
 def _relocations(

@@ -57,6 +57,7 @@ class Knowledge:
     redirects: tuple[Redirect, ...]
     relocations: dict[str, tuple[int, ...]]
     roots: dict[str, Any]
+    closure: dict[str, Any]
     _function: re.Pattern[str] = field(repr=False)
     _data: re.Pattern[str] = field(repr=False)
     _group: re.Pattern[str] = field(repr=False)
@@ -131,6 +132,7 @@ def read_knowledge(arch: str) -> Knowledge:
         redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
         relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
         roots=read_toml(FOLDER / "roots.toml"),
+        closure=read_toml(FOLDER / "closure.toml"),
         _function=_glob(_tuple(units["function"])),
         _data=_glob(_tuple(units["data"])),
         _group=_glob(_tuple(units["group"])),

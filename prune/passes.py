@@ -16,7 +16,9 @@ from typing import Any
 
 from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
+from prune.closure import infer, watched
 from prune.folder import Folder
+from prune.functions import make_functions
 from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
@@ -31,7 +33,7 @@ from prune.rules import read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
 from prune.symbols import build_id, write_symbols
-from prune.tables import find_tables
+from prune.tables import Tables, find_tables
 from prune.verify import Verdict, verify_image
 from tracer.host import (
     UserError,
@@ -64,8 +66,12 @@ class Model:
         return read_image(self.objtree, read_link_map(self.folder.base("vmlinux.map")), self.knowledge)
 
     @cached_property
+    def tables(self) -> Tables:
+        return find_tables(self.image, self.knowledge)
+
+    @cached_property
     def graph(self) -> CallGraph:
-        return make_call_graph(self.image, find_tables(self.image, self.knowledge), self.knowledge)
+        return make_call_graph(self.image, self.tables, self.knowledge)
 
 
 def export(build: KernelBuild, into: Path, arch: str) -> None:
@@ -96,6 +102,7 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
         build_id=identity,
         width=settings.keep,
         healed=healed,
+        inferred=_inferred(profile, model),
         script_symbols=named_symbols(script.read_text()),
     )
     for rule in made.unused_rules:
@@ -103,6 +110,20 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     save_plan(made, folder.plan)
     copy_whole(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     return made
+
+
+def _inferred(profile: Profile, model: Model) -> dict[int, str]:
+    """What may have run where the profile's sources could not see."""
+    what = watched(profile)
+    if what is None:
+        return {}
+    say(
+        f"{len(what.blind):,} functions cannot be traced"
+        + ("" if what.boot else ", and no boot was watched")
+        + ": reasoning from the call graph which of them, and of what runs early, may have run"
+    )
+    functions = make_functions(model.image, model.tables, model.knowledge)
+    return infer(what, functions, model.knowledge)
 
 
 def _ran(profile: Profile) -> dict[tuple[str, str], str]:

@@ -51,6 +51,7 @@ def make_plan(
     build_id: str,
     width: str = "ran",
     healed: Mapping[tuple[str, str], str] | None = None,
+    inferred: Mapping[int, str] | None = None,
     script_symbols: frozenset[str] = frozenset(),
 ) -> Plan:
     """Make the plan.
@@ -61,6 +62,7 @@ def make_plan(
             calls directly), ``reachable`` (everything that any reference reaches).
         healed: as ``ran``, for what boots missed; what such a function calls stays as well, some steps
             far into what never ran, since each step would be one more round of healing.
+        inferred: unit -> why, for what may have run where no source could see (:mod:`prune.closure`).
         script_symbols: names that the linker script mentions.
 
     Raises:
@@ -74,6 +76,7 @@ def make_plan(
     reasons.add(_called_by_healed(image, graph, hot, mended), lambda _: "called by what was healed")
     for why, units in _roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
+    reasons.add(inferred or {}, lambda unit: (inferred or {})[unit])
     reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     if width == "callees":
         reasons.add(_callees(graph, hot), lambda _: "called by code that ran")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from tracer.algebra import total
+from tracer.boot_trace import BootTrace, functions_at
 from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan
 from tracer.ftrace import read_frames, resolve, rows_by_app
 from tracer.identity import Carrier
@@ -65,6 +67,19 @@ class Sightings:
         for (function, name), counts in found.items():
             self.add(function, name, FTRACE, total(counts))
 
+    def add_boot(self, plan: RunPlan, result: SessionResult, trace: BootTrace) -> None:
+        """Put what the function tracer saw of a boot into what was seen. A boot that lost events adds what it
+        has, and does not count as watched (its outcome says so)."""
+        assert self.traced is not None
+        found: dict[Identity, list[int | None]] = defaultdict(list)
+        for function, hits in functions_at(trace.calls, self.traced).items():
+            for target in self.carrier.carry(function):
+                found[target].append(None if trace.lost else hits)
+        outcome = f"lost {trace.lost} events" if trace.lost else result.outcome
+        self.add_run(plan, replace(result, outcome=outcome), set(found), 0)
+        for function, counts in found.items():
+            self.add(function, BOOT, FTRACE, total(counts))
+
     def add(self, function: Identity, app: str, source: str, count: int | None) -> None:
         self.seen.setdefault(function, {}).setdefault((app, source), []).append(count)
 
@@ -85,6 +100,15 @@ class Sightings:
                 outside=outside,
             )
         )
+
+    def calls(self) -> dict[str, int]:
+        """Symbol -> how often ftrace saw its functions called, as far as it is known."""
+        known: dict[str, int] = defaultdict(int)
+        for function, by_app in self.seen.items():
+            for (_, source), counts in by_app.items():
+                if source == FTRACE:
+                    known[function.symbol] += sum(count or 0 for count in counts)
+        return known
 
     def profile(self, sources: list[str]) -> Profile:
         seen = {

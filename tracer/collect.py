@@ -6,7 +6,8 @@
     production kernel, misses      once booted, a hot function's first byte is made invalid: what runs
                                    from there on is the path that reports a miss
     traced kernel, 1 run           calls per function and app, from ftrace's function profiler; with no
-                                   other source, as many runs as above
+                                   other source, as many runs as above, and
+    traced kernel, boots           all calls from the first moments on (:mod:`tracer.boot_trace`)
 
 What ftrace cannot see, early boot above all, is listed as blind spots; block coverage sees everything.
 """
@@ -20,8 +21,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tracer import boot_trace
 from tracer.accumulate import Sightings
-from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan, block_run, miss_runs, read_coverage, trace_run
+from tracer.coverage import (
+    BLOCKS,
+    FTRACE,
+    Coverage,
+    RunPlan,
+    block_run,
+    boot_run,
+    miss_runs,
+    read_coverage,
+    trace_run,
+)  # fmt: skip
+from tracer.ftrace import read_frames
 from tracer.host import UserError, say
 from tracer.jitter import SLOWNESS
 from tracer.outcome import AgentFailed, AppFailed, GuestHung
@@ -32,6 +45,8 @@ from tracer.runner import SessionResult, run_session
 from tracer.symbols import Symbols, load_symbols
 from tracer.workload import Workload
 
+#: Boots until one has lost no call.
+_MOST_BOOTS = 5
 SOURCES = (FTRACE, BLOCKS, f"{FTRACE}+{BLOCKS}")
 
 
@@ -110,6 +125,8 @@ def collect_profile(
         coverages.extend(covered)
 
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
+    if BLOCKS not in sources:
+        _watch_boot(guests, traced.image, sightings)
     if coverages and options.misses:
         miss_plans = miss_runs(workload, production.image, into, production_symbols, coverages)
         for miss in guests.run_all([], miss_plans)[1]:
@@ -163,6 +180,28 @@ def _until_quiet(
             )
             return
         wanted = min(made + jobs, options.most)
+
+
+def _watch_boot(guests: Guests, kernel: Path, sightings: Sightings) -> None:
+    """Boot the traced kernel until a boot was seen without a gap."""
+    symbols = sightings.traced
+    assert symbols is not None
+    left_out = boot_trace.leave_out(sightings.calls(), symbols, room=boot_trace.MAX_LEFT_OUT // _MOST_BOOTS)
+    for number in range(1, _MOST_BOOTS + 1):
+        plan = boot_run(guests.workload, kernel, guests.into / f"{boot_trace.SOURCE}-{number}", left_out)
+        result = guests.once(plan)
+        trace = boot_trace.read_boot_trace(read_frames(result.trace))
+        (guests.into / plan.name / "trace.bin").unlink()  # some hundred megabytes
+        sightings.add_boot(plan, result, trace)
+        if not trace.lost:
+            return
+        names = {f.symbol: hits for f, hits in boot_trace.functions_at(trace.calls, symbols).items()}
+        room = boot_trace.MAX_LEFT_OUT * (number + 1) // _MOST_BOOTS
+        left_out = boot_trace.leave_out(names, symbols, left_out, room)
+        guests.progress(
+            f"{plan.name}: {trace.lost:,} calls had no room; again without {len(left_out)} functions"
+        )
+    guests.progress("warning: no boot was seen without a gap; what may run then is kept")
 
 
 @dataclass(frozen=True)

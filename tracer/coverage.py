@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tracer import boot_trace
 from tracer.blocks import Blocks, read_blocks
 from tracer.host import ValidationFailed
 from tracer.jitter import FIRST_TRACED, Jitter, jitter
@@ -26,6 +27,8 @@ from tracer.workload import Workload
 
 FTRACE, BLOCKS = "ftrace", "blocks"
 MISS = "miss"
+#: Seconds until process 1 runs when every call is written down, and the buffer is sent.
+_TRACED_BOOT = 300.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bo
     """Run ``number`` on the traced kernel."""
     how = jitter(FIRST_TRACED + number, smp)
     return RunPlan(into.name, FTRACE, kernel, how, how.apply(SessionOptions(trace=True), workload))
+
+
+def boot_run(workload: Workload, kernel: Path, into: Path, leave_out: tuple[str, ...]) -> RunPlan:
+    """A boot of the traced kernel with the function tracer on from the start; no app runs."""
+    memory = workload.machine.memory + boot_trace.ROOM
+    options = SessionOptions(trace=True, boot_trace=leave_out, memory=memory, boot_timeout=_TRACED_BOOT)
+    return RunPlan(into.name, boot_trace.SOURCE, kernel, Jitter(), options)
 
 
 def block_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:

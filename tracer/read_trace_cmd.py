@@ -16,17 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tracer.call_events import CallFormats, call_formats, count_calls
 from tracer.host import UserError
 from tracer.outcome import LostEvents
 from tracer.read_common import COUNT, MAX_SIGHTINGS, Tally, bad_line, text_lines
 from tracer.ring_buffer import (
-    Events,
     Field,
-    Order,
     PageFormat,
     find_events,
-    gather,
-    parse_fields,
     probe_pages,
     split_pages,
 )
@@ -34,8 +31,6 @@ from tracer.sightings import ForeignTrace
 from tracer.trace_cursor import DOING
 from tracer.trace_dat import Buffer, TraceDat, parse_trace_dat
 
-#: Events that are a call, and the field with the address of the called function (trace_entries.h).
-CALLS = {b"function": "ip", b"funcgraph_entry": "func", b"fgraph_retaddr_entry": "func"}
 #: ftrace's own words for the task that idles, and for one whose name it had no room to save.
 IDLE, UNSAVED = "<idle>", "<...>"
 _LOSSES = re.compile(rf"^(overrun|commit overrun|dropped events): ({COUNT})\s*$", re.MULTILINE)
@@ -43,23 +38,6 @@ _LOSSES = re.compile(rf"^(overrun|commit overrun|dropped events): ({COUNT})\s*$"
 _BATCH = 1 << 24
 
 Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Call:
-    """An event that is a call: its number, and where in its data the address is."""
-
-    number: int
-    address: Field
-
-
-@dataclass(frozen=True)
-class CallFormats:
-    """All of them, and the fields that every event has."""
-
-    kind: Field
-    pid: Field
-    calls: tuple[Call, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +71,7 @@ def read_trace_cmd(data: bytes, app: str) -> ForeignTrace:
     trace = parse_trace_dat(data)
     _check_stats(trace.cpu_stats)
     layout = probe_pages(trace.header_page, trace.header_event, trace.order, DOING)
-    formats = _call_formats(trace.ftrace_formats)
+    formats = call_formats(trace.ftrace_formats, DOING)
     counts = _count_calls(trace, layout, formats) if formats else {}
     if not counts:
         raise UserError(
@@ -125,30 +103,13 @@ def _check_stats(stats: tuple[str, ...]) -> None:
             )
 
 
-def _call_formats(texts: tuple[bytes, ...]) -> CallFormats | None:
-    """What the kernel says of the events that are calls; None when it has none."""
-    calls, common = [], None
-    for text in texts:
-        name = re.match(rb"name: (\w{1,100})\s", text)
-        number = re.search(rb"\nID: (\d{1,9})\s", text)
-        if not name or not number or name[1] not in CALLS:
-            continue
-        fields = parse_fields(text, DOING)
-        wanted = ("common_type", "common_pid", CALLS[name[1]])
-        if any(each not in fields or fields[each].size not in (1, 2, 4, 8) for each in wanted):
-            raise UserError(f"{DOING}: the event {name[1].decode()} has no usable {', '.join(wanted)}")
-        calls.append(Call(int(number[1]), fields[wanted[2]]))
-        common = common or (fields["common_type"], fields["common_pid"])
-    return CallFormats(*common, tuple(calls)) if common else None
-
-
 def _count_calls(trace: TraceDat, layout: PageFormat, formats: CallFormats) -> dict[tuple[int, int], int]:
     """How often (process, address) is in the file, in order of first appearance."""
     counts: dict[tuple[int, int], int] = {}
     for buffer in trace.buffers:
         for pages, its_layout, cpu in _batches(trace, buffer, layout):
             events = find_events(pages, its_layout, f"{DOING}, processor {cpu}")
-            for pid, address, count in _count_batch(pages, events, formats, trace.order):
+            for pid, address, count in count_calls(pages, events, formats, trace.order, DOING):
                 counts[pid, address] = counts.get((pid, address), 0) + count
             if len(counts) > MAX_SIGHTINGS:
                 raise UserError(f"{DOING}: more than {MAX_SIGHTINGS} places; no kernel has so many")
@@ -167,32 +128,6 @@ def _batches(trace: TraceDat, buffer: Buffer, layout: PageFormat) -> Iterator[tu
             pages = split_pages(chunk, layout, DOING)
             for i in range(0, len(pages), at_once):
                 yield pages[i : i + at_once], layout, cpu.cpu
-
-
-def _count_batch(
-    pages: Bytes, events: Events, formats: CallFormats, order: Order
-) -> Iterator[tuple[int, int, int]]:
-    """(process, address, calls) of some pages."""
-    common_end = max(field.offset + field.size for field in (formats.kind, formats.pid))
-    if bool(np.any(events.length < common_end)):
-        raise UserError(f"{DOING}: an event is shorter than its header")
-    kinds = gather(pages, events.page, events.start, formats.kind, order)
-    pids, addresses = [], []
-    for call in formats.calls:
-        is_call = kinds == np.uint64(call.number)
-        page, start = events.page[is_call], events.start[is_call]
-        if bool(np.any(events.length[is_call] < call.address.offset + call.address.size)):
-            raise UserError(f"{DOING}: a function event is shorter than its address")
-        pids.append(gather(pages, page, start, formats.pid, order))
-        addresses.append(gather(pages, page, start, call.address, order))
-    pid_values, pid_of = np.unique(np.concatenate(pids), return_inverse=True)
-    values, address_of = np.unique(np.concatenate(addresses), return_inverse=True)
-    pairs, first, counts = np.unique(
-        pid_of.astype(np.int64) * len(values) + address_of, return_index=True, return_counts=True
-    )
-    for i in np.argsort(first, kind="stable"):
-        pid, address = divmod(int(pairs[i]), len(values))
-        yield int(pid_values[pid]), int(values[address]), int(counts[i])
 
 
 def parse_kallsyms(text: bytes) -> Kallsyms:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tracer.boot_trace import command_line
 from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
@@ -99,6 +100,7 @@ def _vm_options(
     words += ["oops=panic"] if options.oops_panic else []
     words += ["kprune.trace=1"] if options.trace else []
     words += [f"kprune.seed={options.seed}"] if options.seed else []
+    words += command_line(options.boot_trace) if options.boot_trace is not None else []
     return VmOptions(
         memory=options.memory or workload.machine.memory,
         cmdline=" ".join([*words, workload.machine.cmdline]).strip(),

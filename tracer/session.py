@@ -64,7 +64,8 @@ class SessionOptions:
     (or, when the guest cannot go on, a hang) is the outcome that is wanted. Times in seconds:
     ``boot_timeout`` until the agent says hello, ``grace`` on top of each of the apps' own limits before the
     guest counts as hung. ``patience``: by how much the apps' limits are longer by the guest's clock, where
-    that runs fast. ``seed``: of what the workload lets vary, 0 for nothing.
+    that runs fast. ``seed``: of what the workload lets vary, 0 for nothing. ``boot_trace``: names that the
+    function tracer leaves out; it runs from the start, and the workload does not (:mod:`tracer.boot_trace`).
     """
 
     trace: bool = False
@@ -80,6 +81,7 @@ class SessionOptions:
     grace: float = 20.0
     patience: int = 1
     seed: int = 0
+    boot_trace: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Session:
         boot, shutdown = len(self.workload.apps), len(self.workload.apps) + 1
         if self.options.trace:
             self.ask(f"close {boot}", 0)
-        for number, app in self.workload.ordered_apps(self.options.seed):
+        for number, app in self._apps():
             self.phase(app.name)
             self.ask(f"open {number}", 0)
             if app.is_service:
@@ -128,6 +130,11 @@ class Session:
             self.ask(f"open {shutdown}", 0)
         self.ask(f"poweroff {shutdown}", 0)
         self.expect_power_off()
+
+    def _apps(self) -> list[tuple[int, App]]:
+        if self.options.boot_trace is not None:
+            return []
+        return self.workload.ordered_apps(self.options.seed)
 
     def one_shot(self, number: int, app: App) -> None:
         self.step(number, app, COMMAND, "its command")

@@ -1,4 +1,4 @@
-"""What a watched kernel called: the filter, the script, the result, and everything that can be wrong with it."""
+"""What a watched kernel called: the filter, the script, the result, and all that can be wrong with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ DROPPED = [("a.o", ".text.gone"), ("b.o", ".text.both"), ("b.o", ".text.twice"),
 
 
 def result(rows: str, lost: int = 0) -> bytes:
-    body = f"kprune-observe 1\nbuild aa\nkernel 6.1 x86_64\nfrom 100 to 160\nwatched 2\nlost {lost}\n{rows}".encode()
+    head = f"kprune-observe 1\nbuild aa\nkernel 6.1 x86_64\nfrom 100 to 160\nwatched 2\nlost {lost}\n"
+    body = (head + rows).encode()
     return body + b"end " + hashlib.md5(body).hexdigest().encode() + b"\n"
 
 

@@ -1,0 +1,151 @@
+"""What ran although the function tracer could not see it: reasoned from the call graph and what it did see.
+
+ftrace reports every call of a traceable function while it is on. What else ran is of three kinds, and each
+has a closure of its own. That what was watched did not run is evidence too, and keeps them tight:
+
+    watched   functions without a site for the tracer (notrace, assembly, of files built without it) that
+              a function which ran calls, or whose address it takes or finds in a table that it refers to;
+              through more of their kind, never into a function that would have been reported
+    early     what runs before the tracer is up, from the kernel's entry on: calls, address-taken functions,
+              entries of the tables referred to. Where it comes to a function that was seen running later, it
+              stops: what such a function calls was seen as well, then. Of ``__init`` functions, which run
+              once, only the tables are not looked into
+    boot      the same for all of booting, from the initcall tables on, when no boot was watched
+    shutdown  what runs after process 1 has sent its last counts
+
+Early and shutdown are approximations from both sides: a function that was seen may have called something in
+its early days only. Such a miss is reported and healed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from prune.callgraph import ADDRESS, CALL, TABLE, TAIL_CALL
+from prune.elf import Rows
+from prune.functions import Functions
+from prune.image import matches
+from prune.knowledge import Knowledge
+from tracer.profile import Profile
+from tracer.symbols import Identity
+
+#: Sources of a profile that see whatever runs.
+SEES_ALL = frozenset({"blocks", "drcov"})
+#: The run of a profile that watched a boot, and how it ends when nothing was lost.
+BOOT_WATCHED, WHOLE = "ftrace-boot", "powered off"
+_CODE = (CALL, TAIL_CALL, ADDRESS)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """``seen``: functions that were reported; ``blind``: functions that cannot be; ``boot``: whether they would
+    have been while the kernel booted."""
+
+    seen: tuple[Identity, ...]
+    blind: tuple[Identity, ...]
+    boot: bool
+
+
+def watched(profile: Profile) -> Watched | None:
+    """What the closures need to know of a profile; None when it needs none: something saw all that ran, or
+    nobody said what was not seen."""
+    if SEES_ALL & set(profile.sources) or not profile.blind_spots:
+        return None
+    return Watched(
+        tuple(record.identity for record in profile.functions),
+        tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
+        any(run.source == BOOT_WATCHED and run.outcome == WHOLE for run in profile.runs),
+    )
+
+
+def infer(what: Watched, functions: Functions, knowledge: Knowledge) -> dict[int, str]:
+    """Unit -> why it may have run, of function units that were not seen."""
+    reasoner = _Reasoner(what, functions, knowledge)
+    reasons: dict[int, str] = {}
+    for why, reached in reasoner.closures(what.boot):
+        for unit in np.unique(functions.of_unit[reached & functions.is_code]).tolist():
+            if functions.image.units["function"][unit]:
+                reasons.setdefault(unit, f"inferred: {why}")
+    seen = set(functions.of_unit[reasoner.seen].tolist())
+    return {unit: why for unit, why in reasons.items() if unit not in seen}
+
+
+class _Reasoner:
+    """Masks over the vertices, and the closures over them."""
+
+    def __init__(self, what: Watched, functions: Functions, knowledge: Knowledge) -> None:
+        self.functions = functions
+        self.graph = functions.graph
+        self.known = knowledge.closure
+        self.seen = self._mask_of(what.seen)
+        self.blind = self._mask_of(what.blind) & ~self.seen
+        units = functions.image.units
+        shared = ~units["function"][functions.of_unit] & functions.is_code
+        init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
+        self.shared, self.init = shared, shared & init
+        self.barred = self._named(knowledge.closure["barriers"]["symbols"])
+        self.pruned_barred = self.barred | self._matching(knowledge.roots["barriers"]["symbols"])
+
+    def closures(self, boot_watched: bool) -> Iterable[tuple[str, Rows]]:
+        """(reason, what is reached), the most certain first."""
+        yield "cannot be traced, called by what ran", self._watched(boot_watched)
+        early = self.known["early"]
+        yield "early boot", self._through(self._named(early["start"]) | self._arrays(early["arrays"]))
+        if not boot_watched:
+            boot = self.known["boot"]
+            start = self._named((*early["start"], *boot["start"]))
+            arrays = self._arrays((*early["arrays"], *boot["arrays"]))
+            yield "boot", self._through(start | arrays)
+        yield "shutdown", self._shutdown()
+
+    def _watched(self, boot: bool) -> Rows:
+        start = self.seen | (self.shared & ~self.init)
+        if boot:
+            start |= self._arrays((*self.known["early"]["arrays"], *self.known["boot"]["arrays"]))
+        enter = ~self.functions.is_code | self.blind | (self.shared & ~self.init)
+        return self.graph.reach(start, enter[self.graph.target])
+
+    def _through(self, start: Rows) -> Rows:
+        """From ``start``, not past functions that were seen."""
+        source, kind = self.graph.source, self.graph.kind
+        fresh = (~self.seen | start) & ~self.barred
+        once = self.seen & self.init
+        chosen = fresh[source] | (once[source] & np.isin(kind, _CODE))
+        return self.graph.reach(start, chosen)
+
+    def _shutdown(self) -> Rows:
+        known = self.known["shutdown"]
+        pointed = np.zeros_like(self.seen)
+        # The tables and registrations that code which ran refers to.
+        through = self._watched(boot=False)[self.graph.source] & np.isin(self.graph.kind, (ADDRESS, TABLE))
+        pointed[self.graph.target[through]] = True
+        start = self._named(known["start"]) | (self._matching(known["named"]) & pointed)
+        source = self.graph.source
+        leave = (~self.pruned_barred & ~self.seen) | start
+        return self.graph.reach(start, leave[source] & np.isin(self.graph.kind, _CODE))
+
+    # ---- masks
+
+    def _mask_of(self, identities: Iterable[Identity]) -> Rows:
+        find = self.functions.find
+        return self.functions.mask(vertex for identity in identities for vertex in find(*identity))
+
+    def _named(self, names: Iterable[str]) -> Rows:
+        named = self.functions.named
+        return self.functions.mask(vertex for name in names for vertex in named.get(name, ()))
+
+    def _matching(self, patterns: list[str]) -> Rows:
+        """Code of which a symbol, without the compiler's suffixes, matches."""
+        names = [name for name in self.functions.named if matches(name.partition(".")[0], patterns)]
+        return self._named(names) & self.functions.is_code
+
+    def _arrays(self, sections: Iterable[str]) -> Rows:
+        """Parts of arrays, by the sections' names."""
+        patterns = list(sections)
+        image = self.functions.image
+        hits = {name: any(fnmatchcase(name, pattern) for pattern in patterns) for name in set(image.names)}
+        return self.functions.mask(unit for unit, name in enumerate(image.names) if hits[name])

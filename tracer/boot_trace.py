@@ -1,0 +1,141 @@
+"""ftrace from the first moments of a boot: what ran before process 1 could open a window.
+
+The traced kernel starts the function tracer by itself (``ftrace=function``; kernel/trace/ftrace.c,
+``init_function_trace``, which ``start_kernel`` calls right after memory management is up). The agent stops
+it, and sends the ring buffer in frames of the trace port, with what the kernel says of its format:
+
+    boot-format  boot-page  boot-event      events/ftrace/function/format, events/header_page, header_event
+    boot-stats.CPU                          how many events there are, and how many were lost
+    boot-raw.CPU.PIECE                      whole pages
+
+A boot makes tens of millions of calls, more than a buffer holds, most of them of a few functions of the
+allocator. What is known to run most often is left out of the next boot (``ftrace_notrace=``), until a boot
+loses nothing: all that it left out was seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tracer.call_events import CallFormats, call_formats, count_calls
+from tracer.ftrace import NAME_WIDTH, Frame
+from tracer.outcome import LostEvents
+from tracer.read_common import COUNT
+from tracer.ring_buffer import PageFormat, find_events, probe_pages, split_pages
+from tracer.symbols import Identity, Symbols
+
+SOURCE = "ftrace-boot"
+#: Bytes of the ring buffer of each processor, and of a guest's memory on top of the workload's.
+BUFFER = 192 << 20
+ROOM = 2 * BUFFER
+#: Characters of names on the kernel's command line, which has 2048 (arch/x86/include/asm/setup.h).
+MAX_LEFT_OUT = 1200
+DOING = "reading the trace of the boot"
+_STAT = re.compile(rf"^(entries|overrun|commit overrun|dropped events): ({COUNT})\s*$", re.MULTILINE)
+#: Bits of a page's commit that count its bytes (kernel/trace/ring_buffer.c, RB_WRITE_MASK).
+_LENGTH = (1 << 20) - 1
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class BootTrace:
+    """``calls``: how often what is at an address was called; ``lost``: events that had no room."""
+
+    calls: Mapping[int, int]
+    lost: int
+
+
+def command_line(leave_out: Iterable[str]) -> list[str]:
+    """Words of the kernel's command line that start the tracer, without functions of these names."""
+    words = ["kprune.boot=1", "ftrace=function", f"trace_buf_size={BUFFER >> 20}M"]
+    names = ",".join(leave_out)
+    return [*words, f"ftrace_notrace={names}"] if names else words
+
+
+def read_boot_trace(frames: Iterable[Frame]) -> BootTrace:
+    """Decode the frames of a boot; the other frames are passed over.
+
+    Raises:
+        LostEvents: they are not complete.
+        UserError: this kernel's ring buffer is none that is known.
+    """
+    parts = {frame.name.removeprefix("boot-"): frame.data for frame in frames if frame.name[:5] == "boot-"}
+    raw: dict[str, list[bytes]] = {}
+    for name, data in parts.items():
+        if name.startswith("raw."):
+            raw.setdefault(name.split(".")[1], []).append(data)
+    if not {"format", "page", "event"} <= parts.keys() or not raw:
+        raise LostEvents(f"{DOING}: the guest sent no function calls")
+    layout = probe_pages(parts["page"], parts["event"], "little", DOING)
+    formats = call_formats([parts["format"]], DOING)
+    if formats is None:
+        raise LostEvents(f"{DOING}: the kernel describes no function calls")
+    calls: Counter[int] = Counter()
+    lost = 0
+    for cpu, pieces in raw.items():
+        stats = {name: int(value) for name, value in _STAT.findall(_text(parts.get(f"stats.{cpu}", b"")))}
+        found = sum(_count(piece, layout, formats, calls) for piece in pieces)
+        if found != stats.get("entries"):
+            raise LostEvents(f"{DOING}: processor {cpu} had {stats.get('entries')} events, {found} came")
+        lost += sum(value for name, value in stats.items() if name != "entries")
+    return BootTrace(calls, lost)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _count(data: bytes, layout: PageFormat, formats: CallFormats, calls: Counter[int]) -> int:
+    """Add the calls of whole pages; how many events there are."""
+    events = 0
+    pages = split_pages(memoryview(data), layout, DOING).copy()
+    # That events were lost before a page is in the statistics too, and no error here.
+    at, size = layout.commit.offset, layout.commit.size
+    commit = pages[:, at : at + size].copy().view(f"<u{size}")
+    pages[:, at : at + size] = (commit & commit.dtype.type(_LENGTH)).view(np.uint8)
+    for i in range(0, len(pages), _BATCH):
+        batch = pages[i : i + _BATCH]
+        found = find_events(batch, layout, DOING)
+        events += len(found.page)
+        for _, address, count in count_calls(batch, found, formats, layout.order, DOING):
+            calls[address] += count
+    return events
+
+
+def functions_at(calls: Mapping[int, int], symbols: Symbols) -> dict[Identity, int]:
+    """The functions around the addresses, with their aliases, and how often each was called."""
+    addresses = np.array(sorted(calls), np.uint64)
+    rows = np.searchsorted(symbols.starts, addresses, side="right") - 1
+    found: dict[Identity, int] = {}
+    for address, row in zip(addresses.tolist(), rows.tolist(), strict=True):
+        if row < 0 or address >= int(symbols.ends[row]):
+            continue
+        first = int(np.searchsorted(symbols.starts, symbols.starts[row], side="left"))
+        for alias in range(first, row + 1):
+            function = symbols.functions[alias]
+            found[function] = found.get(function, 0) + calls[address]
+    return found
+
+
+def leave_out(
+    calls: Mapping[str, int], symbols: Symbols, before: tuple[str, ...] = (), room: int = MAX_LEFT_OUT
+) -> tuple[str, ...]:
+    """Names for the next boot to leave out: ``before``, and of those that were called the most frequent ones
+    that have room for ``room`` characters. A name of several functions is none of them: one may not have
+    been seen."""
+    number = Counter(function.symbol for i, function in enumerate(symbols.functions) if symbols.traceable[i])
+    names = list(before)
+    used = sum(len(name) + 1 for name in names)
+    for name in sorted(calls, key=lambda name: (-calls[name], name)):
+        if number[name] != 1 or len(name) >= NAME_WIDTH or name in before:
+            continue
+        used += len(name) + 1
+        if used > min(room, MAX_LEFT_OUT):
+            break
+        names.append(name)
+    return tuple(names)
