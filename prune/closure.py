@@ -42,9 +42,11 @@ _CODE = (CALL, TAIL_CALL, ADDRESS)
 
 @dataclass(frozen=True)
 class Watched:
-    """``seen``: functions that were reported; ``blind``: functions that cannot be; ``boot``: whether they would
-    have been while the kernel booted."""
+    """``ran``: all functions that are known to have run; ``seen``: those that a function tracer reported, so
+    that it would have reported what they call; ``blind``: functions that it cannot report; ``boot``: whether
+    it watched a boot too."""
 
+    ran: tuple[Identity, ...]
     seen: tuple[Identity, ...]
     blind: tuple[Identity, ...]
     boot: bool
@@ -55,8 +57,14 @@ def watched(profile: Profile) -> Watched | None:
     nobody said what was not seen."""
     if SEES_ALL & set(profile.sources) or not profile.blind_spots:
         return None
+    tracers = {spot.source for spot in profile.blind_spots}
     return Watched(
         tuple(record.identity for record in profile.functions),
+        tuple(
+            record.identity
+            for record in profile.functions
+            if any(seen.source in tracers for seen in record.seen)
+        ),
         tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
         any(run.source == BOOT_WATCHED and run.outcome == WHOLE for run in profile.runs),
     )
@@ -70,8 +78,8 @@ def infer(what: Watched, functions: Functions, knowledge: Knowledge) -> dict[int
         for unit in np.unique(functions.of_unit[reached & functions.is_code]).tolist():
             if functions.image.units["function"][unit]:
                 reasons.setdefault(unit, f"inferred: {why}")
-    seen = set(functions.of_unit[reasoner.seen].tolist())
-    return {unit: why for unit, why in reasons.items() if unit not in seen}
+    ran = set(functions.of_unit[reasoner.ran].tolist())
+    return {unit: why for unit, why in reasons.items() if unit not in ran}
 
 
 class _Reasoner:
@@ -81,8 +89,8 @@ class _Reasoner:
         self.functions = functions
         self.graph = functions.graph
         self.known = knowledge.closure
-        self.seen = self._mask_of(what.seen)
-        self.blind = self._mask_of(what.blind) & ~self.seen
+        self.ran, self.seen = self._mask_of(what.ran), self._mask_of(what.seen)
+        self.blind = self._mask_of(what.blind) & ~self.ran
         units = functions.image.units
         shared = ~units["function"][functions.of_unit] & functions.is_code
         init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
@@ -103,7 +111,7 @@ class _Reasoner:
         yield "shutdown", self._shutdown()
 
     def _watched(self, boot: bool) -> Rows:
-        start = self.seen | (self.shared & ~self.init)
+        start = self.ran | (self.shared & ~self.init)
         if boot:
             start |= self._arrays((*self.known["early"]["arrays"], *self.known["boot"]["arrays"]))
         enter = ~self.functions.is_code | self.blind | (self.shared & ~self.init)

@@ -1,8 +1,8 @@
 """The call graph by function: code that shares a section is taken apart at its symbols.
 
 A unit is what a linker can drop, and all ``__init`` code of an object is one. To say what early boot runs,
-its functions must be told apart. Vertices below ``units`` are units (a function with a section of its own, data);
-behind them is one for each function in a section with others. The assembler resolves calls within a
+its functions must be told apart. Vertices below ``units`` are units (a function with a section of its own,
+data); behind them is one for each function in a section with others. The assembler resolves calls within a
 section, so these leave no relocation: they are decoded.
 """
 

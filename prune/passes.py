@@ -89,27 +89,30 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
 
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
-    profile = load_profile(folder.profile)
-    identity = build_id(folder.base("vmlinux"))
-    script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
-    ran, healed = _ran(profile), _healed(profile)
-    made = make_plan(
-        model.image,
-        model.graph,
-        {place: why for place, why in ran.items() if place not in healed},
-        read_rules(settings.rules) if settings.rules else (),
-        model.knowledge,
-        build_id=identity,
-        width=settings.keep,
-        healed=healed,
-        inferred=_inferred(profile, model),
-        script_symbols=named_symbols(script.read_text()),
-    )
+    made = decide(settings, folder, model, load_profile(folder.profile))
     for rule in made.unused_rules:
         say(f"warning: keep rule {rule} matches nothing")
     save_plan(made, folder.plan)
     copy_whole(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     return made
+
+
+def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -> Plan:
+    """The plan for a profile."""
+    script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
+    ran, healed = _ran(profile), _healed(profile)
+    return make_plan(
+        model.image,
+        model.graph,
+        {place: why for place, why in ran.items() if place not in healed},
+        read_rules(settings.rules) if settings.rules else (),
+        model.knowledge,
+        build_id=build_id(folder.base("vmlinux")),
+        width=settings.keep,
+        healed=healed,
+        inferred=_inferred(profile, model),
+        script_symbols=named_symbols(script.read_text()),
+    )
 
 
 def _inferred(profile: Profile, model: Model) -> dict[int, str]:
