@@ -19,7 +19,6 @@ from typing import Any
 
 from prune import passes, profiling
 from prune.steps import Steps
-from tracer.coverage import BLOCKS
 from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed, say
 
 
@@ -61,10 +60,9 @@ class Pipeline(Steps):
                 break
             names = ", ".join(each.function for each in new)
             say(f"heal: {names} {'joins' if len(new) == 1 else 'join'} the profile")
-            if BLOCKS in self.settings.sources:
-                boots = passes.read_result(self.folder.boots, "boots", ("each",))["each"]
-                numbers = [boot["number"] for boot in boots if boot["misses"]]
-                profiling.retrace(self.workload, self.folder, numbers, new[0].round)
+            boots = passes.read_result(self.folder.boots, "boots", ("each",))["each"]
+            numbers = [boot["number"] for boot in boots if boot["misses"]]
+            profiling.retrace(self.settings, self.workload, self.folder, numbers, new[0].round)
             self.plan()
             self.link()
             failed = self._check()

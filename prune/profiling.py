@@ -46,13 +46,18 @@ def trace(settings: Settings, workload: Workload, folder: Folder) -> Profile:
     return profile
 
 
-def retrace(workload: Workload, folder: Folder, numbers: Sequence[int], round_number: int) -> None:
-    """Repeat these variations of the workload on the production kernel, with block coverage.
+def retrace(
+    settings: Settings, workload: Workload, folder: Folder, numbers: Sequence[int], round_number: int
+) -> None:
+    """Repeat these variations of the workload on a kernel that has everything, with the best of the sources.
 
-    A boot ends at its first miss; the same run on the kernel that has everything shows the rest of the way.
+    A boot ends at its first miss; the same run on the whole kernel shows the rest of the way.
     """
-    production, _ = _traceable(folder)
-    profile = collect_runs(workload, production, folder.path("heal"), cache_folder(), numbers)
+    production, traced = _traceable(folder)
+    profile = collect_runs(
+        workload, production, folder.path("heal"), cache_folder(), numbers,
+        None if BLOCKS in settings.sources else traced,
+    )  # fmt: skip
     save_profile(profile, folder.path(f"heal/round-{round_number}.json"))
 
 
@@ -72,9 +77,11 @@ def gather(settings: Settings, folder: Folder) -> Profile:
         )
         profiles.append(profile)
         stale += [differs] if differs else []
-    if BLOCKS in settings.sources:
-        again = [load_profile(path) for path in folder.retraced]
-        profiles += [profile for profile in again if profile.kernel.build_id == symbols.build_id]
+    wanted = set(settings.sources.split("+"))
+    again = [load_profile(path) for path in folder.retraced]
+    profiles += [
+        each for each in again if each.kernel.build_id == symbols.build_id and wanted & {*each.sources}
+    ]
     healed = load_healed(folder.healed, symbols.build_id)
     if healed:
         profiles.append(healed_profile(healed, kernel_id(symbols), dict(symbols.files)))

@@ -36,7 +36,7 @@ from tracer.coverage import (
 )  # fmt: skip
 from tracer.ftrace import read_frames
 from tracer.host import UserError, say
-from tracer.jitter import SLOWNESS
+from tracer.jitter import FIRST_TRACED, SLOWNESS
 from tracer.outcome import AgentFailed, AppFailed, GuestHung
 from tracer.parallel import in_parallel
 from tracer.profile import Profile
@@ -116,7 +116,7 @@ def collect_profile(
                 blocks.append(block_run(workload, production.image, folder, number, production.smp))
             if FTRACE in sources and (number == 0 or BLOCKS not in sources):
                 folder = into / f"{FTRACE}-{number + 1}"
-                traces.append(trace_run(workload, traced.image, folder, number, traced.smp))
+                traces.append(trace_run(workload, traced.image, folder, FIRST_TRACED + number, traced.smp))
         results, covered = guests.run_all(traces, blocks)
         for coverage in covered:
             sightings.add_blocks(coverage)
@@ -142,13 +142,21 @@ def collect_runs(
     into: Path,
     cache: Path,
     numbers: Sequence[int],
+    traced: KernelBuild | None = None,
     progress: Callable[[str], None] = say,
 ) -> Profile:
-    """Block coverage of these variations of the workload alone; what it raises is as above."""
+    """These variations of the workload alone: their block coverage, or, with the traced kernel, what ftrace
+    sees; what it raises is as above."""
     symbols = load_symbols(production.symbols, "production")
     guests = Guests(workload, build_initrd(workload, into, cache), into, symbols, CollectOptions(), progress)
-    sightings = Sightings(workload, symbols, None)
-    plans = [block_run(workload, production.image, into / f"again-{n}", n, production.smp) for n in numbers]
+    sightings = Sightings(workload, symbols, load_symbols(traced.symbols, "traced") if traced else None)
+    folders = {number: into / f"again-{number}" for number in numbers}
+    if traced:
+        traces = [trace_run(workload, traced.image, folders[n], n, traced.smp) for n in numbers]
+        for plan, result in guests.run_all(traces, [])[0]:
+            sightings.add_trace(plan, result)
+        return sightings.profile([FTRACE])
+    plans = [block_run(workload, production.image, folders[n], n, production.smp) for n in numbers]
     for coverage in guests.run_all([], plans)[1]:
         sightings.add_blocks(coverage)
     return sightings.profile([BLOCKS])

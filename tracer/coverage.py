@@ -18,7 +18,7 @@ import numpy as np
 from tracer import boot_trace
 from tracer.blocks import Blocks, read_blocks
 from tracer.host import ValidationFailed
-from tracer.jitter import FIRST_TRACED, Jitter, jitter
+from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.runner import SessionResult
 from tracer.session import PANICKED, Poke, SessionOptions
@@ -83,7 +83,7 @@ class Coverage:
 
 def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
     """Run ``number`` on the traced kernel."""
-    how = jitter(FIRST_TRACED + number, smp)
+    how = jitter(number, smp)
     return RunPlan(into.name, FTRACE, kernel, how, how.apply(SessionOptions(trace=True), workload))
 
 
