@@ -37,36 +37,36 @@ from tracer.symbols import Identity
 SEES_ALL = frozenset({"blocks", "drcov"})
 #: The run of a profile that watched a boot, and how it ends when nothing was lost.
 BOOT_WATCHED, WHOLE = "ftrace-boot", "powered off"
+WATCHED = "cannot be traced, called by what ran"
 _CODE = (CALL, TAIL_CALL, ADDRESS)
 
 
 @dataclass(frozen=True)
 class Watched:
-    """``ran``: all functions that are known to have run; ``seen``: those that a function tracer reported, so
-    that it would have reported what they call; ``blind``: functions that it cannot report; ``boot``: whether
-    it watched a boot too."""
+    """``ran``: functions that are known to have run, and that no source which sees all has seen; ``seen``:
+    those that a function tracer reported, so that it would have reported what they call; ``blind``: functions
+    that it cannot report; ``boot``: whether it watched a boot too, or another source saw all of one
+    (``complete``)."""
 
     ran: tuple[Identity, ...]
     seen: tuple[Identity, ...]
     blind: tuple[Identity, ...]
     boot: bool
+    complete: bool = False
 
 
 def watched(profile: Profile) -> Watched | None:
-    """What the closures need to know of a profile; None when it needs none: something saw all that ran, or
-    nobody said what was not seen."""
-    if SEES_ALL & set(profile.sources) or not profile.blind_spots:
+    """What the closures need to know of a profile; None when nobody said what was not seen."""
+    if not profile.blind_spots:
         return None
     tracers = {spot.source for spot in profile.blind_spots}
+    saw = {record.identity: {seen.source for seen in record.seen} for record in profile.functions}
     return Watched(
-        tuple(record.identity for record in profile.functions),
-        tuple(
-            record.identity
-            for record in profile.functions
-            if any(seen.source in tracers for seen in record.seen)
-        ),
+        tuple(function for function, sources in saw.items() if not sources & SEES_ALL),
+        tuple(function for function, sources in saw.items() if sources & tracers),
         tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
         any(run.source == BOOT_WATCHED and run.outcome == WHOLE for run in profile.runs),
+        bool(SEES_ALL & set(profile.sources)),
     )
 
 
@@ -74,7 +74,7 @@ def infer(what: Watched, functions: Functions, knowledge: Knowledge) -> dict[int
     """Unit -> why it may have run, of function units that were not seen."""
     reasoner = _Reasoner(what, functions, knowledge)
     reasons: dict[int, str] = {}
-    for why, reached in reasoner.closures(what.boot):
+    for why, reached in reasoner.closures(what):
         for unit in np.unique(functions.of_unit[reached & functions.is_code]).tolist():
             if functions.image.units["function"][unit]:
                 reasons.setdefault(unit, f"inferred: {why}")
@@ -98,12 +98,15 @@ class _Reasoner:
         self.barred = self._named(knowledge.closure["barriers"]["symbols"])
         self.pruned_barred = self.barred | self._matching(knowledge.roots["barriers"]["symbols"])
 
-    def closures(self, boot_watched: bool) -> Iterable[tuple[str, Rows]]:
+    def closures(self, what: Watched) -> Iterable[tuple[str, Rows]]:
         """(reason, what is reached), the most certain first."""
-        yield "cannot be traced, called by what ran", self._watched(boot_watched)
+        if what.complete:
+            yield WATCHED, self.graph.reach(self.ran, self._into_blind())
+            return
+        yield WATCHED, self._watched(what.boot)
         early = self.known["early"]
         yield "early boot", self._through(self._named(early["start"]) | self._arrays(early["arrays"]))
-        if not boot_watched:
+        if not what.boot:
             boot = self.known["boot"]
             start = self._named((*early["start"], *boot["start"]))
             arrays = self._arrays((*early["arrays"], *boot["arrays"]))
@@ -114,8 +117,12 @@ class _Reasoner:
         start = self.ran | (self.shared & ~self.init)
         if boot:
             start |= self._arrays((*self.known["early"]["arrays"], *self.known["boot"]["arrays"]))
-        enter = ~self.functions.is_code | self.blind | (self.shared & ~self.init)
-        return self.graph.reach(start, enter[self.graph.target])
+        return self.graph.reach(start, self._into_blind())
+
+    def _into_blind(self) -> Rows:
+        """Edges to what would not have been reported."""
+        enter: Rows = ~self.functions.is_code | self.blind | (self.shared & ~self.init)
+        return enter[self.graph.target]
 
     def _through(self, start: Rows) -> Rows:
         """From ``start``, not past functions that were seen."""

@@ -120,11 +120,9 @@ def _inferred(profile: Profile, model: Model) -> dict[int, str]:
     what = watched(profile)
     if what is None:
         return {}
-    say(
-        f"{len(what.blind):,} functions cannot be traced"
-        + ("" if what.boot else ", and no boot was watched")
-        + ": reasoning from the call graph which of them, and of what runs early, may have run"
-    )
+    if not what.complete:
+        boot = "" if what.boot else ", and no boot was watched"
+        say(f"{len(what.blind):,} functions cannot be traced{boot}: reasoning which of them may have run")
     functions = make_functions(model.image, model.tables, model.knowledge)
     return infer(what, functions, model.knowledge)
 

@@ -80,6 +80,14 @@ def test_what_would_have_been_reported_is_not_reasoned(functions: Functions) -> 
     assert "unused_shutdown" not in found  # no code that ran refers to its driver
 
 
+def test_what_only_a_board_ran_brings_what_cannot_be_traced(functions: Functions) -> None:
+    """Another source saw all of booting, so nothing else is reasoned."""
+    blind = tuple(map(identity, BLIND))
+    ran = (identity("worker"),)
+    found = infer(Watched(ran, ran, blind, boot=False, complete=True), functions, X86)
+    assert {functions.image.names[unit] for unit in found} == {".text.notrace_leaf", ".text.notrace_far"}
+
+
 def test_what_was_not_seen_at_all_is_followed_early(functions: Functions) -> None:
     found = reasons(functions, seen=())
     assert found["worker"] == found["cold_branch"] == found["toy_probe"] == EARLY
@@ -98,9 +106,9 @@ def run(source: str, outcome: str) -> Run:
 
 def test_which_profiles_are_reasoned_about() -> None:
     spot = BlindSpot("ftrace", "has no site", (identity("notrace_leaf"),))
-    assert watched(profile(("ftrace", "blocks"), (spot,))) is None
-    assert watched(profile(("perf",), ())) is None
     worker = (identity("worker"),)
+    assert watched(profile(("blocks", "ftrace"), (spot,))) == Watched((), (), spot.functions, False, True)
+    assert watched(profile(("perf",), ())) is None
     what = watched(profile(("ftrace",), (spot,), run("ftrace-boot", "lost 7 events")))
     assert what == Watched(worker, worker, (identity("notrace_leaf"),), boot=False)
     whole = watched(profile(("ftrace",), (spot,), run("ftrace-boot", "powered off")))
