@@ -7,7 +7,7 @@ MISSING = $(shell for p in $(APT_PACKAGES); do \
 	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
 APT_INSTALL = apt-get install --yes --no-install-recommends
 
-.PHONY: check setup apt demo test bench clean
+.PHONY: check setup apt demo test bench bench-heal bench-sources clean
 
 check: setup
 	.venv/bin/ruff format --check .
@@ -41,6 +41,12 @@ test: setup
 
 bench: setup
 	.venv/bin/python -m prune.bench $(OUT)
+
+bench-heal: setup
+	.venv/bin/python -m prune.bench_heal examples/micro out/bench-heal
+
+bench-sources: setup
+	.venv/bin/python -m prune.bench_sources examples/micro out/bench-sources
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

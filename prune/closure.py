@@ -10,7 +10,8 @@ has a closure of its own. That what was watched did not run is evidence too, and
               entries of the tables referred to. Where it comes to a function that was seen running later, it
               stops: what such a function calls was seen as well, then. Of ``__init`` functions, which run
               once, only the tables are not looked into
-    boot      the same for all of booting, from the initcall tables on, when no boot was watched
+    boot      all that booting can reach, from the initcall tables on, when no boot was watched: nothing is
+              known then of what did not run
     shutdown  what runs after process 1 has sent its last counts
 
 Early and shutdown are approximations from both sides: a function that was seen may have called something in
@@ -110,7 +111,7 @@ class _Reasoner:
             boot = self.known["boot"]
             start = self._named((*early["start"], *boot["start"]))
             arrays = self._arrays((*early["arrays"], *boot["arrays"]))
-            yield "boot", self._through(start | arrays)
+            yield "boot", self.graph.reach(start | arrays, ~self.barred[self.graph.source])
         yield "shutdown", self._shutdown()
 
     def _watched(self, boot: bool) -> Rows:
