@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune import cmd_inspect, cmd_observe, cmd_profile
+from prune import cmd_inspect, cmd_observe, cmd_profile, ssh_trace
 from prune.settings import SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
 from tracer.parallel import interrupt_on_term
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
             _add_plan_options(made)
         if verb == "trace":
             _add_trace_options(made)
+            ssh_trace.add_options(made)
         if verb in ("boot", "heal"):
             _add_boot_options(made)
     for module in _MORE:
@@ -157,6 +158,10 @@ def _count(text: str) -> int:
 
 def _stage(options: argparse.Namespace) -> int:
     """``run`` and its stages."""
+    if options.verb == "trace":
+        ssh_trace.check_options(options)
+        if options.ssh:
+            return ssh_trace.run(options)
     from prune.pipeline import Pipeline  # LIEF, capstone and networkx: not for --help.
 
     pipeline = Pipeline(_settings(options), options.dry_run)

@@ -79,6 +79,10 @@ def table(report: Mapping[str, Any]) -> str:
         )
     lines += _healed(report["heal"])
     lines += _known(report["profile"], report["saturation"])
+    if report["plan"].get("inferred"):
+        lines.append(
+            f"       {report['plan']['inferred']:,} functions were kept that nothing could have seen run"
+        )
     for miss in validation["misses"]:
         lines.append(
             f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"

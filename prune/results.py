@@ -8,6 +8,7 @@ from typing import Any
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.passes import read_result
+from prune.plan import Plan
 from prune.settings import Settings
 from prune.symbols import build_id
 from tracer.host import file_hash
@@ -48,6 +49,12 @@ def _why_not(folder: Folder, found: dict[str, Any]) -> str:
     each = read_result(folder.boots, "boots", ("each",))["each"]
     failed = [boot for boot in each if boot["problem"]]
     return f"boot {failed[0]['number']} failed without a miss: {failed[0]['problem']}" if failed else ""
+
+
+def counts(plan: Plan) -> dict[str, int]:
+    """Units ``kept`` and ``dropped``; ``inferred``: kept because they may have run where nobody could see."""
+    inferred = sum(reason.startswith("inferred:") for reason in plan.reason)
+    return {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum()), "inferred": inferred}
 
 
 def knowledge(folder: Folder) -> dict[str, Any]:

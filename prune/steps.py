@@ -253,7 +253,7 @@ class Steps:
             results.knowledge(folder),
             stage_seconds(self.settings.out, STAGES),
             results.healing(folder),
-            {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum())},
+            results.counts(plan),
             plan.unused_rules,
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
