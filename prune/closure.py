@@ -8,8 +8,7 @@ has a closure of its own. That what was watched did not run is evidence too, and
               through more of their kind, never into a function that would have been reported
     early     what runs before the tracer is up, from the kernel's entry on: calls, address-taken functions,
               entries of the tables referred to. Where it comes to a function that was seen running later, it
-              stops: what such a function calls was seen as well, then. Of ``__init`` functions, which run
-              once, only the tables are not looked into
+              stops: what such a function calls was seen as well, then
     boot      all that booting can reach, from the initcall tables on, when no boot was watched: nothing is
               known then of what did not run
     shutdown  what runs after process 1 has sent its last counts
@@ -127,11 +126,8 @@ class _Reasoner:
 
     def _through(self, start: Rows) -> Rows:
         """From ``start``, not past functions that were seen."""
-        source, kind = self.graph.source, self.graph.kind
-        fresh = (~self.seen | start) & ~self.barred
-        once = self.seen & self.init
-        chosen = fresh[source] | (once[source] & np.isin(kind, _CODE))
-        return self.graph.reach(start, chosen)
+        leave = (~self.seen | start) & ~self.barred
+        return self.graph.reach(start, leave[self.graph.source])
 
     def _shutdown(self) -> Rows:
         known = self.known["shutdown"]
