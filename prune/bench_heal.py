@@ -1,7 +1,7 @@
 """How healing copes with a poor profile, and what comes of it: one short run, then boots under jitter.
 
-``python -m prune.bench_heal WORKLOAD OUT [BOOTS]``: traces once, heals until a round of ten boots misses
-nothing (or the rounds are used up), then boots BOOTS (50) more times, each in a variation of its own, and
+``python -m prune.bench_heal WORKLOAD OUT [BOOTS]``: traces once, heals until a round of BOOTS (50) boots misses
+nothing (or the rounds are used up), then boots as many times again, each in a variation of its own, and
 prints one line of JSON. ``round_seconds``: the longest round, from the profile to the boot image.
 """
 
@@ -45,7 +45,7 @@ def main() -> None:
     try:
         workload, out = Path(sys.argv[1]), Path(sys.argv[2])
         boots = int(sys.argv[3]) if len(sys.argv) > 3 else 50
-        result = measure(Settings(workload.absolute(), out.absolute(), trace_runs=1), boots)
+        result = measure(Settings(workload.absolute(), out.absolute(), trace_runs=1, boots=boots), boots)
     except KpruneError as error:
         print(f"kprune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

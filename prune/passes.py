@@ -27,7 +27,7 @@ from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, PREPARED, prepare
 from prune.linkmap import read_link_map
 from prune.misses import Miss
-from prune.plan import Plan, make_plan, save_plan
+from prune.plan import SMALL, Plan, make_plan, save_plan
 from prune.profiling import is_smp
 from prune.rules import read_rules
 from prune.script import named_symbols
@@ -111,6 +111,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         width=settings.keep,
         healed=healed,
         inferred=_inferred(profile, model),
+        small=SMALL,
         script_symbols=named_symbols(script.read_text()),
     )
 

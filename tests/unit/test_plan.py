@@ -140,6 +140,22 @@ def test_what_healed_brings_what_it_calls_but_not_through_what_ran(made: Image) 
     assert found["near"] == "ran: app" and "far" not in found
 
 
+def test_what_is_missed_brings_what_its_caller_refers_to_besides(made: Image) -> None:
+    found = reasons(plan(made, "busy", healed={("k/a.o", ".text.tail"): "boot 1"}))
+    assert found["near"] == found["taken"] == "referred to beside what was healed"
+    assert not {"far", "only_cold", "named"} & set(found)
+    assert found["v"] == "referenced by k/a.o:.text.busy"
+
+
+def test_what_is_small_and_next_to_what_ran_stays(made: Image) -> None:
+    """near has 6 bytes, tail and taken have 1."""
+    small = "small, and code that ran refers to it"
+    found = reasons(plan(made, "busy", small=1))
+    assert found["tail"] == found["taken"] == small and "near" not in found
+    found = reasons(plan(made, "busy", small=6))
+    assert found["near"] == small and "far" not in found
+
+
 @pytest.mark.parametrize(
     ("follow", "barriers", "wanted"),
     [
