@@ -1,8 +1,8 @@
 """How healing copes with a poor profile, and what comes of it: one short run, then boots under jitter.
 
-``python -m prune.bench_heal WORKLOAD OUT [BOOTS]``: traces once, heals until a round of BOOTS (50) boots misses
-nothing (or the rounds are used up), then boots as many times again, each in a variation of its own, and
-prints one line of JSON. ``round_seconds``: the longest round, from the profile to the boot image.
+``python -m prune.bench_heal WORKLOAD OUT [BOOTS]``: traces once, heals until a round of BOOTS (50) boots
+misses nothing (or the rounds are used up), then boots as many times again, each in a variation of its own,
+and prints one line of JSON. ``round_seconds``: the longest round, from the profile to the boot image.
 """
 
 from __future__ import annotations
