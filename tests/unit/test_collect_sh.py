@@ -161,7 +161,8 @@ def test_an_app_that_fails_ends_it_unless_told_otherwise(collect: Run) -> None:
 def test_time_limits_end_whole_families(collect: Run, marker: Callable[[], bool]) -> None:
     slow = f"(sleep {_ODD}; true) | cat"
     apps = collect.list(
-        f"slow\t{slow}\n+timeout\t1\nnever\texec sleep {_ODD}\n+ready\tfalse\n+timeout\t1\nquick\ttrue\n+timeout\t9\n"
+        f"slow\t{slow}\n+timeout\t1\nnever\texec sleep {_ODD}\n+ready\tfalse\n+timeout\t1\n"
+        "quick\ttrue\n+timeout\t9\n"
     )
     collect("-k", apps)
     assert not marker()
