@@ -202,7 +202,7 @@ class _Session:
         ):
             assert process.stdin and process.stdout
             while line := process.stdout.readline(CHUNK):
-                answer = self._take(printable(line).rstrip("\n"))
+                answer = self._take(printable(line.rstrip(b"\r\n")))
                 if answer is not None:
                     with contextlib.suppress(BrokenPipeError):
                         process.stdin.write(f"{answer}\n".encode())

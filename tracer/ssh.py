@@ -165,5 +165,7 @@ def fetch(target: SshTarget, file: str, into: Path) -> Path:
 
 
 def _last_words(said: bytes) -> str:
-    words = [line.strip() for line in printable(said[-2000:]).splitlines() if line.strip()]
+    words = [
+        line.strip() for line in printable(said[-2000:].replace(b"\r", b"")).splitlines() if line.strip()
+    ]
     return " | ".join(words[-3:]) or "it said nothing"

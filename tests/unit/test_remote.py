@@ -32,10 +32,10 @@ if [ "$1" = -G ]; then
 fi
 echo "Warning: Permanently added 'target' to the list of known hosts." >&2
 case $FAKE_SSH-$line in
-refused-*) echo "ssh: connect to host target port 22: Connection refused" >&2; exit 255 ;;
+refused-*) printf 'ssh: connect to host target port 22: Connection refused\\r\\n' >&2; exit 255 ;;
 stranger-*) echo "Host key verification failed." >&2; exit 255 ;;
 silent-*) sleep 60 ;;
-lost-*collect.sh*) echo "run web 0"; echo "client_loop: send disconnect: Broken pipe" >&2; exit 255 ;;
+lost-*collect.sh*) echo "run web 0"; printf 'client_loop: Broken pipe\\r\\n' >&2; exit 255 ;;
 cut-*cat*collected.tar*) sh -c "$line" | head -c 5000; exit 255 ;;
 truncated-*cat*collected.tar*) sh -c "$line" | head -c 5000; exit ;;
 esac
@@ -135,7 +135,7 @@ def test_failures_of_apps_and_of_their_use(
     [
         ("refused", HostError, "cannot be reached: .*Connection refused; is it up"),
         ("stranger", HostError, "Host key verification failed.; connect once by hand"),
-        ("lost", GuestLost, "connection was lost when app web ran, run 1 of 1: client_loop"),
+        ("lost", GuestLost, "connection was lost when app web ran, run 1 of 1: client_loop: Broken pipe$"),
         ("cut", GuestLost, r"did not come whole \(ssh exited 255\)"),
         ("silent", GuestLost, "no answer in 0.3 seconds"),
     ],
