@@ -8,7 +8,8 @@ has a closure of its own. That what was watched did not run is evidence too, and
               through more of their kind, never into a function that would have been reported
     early     what runs before the tracer is up, from the kernel's entry on: calls, address-taken functions,
               entries of the tables referred to. Where it comes to a function that was seen running later, it
-              stops: what such a function calls was seen as well, then
+              stops: what such a function calls was seen as well, then. (One step further where code that
+              runs once calls such a function itself)
     boot      all that booting can reach, from the initcall tables on, when no boot was watched: nothing is
               known then of what did not run
     shutdown  what runs after process 1 has sent its last counts
@@ -35,8 +36,8 @@ from tracer.symbols import Identity
 
 #: Sources of a profile that see whatever runs.
 SEES_ALL = frozenset({"blocks", "drcov"})
-#: The run of a profile that watched a boot, and how it ends when nothing was lost.
-BOOT_WATCHED, WHOLE = "ftrace-boot", "powered off"
+#: The run of a profile that watched a boot, and how it ends (here, elsewhere) when nothing was lost.
+BOOT_WATCHED, WHOLE = "ftrace-boot", ("powered off", "ok")
 WATCHED = "cannot be traced, called by what ran"
 _CODE = (CALL, TAIL_CALL, ADDRESS)
 
@@ -65,7 +66,7 @@ def watched(profile: Profile) -> Watched | None:
         tuple(function for function, sources in saw.items() if not sources & SEES_ALL),
         tuple(function for function, sources in saw.items() if sources & tracers),
         tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
-        any(run.source == BOOT_WATCHED and run.outcome == WHOLE for run in profile.runs),
+        any(run.source == BOOT_WATCHED and run.outcome in WHOLE for run in profile.runs),
         bool(SEES_ALL & set(profile.sources)),
     )
 
@@ -127,7 +128,15 @@ class _Reasoner:
     def _through(self, start: Rows) -> Rows:
         """From ``start``, not past functions that were seen."""
         leave = (~self.seen | start) & ~self.barred
-        return self.graph.reach(start, leave[self.graph.source])
+        reached = self.graph.reach(start, leave[self.graph.source])
+        # One step further than what was seen, where code that runs once comes to it directly.
+        source, target = self.graph.source, self.graph.target
+        calls = np.isin(self.graph.kind, (CALL, TAIL_CALL))
+        direct = np.zeros_like(reached)
+        direct[target[calls & (reached & self.init & ~self.seen)[source]]] = True
+        beyond = start | reached
+        beyond[target[calls & (direct & self.seen & ~self.init & ~self.barred)[source]]] = True
+        return self.graph.reach(beyond, leave[source])
 
     def _shutdown(self) -> Rows:
         known = self.known["shutdown"]

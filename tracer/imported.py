@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tracer.accumulate import blind_spots, files_of, kernel_id
 from tracer.algebra import total
+from tracer.boot_trace import SOURCE as WATCHED_BOOT
 from tracer.collected import AppRun, Collected, Facts, is_collected, read_collected
 from tracer.formats import read_foreign
 from tracer.host import file_hash
@@ -17,6 +18,7 @@ from tracer.identity import Carrier, base_symbol
 from tracer.manifest import OK
 from tracer.matching import ANOTHER, FTRACE_LIKE, PRODUCTION, TRACED, Kernels, Matched, match
 from tracer.profile import BlindSpot, Profile, Run, Seen, records
+from tracer.session import BOOT
 from tracer.sightings import ForeignTrace
 from tracer.symbols import Identity, Symbols
 
@@ -49,9 +51,15 @@ def import_file(path: Path, kernels: Kernels, app: str = "", format: str = "", o
 
 
 def import_trace(trace: ForeignTrace, kernels: Kernels, name: str, content: str, of: str = "") -> Imported:
-    """Match a trace; ``name`` and ``content`` (a hash) stand for the workload, which nobody knows."""
+    """Match a trace; ``name`` and ``content`` (a hash) stand for the workload, which nobody knows. All that
+    ftrace saw of the app "boot" is a boot that was watched."""
     matched = match(trace, kernels, of)
-    profile = _profile(trace, [matched], kernels, (name, content), ())
+    runs: tuple[Run, ...] = ()
+    if trace.apps == (BOOT,) and trace.source in FTRACE_LIKE:
+        number = len({function for function, _ in matched.hits})
+        runs = (Run(name, WATCHED_BOOT, 0, 0, (), OK, 0.0, number, number, 0),)
+        trace = replace(trace, apps=())
+    profile = _profile(trace, [matched], kernels, (name, content), runs)
     return Imported(profile, matched.kernel, "", len(matched.names))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prune.cli import main
+from prune.closure import watched
 from tests.unit.test_read_drcov import drcov
 from tests.unit.test_read_lcov import OLD as LCOV
 from tests.unit.test_read_trace_stat import table
@@ -153,6 +154,15 @@ def test_blocks_of_qemu_have_the_low_half_of_addresses(folder: Path) -> None:
     assert [f.symbol for f in load_profile(folder / "imports/blocks.json").functions] == [
         "do_sys_open", "schedule"
     ]  # fmt: skip
+
+
+def test_a_boot_that_ftrace_watched_is_said_to_be_one(folder: Path) -> None:
+    (folder / "boot").write_bytes(table([("schedule", 3)]))
+    assert kprune(folder / "boot", "--into", folder, "--app", "boot") == 0
+    profile = load_profile(folder / "imports/boot.json")
+    assert profile.apps == () and profile.functions[0].seen[0].app == "boot"
+    what = watched(profile)
+    assert what is not None and what.boot and not what.complete
 
 
 def test_json_is_for_scripts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

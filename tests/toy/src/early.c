@@ -12,6 +12,7 @@ HERE void notrace_leaf(void) { notrace_far(); BODY(3); reported_if_called(); BOD
 HERE void notrace_cold(void) { BODY(4); }
 HERE void cold(void) { notrace_cold(); BODY(5); }
 HERE void cold_branch(void) { BODY(6); }
+HERE void first_use(void) { BODY(6); }
 HERE void early_helper(void) { BODY(7); }
 HERE void early_callback(void) { BODY(8); }
 HERE void early_probe(void) { BODY(9); }
@@ -31,16 +32,19 @@ volatile function sink;
 /* Ran early, and was reported later as well. */
 HERE void worker(void)
 {
-	notrace_leaf();
 	sink = toy_driver.probe;
 	if (sink)
-		cold_branch();
+		first_use();
 	BODY(16);
 }
 
+/* Also reported, and no __init code calls it. */
+HERE void later(void) { notrace_leaf(); if (sink) cold_branch(); BODY(16); }
+HERE void between(void) { later(); BODY(16); }
+
 static void __init first(void) { BODY(17); early_helper(); BODY(17); }
 static void __init second(void) { sink = early_callback; sink = early_driver.probe; BODY(18); }
-void __init start_kernel(void) { first(); second(); worker(); BODY(19); }
+void __init start_kernel(void) { first(); second(); worker(); between(); BODY(19); }
 void __init late_init(void) { boot_only(); BODY(20); }
 void __init notrace_init(void) { notrace_initcall_leaf(); BODY(21); }
 void kernel_power_off(void) { on_reboot(); BODY(22); }
