@@ -28,7 +28,9 @@ _FEW = 0.5
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
+    """An imported file, and where its profile goes."""
+
     file: Path
     output: Path
     imported: Imported
@@ -79,14 +81,14 @@ def run(options: argparse.Namespace) -> int:
                 f"importing {file}: another file would be {output} too", "import it with --output"
             )
     results = [
-        _Result(file, output, import_file(file, kernels, options.app, options.format, options.of))
+        Result(file, output, import_file(file, kernels, options.app, options.format, options.of))
         for file, output in zip(options.files, outputs, strict=True)
     ]
     for result in results:
         save_profile(result.imported.profile, result.output)
-    print(json.dumps([_to_json(r) for r in results], indent=1) if options.json else table(results))
+    print(json.dumps([to_json(r) for r in results], indent=1) if options.json else table(results))
     for result in results:
-        _warn(result)
+        warn(result)
     if not options.output:
         say(f"next: kprune plan {options.into}")
     return 0
@@ -120,7 +122,7 @@ def per_app(profile: Profile) -> dict[str, int]:
     return counts
 
 
-def table(results: list[_Result]) -> str:
+def table(results: list[Result]) -> str:
     """Functions per app of each file, for a person."""
     lines = []
     for result in results:
@@ -144,7 +146,8 @@ _KERNELS = {
 }
 
 
-def _warn(result: _Result) -> None:
+def warn(result: Result) -> None:
+    """Say what is doubtful about it."""
     profile, imported = result.imported.profile, result.imported
     for failed in imported.failed:
         say(f"warning: {result.file}: it was collected without {failed}")
@@ -153,7 +156,8 @@ def _warn(result: _Result) -> None:
         say(f"warning: {result.file}: only {share:.0%} of its names are functions of this kernel")
 
 
-def _to_json(result: _Result) -> dict[str, Any]:
+def to_json(result: Result) -> dict[str, Any]:
+    """As data, for a script."""
     profile, imported = result.imported.profile, result.imported
     return {
         "file": str(result.file),

@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
     tar = collect_over_ssh(workload, target, folder.path("ssh") / output.stem)
     imported = import_collected(tar, kernels, options.of, (workload.name, workload.content_hash()))
     save_profile(imported.profile, output)
-    result = cmd_import._Result(tar, output, imported)
-    print(json.dumps(cmd_import._to_json(result), indent=1) if options.json else cmd_import.table([result]))
-    cmd_import._warn(result)
+    result = cmd_import.Result(tar, output, imported)
+    print(json.dumps(cmd_import.to_json(result), indent=1) if options.json else cmd_import.table([result]))
+    cmd_import.warn(result)
     say(f"next: kprune plan {options.out}")
     return 0
 

@@ -15,12 +15,14 @@ nothing is unpacked, and memory is bounded by the largest member that is allowed
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import struct
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +34,9 @@ from tracer.read_common import MAX_SIGHTINGS
 from tracer.sightings import Sighting
 
 MAX_CONFIG = 1 << 22
+MAX_NOTES = 1 << 16
+#: Functions of one kernel, and so rows of one processor: more than any has.
+MAX_FUNCTIONS = 1 << 20
 _MAX_ROW = 200
 _SAID = 2000
 #: Rows that the profiler has room for when it does not know how many functions there are (ftrace.c,
@@ -132,23 +137,25 @@ class _Tables:
     left of it: each has a row, so as many as the most rows that a processor has. ``most``: rows of any."""
 
     totals: Counter[str] = field(default_factory=Counter)
-    bearers: dict[str, int] = field(default_factory=dict)
+    bearers: Counter[str] = field(default_factory=Counter)
     tables: int = 0
     most: int = 0
     capacity: int = STATIC_CAPACITY
 
     def add(self, data: bytes) -> int:
-        """One processor's; how many rows. A processor that was not there has none."""
+        """One processor's; how many sightings more that makes. A processor that was not there has no rows."""
+        if data.count(b"\n") > MAX_FUNCTIONS:
+            raise UserError(f"{DOING}: a table of more than {MAX_FUNCTIONS} functions; no kernel has so many")
         if any(len(line) > _MAX_ROW for line in data.splitlines()) or not data.endswith(b"\n"):
             raise LostEvents(f"{DOING}: a function profile is damaged")
         rows = [row for row in parse_rows(data) if row.hits]
-        for name, number in Counter(row.name for row in rows).items():
-            self.bearers[name] = max(number, self.bearers.get(name, 0))
+        before = self.bearers.total()
+        self.bearers |= Counter(row.name for row in rows)
         for row in rows:
             self.totals[row.name] += row.hits
         self.tables += 1
         self.most = max(self.most, len(rows))
-        return len(rows)
+        return self.bearers.total() - before
 
     def sightings(self, app: str) -> Iterator[Sighting]:
         """Which of one processor's rows goes with which of another's is not known, so nor are counts."""
@@ -168,7 +175,7 @@ class _Reader:
         self._scripts: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self._tables: dict[str, _Tables] = defaultdict(_Tables)
-        self._rows = 0
+        self._sightings = 0
 
     def take(self, name: str, data: bytes) -> None:
         """One file, checked."""
@@ -192,9 +199,9 @@ class _Reader:
         elif leaf == "capacity":
             self._tables[folder].capacity = _first_number(data)
         elif leaf.startswith("function"):
-            self._rows += self._tables[folder].add(data)
-            if self._rows > MAX_SIGHTINGS:
-                raise UserError(f"{DOING}: more than {MAX_SIGHTINGS} rows; no kernel has so many functions")
+            self._sightings += self._tables[folder].add(data)
+            if self._sightings > MAX_SIGHTINGS:
+                raise UserError(f"{DOING}: more than {MAX_SIGHTINGS} functions of all apps and runs")
 
     def collected(self) -> Collected:
         """Everything, once it is all there."""
@@ -239,11 +246,12 @@ def _read_facts(files: dict[str, bytes]) -> Facts:
         return printable(files.get(name, b"")).strip()
 
     def first_words(name: str) -> frozenset[str]:
-        words = (line.split(maxsplit=1)[:1] for line in files.get(name, b"").splitlines()[:MAX_SIGHTINGS])
+        lines = islice(io.BytesIO(files.get(name, b"")), MAX_FUNCTIONS)
+        words = (line.split(maxsplit=1)[:1] for line in lines)
         return frozenset(word[0].decode(errors="replace") for word in words if word)
 
     return Facts(
-        text("uname"), text("version"), text("cmdline"), read_build_id(files.get("notes", b"")),
+        text("uname"), text("version"), text("cmdline"), read_build_id(files.get("notes", b"")[:MAX_NOTES]),
         _config_hash(files.get("config.gz", b"")), first_words("functions"), first_words("symbols"),
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ _NAME = re.compile(
 _HARMLESS = re.compile(rb"(?:\d+ (?:[amc]time|[ug]id|[ug]name)=[^\n]*\n)*")
 _LINES = {
     "app": re.compile(r"(\d{1,6}) ([a-z0-9-]{1,200})"),
-    "ran": re.compile(r"(\d{1,6}) (\d{1,6}) (.{1,300})"),
+    "ran": re.compile(r"(\d{1,6}) (\d{1,6}) (.{1,5000})"),
     "file": re.compile(r"(\d{1,10}) ([0-9a-f]{1,32}) (\S{1,99})"),
     "sum": re.compile(r"(md5sum|cksum)"),
     "keep-going": re.compile(r"(yes|no)"),

@@ -106,12 +106,12 @@ def match(trace: ForeignTrace, kernels: Kernels, of: str = "", full_names: Itera
             ambiguous.add(label)
         for row in rows:
             found[finder.symbols.functions[row], sighting.app].append(count if places == 1 else None)
-    if not found:
+    hits, lost = _carried(found, kernels) if ran is kernels.traced and ran else (found, frozenset())
+    if not hits:
         raise UserError(
             f"matching the trace: none of its {len(names)} names and addresses is in this kernel",
             "is it a trace of a Linux kernel, and of this architecture?",
         )
-    hits, lost = _carried(found, kernels) if ran is kernels.traced and ran else (found, frozenset())
     return Matched(
         ANOTHER if ran is None else ran.kernel,
         {key: total(counts) for key, counts in hits.items()},
@@ -159,6 +159,7 @@ class _Finder:
         self.symbols = symbols
         self._exact = exact
         self._window = 0
+        self._first, self._last = int(symbols.starts[0]), int(symbols.ends.max())
         rows = np.flatnonzero(symbols.traceable) if exact and traceable else ()
         self._rows = [int(row) for row in rows] or list(range(len(symbols.functions)))
         self._symbol = self._index(lambda function: function.symbol)
@@ -227,17 +228,15 @@ class _Finder:
             UserError: they are of a kernel that is not known, or that was loaded elsewhere.
         """
         addresses = [each.address for each in trace.sightings if not each.name]
-        if not addresses:
-            return
-        if not self._exact:
+        # Among names, the odd address is code that no symbol tells of (a trampoline, say).
+        if addresses and len(addresses) == len(trace.sightings) and not self._exact:
             raise UserError(
                 "matching the trace: it has addresses, and does not say of which kernel",
                 "say --of traced or --of production",
             )
-        # QEMU's drcov plugin writes the low 32 bits.
-        first = int(self.symbols.starts[0])
-        self._window = first >> 32 << 32 if max(addresses) < 1 << 32 else 0
-        if trace.source in _BLOCKS:
+        if addresses and trace.source in _BLOCKS:
+            # QEMU's drcov plugin writes the low 32 bits.
+            self._window = self._first >> 32 << 32 if max(addresses) < 1 << 32 else 0
             self._check_fit({self._window + address for address in addresses})
 
     def _check_fit(self, addresses: set[int]) -> None:
@@ -251,13 +250,13 @@ class _Finder:
             )
 
     def is_kernel(self, address: int) -> bool:
-        """Whether an address, found in no function, is of the kernel's code at all."""
-        return int(self.symbols.starts[0]) <= self._window + address < int(self.symbols.ends.max())
+        """Whether an address, found in no function, is of the kernel's code at all, as far as we can tell."""
+        return not self._exact or self._first <= self._window + address < self._last
 
     def _around(self, address: int) -> list[int]:
         """The function around an address, with its aliases, and what it is a part of."""
         address += self._window
-        if not 0 <= address < 1 << 64:
+        if not self._exact or not 0 <= address < 1 << 64:
             return []
         starts, ends = self.symbols.starts, self.symbols.ends
         last = int(np.searchsorted(starts, np.uint64(address), side="right")) - 1

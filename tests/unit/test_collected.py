@@ -174,6 +174,81 @@ def test_a_size_that_no_file_has_is_refused_before_it_is_read(tmp_path: Path) ->
         read(tmp_path, bytes(header))
 
 
+@pytest.mark.parametrize("size", range(0, 16 * 1024, 256))
+def test_cut_anywhere_is_lost(tmp_path: Path, size: int) -> None:
+    with pytest.raises(LostEvents, match="cut short"):
+        read(tmp_path, whole()[:size])
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tars_of_every_tool_are_read(tmp_path: Path, format: int) -> None:
+    """Folders are members of their own; a pax header may tell times."""
+    path = tmp_path / "made.tar"
+    with tarfile.open(fileobj=io.BytesIO(whole())) as source, tarfile.open(path, "w", format=format) as made:
+        for i, member in enumerate(source):
+            if i == 1:
+                folder = tarfile.TarInfo("kprune/facts")
+                folder.type = tarfile.DIRTYPE
+                made.addfile(folder)
+            member.mtime = 1.5 if i else 0  # type: ignore[assignment]
+            made.addfile(member, source.extractfile(member))
+    assert read_collected(path) == read_collected(written(tmp_path, whole()))
+
+
+def changed(add: Mapping[str, bytes | tarfile.TarInfo], format: int = tarfile.USTAR_FORMAT) -> bytes:
+    """The good tar, and then members that are not in its manifest."""
+    end = whole().rstrip(b"\0")
+    made = io.BytesIO()
+    made.write(end + bytes(-len(end) % 512))
+    with tarfile.open(fileobj=made, mode="w", format=format) as tar:
+        for name, content in add.items():
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = content if isinstance(content, bytes) else b""
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return made.getvalue()
+
+
+def with_path(path: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo("kprune/facts/uname")
+    info.pax_headers = {"path": path}
+    return info
+
+
+@pytest.mark.parametrize(
+    ("add", "says"),
+    [
+        ({"kprune/facts/uname": b"x"}, "is not in its manifest"),
+        ({"kprune/facts/version": FILES["facts/version"]}, "twice"),
+        ({"kprune/manifest": b"x"}, "is not in its manifest"),
+        ({"x": with_path("/etc/passwd")}, "of type b'x'"),
+    ],
+)
+def test_members_that_the_manifest_does_not_know(
+    tmp_path: Path, add: Mapping[str, bytes | tarfile.TarInfo], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        read(tmp_path, changed(add, tarfile.PAX_FORMAT))
+
+
+def test_what_is_kept_is_bounded_not_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many processors have as many rows and no more functions: once, a large machine was refused."""
+    monkeypatch.setattr("tracer.collected.MAX_SIGHTINGS", 3)
+    read(tmp_path, whole())  # of 4 rows
+    monkeypatch.setattr("tracer.collected.MAX_SIGHTINGS", 2)
+    with pytest.raises(UserError, match="more than 2 functions of all apps"):
+        read(tmp_path, whole())
+    monkeypatch.setattr("tracer.collected.MAX_FUNCTIONS", 3)
+    with pytest.raises(UserError, match="a table of more than 3 functions"):
+        read(tmp_path, whole())
+
+
+def test_a_long_outcome_is_no_damage(tmp_path: Path) -> None:
+    """The status of a host command names its log, whose path may be long."""
+    last = f"ran 1 0 its use from outside failed: see /{'long/' * 300}log\n"
+    assert len(read_collected(written(tmp_path, board(keep="yes", last=last))).runs[1].outcome) > 1500
+
+
 @cache
 def whole() -> bytes:
     return board()
