@@ -98,7 +98,7 @@ def make_functions(image: Image, tables: Tables, knowledge: Knowledge) -> Functi
     target[inside] = _vertex(
         keys, len(image.units), target[inside], _target_offsets(image, rows[inside], knowledge)
     )
-    calls = np.array(list(_calls_within(image, shared)), np.int64).reshape(-1, 3)
+    calls = np.array(list(_calls_within(image, shared, knowledge)), np.int64).reshape(-1, 3)
     source = np.concatenate([source, _vertex(keys, len(image.units), calls[:, 0], calls[:, 1])])
     target = np.concatenate([target, _vertex(keys, len(image.units), calls[:, 0], calls[:, 2])])
     kind = np.concatenate([kind, np.full(len(calls), CALL, kind.dtype)])
@@ -127,10 +127,12 @@ def _target_offsets(image: Image, rows: Rows, knowledge: Knowledge) -> Rows:
     return offsets
 
 
-def _calls_within(image: Image, shared: Rows) -> Iterator[tuple[int, int, int]]:
+def _calls_within(image: Image, shared: Rows, knowledge: Knowledge) -> Iterator[tuple[int, int, int]]:
     """(unit, from, to) of the calls and jumps that the assembler has resolved."""
-    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    known = knowledge.disassembler
+    decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
     decoder.skipdata = True
+    branches = tuple(known["branches"])
     relocations = image.relocations
     by_unit: dict[int, set[int]] = defaultdict(set)
     for row in np.flatnonzero(shared[relocations["unit"]]).tolist():
@@ -140,7 +142,7 @@ def _calls_within(image: Image, shared: Rows) -> Iterator[tuple[int, int, int]]:
         code = bytes(image.files[int(row["object"])].content(int(row["section"])))
         fields = by_unit[unit]
         for address, size, mnemonic, operand in decoder.disasm_lite(code, 0):
-            if (mnemonic == "call" or mnemonic[0] == "j") and operand[:1].isdigit():
+            if mnemonic.startswith(branches) and operand[:1].isdigit():
                 target = int(operand, 0)
                 if target < len(code) and address + size - 4 not in fields:
                     yield unit, address, target

@@ -58,6 +58,7 @@ class Knowledge:
     relocations: dict[str, tuple[int, ...]]
     roots: dict[str, Any]
     closure: dict[str, Any]
+    disassembler: dict[str, Any]
     _function: re.Pattern[str] = field(repr=False)
     _data: re.Pattern[str] = field(repr=False)
     _group: re.Pattern[str] = field(repr=False)
@@ -133,6 +134,7 @@ def read_knowledge(arch: str) -> Knowledge:
         relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
         roots=read_toml(FOLDER / "roots.toml"),
         closure=read_toml(FOLDER / "closure.toml"),
+        disassembler=own["disassembler"],
         _function=_glob(_tuple(units["function"])),
         _data=_glob(_tuple(units["data"])),
         _group=_glob(_tuple(units["group"])),
