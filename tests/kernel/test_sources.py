@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 
 from prune.plan import load_plan
 
-from .conftest import KPRUNE, ROOT
-
+ROOT = Path(__file__).resolve().parents[2]
+KPRUNE = Path(sys.executable).with_name("kprune")
 pytestmark = pytest.mark.kernel
 
 
