@@ -30,9 +30,8 @@ from tracer.ring_buffer import PageFormat, find_events, probe_pages, split_pages
 from tracer.symbols import Identity, Symbols
 
 SOURCE = "ftrace-boot"
-#: Bytes of the ring buffer of each processor, and of a guest's memory on top of the workload's.
+#: Bytes of the ring buffer of each processor.
 BUFFER = 192 << 20
-ROOM = 2 * BUFFER
 #: Characters of names on the kernel's command line, which has 2048 (arch/x86/include/asm/setup.h).
 MAX_LEFT_OUT = 1200
 DOING = "reading the trace of the boot"

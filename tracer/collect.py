@@ -126,7 +126,7 @@ def collect_profile(
 
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
     if BLOCKS not in sources:
-        _watch_boot(guests, traced.image, sightings)
+        _watch_boot(guests, traced, sightings)
     if coverages and options.misses:
         miss_plans = miss_runs(workload, production.image, into, production_symbols, coverages)
         for miss in guests.run_all([], miss_plans)[1]:
@@ -190,13 +190,14 @@ def _until_quiet(
         wanted = min(made + jobs, options.most)
 
 
-def _watch_boot(guests: Guests, kernel: Path, sightings: Sightings) -> None:
+def _watch_boot(guests: Guests, traced: KernelBuild, sightings: Sightings) -> None:
     """Boot the traced kernel until a boot was seen without a gap."""
     symbols = sightings.traced
     assert symbols is not None
     left_out = boot_trace.leave_out(sightings.calls(), symbols, room=boot_trace.MAX_LEFT_OUT // _MOST_BOOTS)
     for number in range(1, _MOST_BOOTS + 1):
-        plan = boot_run(guests.workload, kernel, guests.into / f"{boot_trace.SOURCE}-{number}", left_out)
+        into = guests.into / f"{boot_trace.SOURCE}-{number}"
+        plan = boot_run(guests.workload, traced.image, into, left_out, traced.smp)
         result = guests.once(plan)
         trace = boot_trace.read_boot_trace(read_frames(result.trace))
         (guests.into / plan.name / "trace.bin").unlink()  # some hundred megabytes

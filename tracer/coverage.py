@@ -88,14 +88,20 @@ def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bo
     how = jitter(number, smp)
     if how.slowness is not None:
         how = replace(how, slowness=min(how.slowness, _SLOWEST_TRACED))
-    return RunPlan(into.name, FTRACE, kernel, how, how.apply(SessionOptions(trace=True), workload))
+    # With a thread for each, a processor may meet an int3 of ftrace's that is gone already.
+    options = SessionOptions(trace=True, single=how.cpus > 1)
+    return RunPlan(into.name, FTRACE, kernel, how, how.apply(options, workload))
 
 
-def boot_run(workload: Workload, kernel: Path, into: Path, leave_out: tuple[str, ...]) -> RunPlan:
-    """A boot of the traced kernel with the function tracer on from the start; no app runs."""
-    memory = workload.machine.memory + boot_trace.ROOM
-    options = SessionOptions(trace=True, boot_trace=leave_out, memory=memory, boot_timeout=_TRACED_BOOT)
-    return RunPlan(into.name, boot_trace.SOURCE, kernel, Jitter(), options)
+def boot_run(workload: Workload, kernel: Path, into: Path, leave_out: tuple[str, ...], smp: bool) -> RunPlan:
+    """A boot of the traced kernel, with two processors if it can, and the function tracer on from the start;
+    no app runs."""
+    how = Jitter(cpus=2 if smp else 1)
+    options = SessionOptions(trace=True, boot_trace=leave_out, boot_timeout=_TRACED_BOOT, single=smp)
+    memory = workload.machine.memory + (how.cpus + 1) * boot_trace.BUFFER
+    return RunPlan(
+        into.name, boot_trace.SOURCE, kernel, how, replace(how.apply(options, workload), memory=memory)
+    )
 
 
 def block_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:

@@ -110,4 +110,5 @@ def _vm_options(
         trace_file=trace_file,
         gdb=options.flush or options.poke is not None,
         arguments=options.arguments,
+        single=options.single,
     )

@@ -65,7 +65,8 @@ class SessionOptions:
     ``boot_timeout`` until the agent says hello, ``grace`` on top of each of the apps' own limits before the
     guest counts as hung. ``patience``: by how much the apps' limits are longer by the guest's clock, where
     that runs fast. ``seed``: of what the workload lets vary, 0 for nothing. ``boot_trace``: names that the
-    function tracer leaves out; it runs from the start, and the workload does not (:mod:`tracer.boot_trace`).
+    function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
+    ``single``: processors take turns in one thread.
     """
 
     trace: bool = False
@@ -82,6 +83,7 @@ class SessionOptions:
     patience: int = 1
     seed: int = 0
     boot_trace: tuple[str, ...] | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,8 @@ class Session:
         self.expect_power_off()
 
     def _apps(self) -> list[tuple[int, App]]:
-        if self.options.boot_trace is not None:
-            return []
-        return self.workload.ordered_apps(self.options.seed)
+        whole = self.options.boot_trace is None
+        return self.workload.ordered_apps(self.options.seed) if whole else []
 
     def one_shot(self, number: int, app: App) -> None:
         self.step(number, app, COMMAND, "its command")

@@ -36,8 +36,8 @@ class VmOptions:
 
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
-    there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``arguments``: more words for the
-    QEMU command line.
+    there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
+    turns in one thread. ``arguments``: more words for the QEMU command line.
     """
 
     memory: int
@@ -48,6 +48,7 @@ class VmOptions:
     trace_file: Path | None = None
     gdb: bool = False
     stopped: bool = False
+    single: bool = False
     arguments: tuple[str, ...] = ()
 
 
@@ -57,7 +58,8 @@ def qemu_command(
     """The whole QEMU command line; ``sockets`` is the folder of the control sockets."""
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in options.forward)
     words = [
-        kind.program, "-accel", "tcg", "-M", kind.machine, "-cpu", kind.cpu,
+        kind.program, "-accel", f"tcg{',thread=single' * options.single}", "-M", kind.machine,
+        "-cpu", kind.cpu,
         "-m", f"{options.memory >> 20}M", "-nodefaults", "-display", "none", "-no-reboot",
         "-action", "shutdown=pause",
         "-kernel", str(kernel), "-initrd", str(initrd), "-append", options.cmdline,
