@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from tracer.algebra import total
-from tracer.boot_trace import BootTrace, functions_at
+from tracer.boot_trace import BootTrace, functions_at, has_beginning
 from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan
 from tracer.ftrace import read_frames, resolve, rows_by_app
 from tracer.identity import Carrier
@@ -72,10 +72,13 @@ class Sightings:
         has, and does not count as watched (its outcome says so)."""
         assert self.traced is not None
         found: dict[Identity, list[int | None]] = defaultdict(list)
-        for function, hits in functions_at(trace.calls, self.traced).items():
+        functions = functions_at(trace.calls, self.traced)
+        for function, hits in functions.items():
             for target in self.carrier.carry(function):
                 found[target].append(None if trace.lost else hits)
         outcome = f"lost {trace.lost} events" if trace.lost else result.outcome
+        if not has_beginning(functions):
+            outcome = "lost the beginning"
         self.add_run(plan, replace(result, outcome=outcome), set(found), 0)
         for function, counts in found.items():
             self.add(function, BOOT, FTRACE, total(counts))

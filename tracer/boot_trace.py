@@ -34,6 +34,8 @@ SOURCE = "ftrace-boot"
 BUFFER = 192 << 20
 #: Characters of names on the kernel's command line, which has 2048 (arch/x86/include/asm/setup.h).
 MAX_LEFT_OUT = 1200
+#: init/main.c: the end of start_kernel, and the first two threads.
+_FIRST = frozenset({"rest_init", "kernel_init", "kthreadd"})
 DOING = "reading the trace of the boot"
 _STAT = re.compile(rf"^(entries|overrun|commit overrun|dropped events): ({COUNT})\s*$", re.MULTILINE)
 #: Bits of a page's commit that count its bytes (kernel/trace/ring_buffer.c, RB_WRITE_MASK).
@@ -51,7 +53,9 @@ class BootTrace:
 
 def command_line(leave_out: Iterable[str]) -> list[str]:
     """Words of the kernel's command line that start the tracer, without functions of these names."""
-    words = ["kprune.boot=1", "ftrace=function", f"trace_buf_size={BUFFER >> 20}M"]
+    # Where the clock turns out to be unstable the kernel would choose another, and forget what it has traced
+    # (kernel/trace/trace.c, tracing_set_default_clock).
+    words = ["kprune.boot=1", "ftrace=function", f"trace_buf_size={BUFFER >> 20}M", "trace_clock=local"]
     names = ",".join(leave_out)
     return [*words, f"ftrace_notrace={names}"] if names else words
 
@@ -104,6 +108,11 @@ def _count(data: bytes, layout: PageFormat, formats: CallFormats, calls: Counter
         for _, address, count in count_calls(batch, found, formats, layout.order, DOING):
             calls[address] += count
     return events
+
+
+def has_beginning(functions: Iterable[Identity]) -> bool:
+    """Whether a trace of a boot has what every kernel runs first of all that can be traced."""
+    return any(function.symbol in _FIRST for function in functions)
 
 
 def functions_at(calls: Mapping[int, int], symbols: Symbols) -> dict[Identity, int]:

@@ -43,6 +43,7 @@ from tracer.profile import Profile
 from tracer.rootfs import build_initrd
 from tracer.runner import SessionResult, run_session
 from tracer.symbols import Symbols, load_symbols
+from tracer.vm import POWERED_OFF
 from tracer.workload import Workload
 
 #: Boots until one has lost no call.
@@ -203,14 +204,15 @@ def _watch_boot(guests: Guests, traced: KernelBuild, sightings: Sightings) -> No
         (guests.into / plan.name / "trace.bin").unlink()  # some hundred megabytes
         sightings.add_boot(plan, result, trace)
         if not trace.lost:
-            return
+            break
         names = {f.symbol: hits for f, hits in boot_trace.functions_at(trace.calls, symbols).items()}
         room = boot_trace.MAX_LEFT_OUT * (number + 1) // _MOST_BOOTS
         left_out = boot_trace.leave_out(names, symbols, left_out, room)
         guests.progress(
             f"{plan.name}: {trace.lost:,} calls had no room; again without {len(left_out)} functions"
         )
-    guests.progress("warning: no boot was seen without a gap; what may run then is kept")
+    if sightings.runs[-1].outcome != POWERED_OFF:
+        guests.progress(f"warning: no boot was seen without a gap ({sightings.runs[-1].outcome})")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tracer.accumulate import blind_spots, files_of, kernel_id
 from tracer.algebra import total
 from tracer.boot_trace import SOURCE as WATCHED_BOOT
+from tracer.boot_trace import has_beginning
 from tracer.collected import AppRun, Collected, Facts, is_collected, read_collected
 from tracer.formats import read_foreign
 from tracer.host import file_hash
@@ -55,12 +56,15 @@ def import_trace(trace: ForeignTrace, kernels: Kernels, name: str, content: str,
     ftrace saw of the app "boot" is a boot that was watched."""
     matched = match(trace, kernels, of)
     runs: tuple[Run, ...] = ()
+    failed: tuple[str, ...] = ()
     if trace.apps == (BOOT,) and trace.source in FTRACE_LIKE:
-        number = len({function for function, _ in matched.hits})
-        runs = (Run(name, WATCHED_BOOT, 0, 0, (), OK, 0.0, number, number, 0),)
+        functions = {function for function, _ in matched.hits}
+        failed = () if has_beginning(functions) else ("boot: its beginning",)
+        outcome = OK if not failed else "lost the beginning"
+        runs = (Run(name, WATCHED_BOOT, 0, 0, (), outcome, 0.0, len(functions), len(functions), 0),)
         trace = replace(trace, apps=())
     profile = _profile(trace, [matched], kernels, (name, content), runs)
-    return Imported(profile, matched.kernel, "", len(matched.names))
+    return Imported(profile, matched.kernel, "", len(matched.names), failed)
 
 
 def import_collected(

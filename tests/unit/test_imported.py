@@ -25,7 +25,7 @@ LONG = "a_function_whose_name_is_too_long"
 PRODUCTION = [
     ("fs/open.o", "do_sys_open", True), ("fs/a.o", "init_once", True), ("fs/b.o", "init_once", True),
     ("k/t.o", "schedule", True), ("k/t.o", LONG, True), ("k/t.o", "leaf", False), ("k/t.o", "split", True),
-    ("k/t.o", "split.cold", False),
+    ("k/t.o", "split.cold", False), ("k/t.o", "kthreadd", True),
 ]  # fmt: skip
 TRACED = [
     ("fs/open.o", "do_sys_open", True), ("fs/a.o", "init_once", True), ("k/t.o", "schedule", True),
@@ -157,12 +157,13 @@ def test_blocks_of_qemu_have_the_low_half_of_addresses(folder: Path) -> None:
 
 
 def test_a_boot_that_ftrace_watched_is_said_to_be_one(folder: Path) -> None:
-    (folder / "boot").write_bytes(table([("schedule", 3)]))
-    assert kprune(folder / "boot", "--into", folder, "--app", "boot") == 0
-    profile = load_profile(folder / "imports/boot.json")
-    assert profile.apps == () and profile.functions[0].seen[0].app == "boot"
-    what = watched(profile)
-    assert what is not None and what.boot and not what.complete
+    for rows, whole in (([("schedule", 3), ("kthreadd", 1)], True), ([("schedule", 3)], False)):
+        (folder / "boot").write_bytes(table(rows))
+        assert kprune(folder / "boot", "--into", folder, "--app", "boot") == 0
+        profile = load_profile(folder / "imports/boot.json")
+        assert profile.apps == () and profile.functions[0].seen[0].app == "boot"
+        what = watched(profile)
+        assert what is not None and what.boot == whole and not what.complete
 
 
 def test_json_is_for_scripts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
