@@ -97,7 +97,6 @@ class _Reasoner:
         init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
         self.shared, self.init = shared, shared & init
         self.barred = self._named(knowledge.closure["barriers"]["symbols"])
-        self.pruned_barred = self.barred | self._matching(knowledge.roots["barriers"]["symbols"])
 
     def closures(self, what: Watched) -> Iterable[tuple[str, Rows]]:
         """(reason, what is reached), the most certain first."""
@@ -146,7 +145,7 @@ class _Reasoner:
         pointed[self.graph.target[through]] = True
         start = self._named(known["start"]) | (self._matching(known["named"]) & pointed)
         source = self.graph.source
-        leave = (~self.pruned_barred & ~self.seen) | start
+        leave = (~self.barred & ~self.seen) | start
         return self.graph.reach(start, leave[source] & np.isin(self.graph.kind, _CODE))
 
     # ---- masks
