@@ -47,8 +47,10 @@ def measure_ratio(out: Path, rounds: int) -> dict[str, object]:
         shutil.rmtree(build.objtree / ".kprune", ignore_errors=True)
         fresh = Pipeline(load_settings(out))
         passes.plan(fresh.settings, fresh.folder, fresh.model)
-        passes.prepare_for(build, fresh.folder, fresh.model)
-        relink(build, fresh.folder.plan, scratch / "pruned", scratch / "pruned.log", image=False)
+        relink(
+            build, fresh.folder.plan, scratch / "pruned", scratch / "pruned.log", image=False,
+            before=lambda: passes.prepare_for(build, fresh.folder, fresh.model),
+        )  # fmt: skip
 
     plain_seconds, pruned_seconds = [], []
     for _ in range(rounds):

@@ -14,7 +14,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,11 +203,19 @@ def _is_built(build: KernelBuild) -> bool:
 
 
 def relink(
-    build: KernelBuild, plan: Path | None, into: Path, log: Path, *, image: bool = True, dry_run: bool = False
+    build: KernelBuild,
+    plan: Path | None,
+    into: Path,
+    log: Path,
+    *,
+    image: bool = True,
+    dry_run: bool = False,
+    before: Callable[[], None] | None = None,
 ) -> None:
     """Link the kernel again from the objects of a finished build, pruned by ``plan`` if one is given.
 
-    ``into`` gets vmlinux, its map, tombstones.json, the script and the boot image (``image``).
+    ``into`` gets vmlinux, its map, tombstones.json, the script and the boot image (``image``). ``before`` is
+    called when nobody else uses the object tree any more.
 
     Raises:
         BuildFailed: the link failed.
@@ -218,6 +226,8 @@ def relink(
         print(shlex.join(["env", *([f"KPRUNE_PLAN={plan}"] if plan else []), *command]))
         return
     with _lock(build):
+        if before:
+            before()
         _remove_linked(build)
         _make(build, command, log, {"KPRUNE_PLAN": str(plan)} if plan else {})
         _export(build, _PRUNED if plan else _UNPRUNED, into, image)

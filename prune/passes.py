@@ -178,8 +178,10 @@ def link(build: KernelBuild, folder: Folder, model: Model) -> None:
     """
     for stale in (folder.verdict, folder.boots):
         stale.unlink(missing_ok=True)
-    prepare_for(build, folder, model)
-    relink(build, folder.plan, folder.path("pruned"), folder.path("link.log"))
+    relink(
+        build, folder.plan, folder.path("pruned"), folder.path("link.log"),
+        before=lambda: prepare_for(build, folder, model),
+    )  # fmt: skip
 
 
 def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:

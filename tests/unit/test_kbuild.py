@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tarfile
@@ -209,6 +210,23 @@ def test_a_relink_gets_the_plan_and_leaves_the_base(tree: Path, tmp_path: Path) 
     relink(build, tmp_path / "plan.json", tmp_path / "pruned", tmp_path / "log")
     assert (tmp_path / "pruned" / "vmlinux").read_text() == f"vmlinux {tmp_path / 'plan.json'}\n"
     assert (build.artefacts / "vmlinux").read_text() == "vmlinux \n"
+
+
+def test_what_a_relink_prepares_is_in_nobodys_way(tree: Path, tmp_path: Path) -> None:
+    """Two runs of one kernel share its object tree: the other waits, and its own is not taken away."""
+    build = described(tree, tmp_path)
+    build_kernel(build)
+    held: list[bool] = []
+
+    def prepare() -> None:
+        with (build.home / "lock").open() as other:
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.append(True)
+
+    relink(build, tmp_path / "plan.json", tmp_path / "pruned", tmp_path / "log", before=prepare)
+    assert held == [True]
 
 
 def test_a_failed_build_names_the_first_error_and_the_log(tree: Path, tmp_path: Path) -> None:
