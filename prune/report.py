@@ -106,8 +106,9 @@ def _known(profile: Mapping[str, Any], saturation: Mapping[str, Any] | None) -> 
     if saturation:
         line = f"trace: {saturation['curve'][-1]:,} functions after {saturation['runs']} runs"
         if saturation["unseen_estimate"] is not None:
-            line += f", the last {saturation['quiet']} added none; at least {saturation['unseen_estimate']:g}"
-            line += f" more are to be expected, {saturation['next_run_estimate']:g} in the next run"
+            line += f", the last {saturation['quiet']} added none" if saturation["quiet"] else ""
+            line += f"; at least {saturation['unseen_estimate']:g} more are to be expected,"
+            line += f" {saturation['next_run_estimate']:g} in the next run"
         lines.append(line)
     if profile["ambiguous"]:
         lines.append(f"       {profile['ambiguous']} names stand for several functions: all were kept")
