@@ -8,11 +8,12 @@ the size must divide the table of every object and put a relocation at the owner
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from prune.elf import Rows
+from prune.elf import SHF_EXECINSTR, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, Table
 from tracer.host import UserError
@@ -52,7 +53,31 @@ def find_tables(image: Image, knowledge: Knowledge) -> Tables:
         if len(units):
             for part in _probe(image, table, units, owner):
                 parts[part.unit] = part
+    _refuse_unknown(image, parts, knowledge)
     return Tables(parts, owner)
+
+
+def _refuse_unknown(image: Image, parts: Mapping[int, TableUnit], knowledge: Knowledge) -> None:
+    """A section that says, relative to itself, where instructions within functions are is a table of places:
+    the kernel would patch them although their function is gone.
+
+    Raises:
+        UserError: there is such a section, and it is no table that is described.
+    """
+    rows, units = image.relocations, image.units
+    known = np.zeros(len(units), bool)
+    known[[*parts, *(part.pair for part in parts.values() if part.pair is not None)]] = True
+    fixed = ~known & ~units["data"] & (units["flags"] & SHF_EXECINSTR == 0)
+    defined = (rows["target"] >= 0) & fixed[rows["unit"]] & np.isin(rows["type"], knowledge.kinds("pc32"))
+    some = rows[defined]
+    offset = image.symbol_value[image.definition[some["symbol"]]] + some["addend"]
+    inside = units["function"][some["target"]] & (offset > 0) & (offset < units["size"][some["target"]])
+    if inside.any():
+        label = image.unit_label(int(some["unit"][inside][0]))
+        raise UserError(
+            f"reading the kernel's tables: {label} lists places in code, and is no table that kprune knows",
+            "describe it in linkerscripts/",
+        )
 
 
 def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> list[TableUnit]:

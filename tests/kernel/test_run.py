@@ -186,8 +186,8 @@ def test_saturation_is_reported_and_foretells_runs_that_we_have(out: Path, repor
         some = traced[:-left_out]
         known = estimate("blocks", incidence, some).curve[-1]
         new = estimate("blocks", incidence, traced).curve[-1] - known
-        # What later runs add is of the size foretold, but for one event more or less: functions do not come alone
-        # (a retransmission runs some twenty at once), and the estimate takes them for independent.
+        # What later runs add is of the size foretold, but for one event more or less: functions do not come
+        # alone (a retransmission runs some twenty at once), and the estimate takes them for independent.
         assert new <= 3 * expected_new(incidence, some, left_out) + 24
         assert expected_new(incidence, some, left_out) <= 3 * new + 24
 

@@ -41,6 +41,21 @@ def test_a_layout_that_is_not_known_is_an_error(tmp_path: Path) -> None:
         find_tables(image(tmp_path, {"a.o": with_table(20, 3)}), X86)
 
 
+@pytest.mark.parametrize(("section", "at"), [("runtime_ptr_news", 2), ("__places", 1)])
+def test_a_table_that_nobody_described_is_an_error(tmp_path: Path, section: str, at: int) -> None:
+    """The kernel would patch instructions of functions that are not there any more."""
+    sections = [Section(".text.f", bytes(8)), Section(section, bytes(4), ALLOC)]
+    data = write_elf(sections, [Symbol("f", ".text.f")], [Rela(section, 0, ".text.f", R_PC32, at)])
+    with pytest.raises(UserError, match=f"a.o:{section} lists places in code"):
+        find_tables(image(tmp_path, {"a.o": data}), X86)
+
+
+def test_a_pointer_to_a_whole_function_is_no_table(tmp_path: Path) -> None:
+    sections = [Section(".text.f", bytes(8)), Section(".initcall6.init", bytes(4), ALLOC)]
+    data = write_elf(sections, [Symbol("f", ".text.f")], [Rela(".initcall6.init", 0, "f", R_PC32, 0)])
+    assert not find_tables(image(tmp_path, {"a.o": data}), X86).parts
+
+
 def test_what_an_entry_refers_to_counts_for_its_owner(tmp_path: Path) -> None:
     made = image(tmp_path, {"a.o": with_table(12, 2)})
     owner = find_tables(made, X86).owner
