@@ -23,7 +23,7 @@ from prune import passes
 from prune.elf import Rows
 from prune.passes import Model
 from prune.pipeline import Pipeline
-from prune.plan import load_plan
+from prune.plan_file import load_plan
 from prune.profiling import is_smp
 from prune.settings import SOURCES, Settings, cache_folder
 from tracer.collect import KernelBuild, collect_runs

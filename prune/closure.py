@@ -95,7 +95,7 @@ class _Reasoner:
         units = functions.image.units
         shared = ~units["function"][functions.of_unit] & functions.is_code
         init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
-        self.shared, self.init = shared, shared & init
+        self.shared, self.init = shared, functions.is_code & init
         self.barred = self._named(knowledge.closure["barriers"]["symbols"])
 
     def closures(self, what: Watched) -> Iterable[tuple[str, Rows]]:

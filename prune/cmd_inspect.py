@@ -34,7 +34,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _why(options: argparse.Namespace) -> int:
     from prune.pipeline import Pipeline
-    from prune.plan import load_plan
+    from prune.plan_file import load_plan
     from prune.why import explain
 
     pipeline = Pipeline(load_settings(options.out.absolute()))

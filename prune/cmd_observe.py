@@ -10,7 +10,7 @@ from typing import Any
 
 import tracer
 from prune.folder import Folder
-from prune.plan import load_plan
+from prune.plan_file import load_plan
 from tracer.host import UserError, whole_file
 from tracer.observed import filter_names, filter_text, observed_profile, read_observed
 from tracer.profile import save_profile

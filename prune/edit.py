@@ -6,7 +6,8 @@ In one object, in place, so that file offsets stay:
   global symbol, the tombstone's name; its addend becomes that of a reference to the first byte;
 * a global symbol that the object defines in a dropped unit and that the script will define becomes
   undefined;
-* kernel tables lose the entries whose owner was dropped, and their relocations with them.
+* kernel tables lose the entries whose owner was dropped, and their relocations with them;
+* what only booting needs gets the name of a section that the kernel frees.
 
 The new symbol and string tables go to the end of the file (gABI chapter 4: nothing orders sections).
 """
@@ -28,6 +29,8 @@ from prune.elf import (
     SYMBOL,
     ObjectFile,
     Rows,
+    add_name,
+    section_names_at,
 )
 from prune.image import Image
 from prune.knowledge import Knowledge
@@ -56,17 +59,21 @@ class Cut:
 
 @dataclass(frozen=True)
 class Edit:
-    """What changes in one object; ``undefine`` are symbol indices."""
+    """What changes in one object; ``undefine`` are symbol indices, ``renames`` (section, its new name)."""
 
     moves: tuple[Move, ...]
     undefine: tuple[int, ...]
     cuts: tuple[Cut, ...]
+    renames: tuple[tuple[int, str], ...] = ()
 
 
 def plan_edits(
-    image: Image, tables: Tables, keep: Rows, burial: Burial, knowledge: Knowledge
+    image: Image, tables: Tables, keep: Rows, boot: Rows, burial: Burial, knowledge: Knowledge
 ) -> dict[int, Edit]:
     """Object -> its edit, for the objects that need one.
+
+    Args:
+        boot: mask of the kept units that are freed after boot.
 
     Raises:
         UserError: something refers to an entry of a table that loses entries.
@@ -74,10 +81,20 @@ def plan_edits(
     moves = _moves(image, burial, knowledge)
     undefine = _undefined(image, burial)
     cuts = _cuts(image, tables, keep)
+    renames: dict[int, list[tuple[int, str]]] = {}
+    for unit in np.flatnonzero(boot).tolist():
+        row = image.units[unit]
+        name = freed_name(image.names[unit], executable=bool(row["flags"] & SHF_EXECINSTR))
+        renames.setdefault(int(row["object"]), []).append((int(row["section"]), name))
     return {
-        obj: Edit(tuple(moves.get(obj, ())), tuple(undefine.get(obj, ())), tuple(cuts.get(obj, ())))
-        for obj in sorted({*moves, *undefine, *cuts})
+        obj: Edit(*(tuple(part.get(obj, ())) for part in (moves, undefine, cuts, renames)))  # type: ignore[arg-type]
+        for obj in sorted({*moves, *undefine, *cuts, *renames})
     }
+
+
+def freed_name(section: str, *, executable: bool) -> str:
+    """What a section is called where the kernel frees it: ``.text.foo`` -> ``.init.text.text.foo``."""
+    return f"{'.init.text' if executable else '.init.data'}{section}"
 
 
 def _moves(image: Image, burial: Burial, knowledge: Knowledge) -> dict[int, list[Move]]:
@@ -162,7 +179,14 @@ def edit_object(file: ObjectFile, edit: Edit) -> bytes:
     for cut in edit.cuts:
         _cut_table(data, sections, cut)
     tail = bytearray()
-    for index, content in _new_tables(file, edit.undefine, names).items():
+    tables = _new_tables(file, edit.undefine, names)
+    if edit.renames:
+        at = section_names_at(file)
+        strings = bytearray(tables.get(at) or file.content(at))
+        for section, name in edit.renames:
+            sections["name"][section] = add_name(strings, name)
+        tables[at] = bytes(strings)
+    for index, content in tables.items():
         tail += bytes(-(len(data) + len(tail)) % 8)
         sections["offset"][index] = len(data) + len(tail)
         sections["size"][index] = len(content)

@@ -23,10 +23,12 @@ from tracer.host import UserError
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 8, 9, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 1, 2, 4, 16
+SHF_LINK_ORDER, SHF_GROUP = 0x80, 0x200
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 
+_SHSTRNDX_AT = 62  # Elf64_Ehdr
 _ADDRESS_SPACE = 1 << 47  # Half of what 4-level paging maps, all that a kernel's own half can hold.
 
 Rows = np.ndarray[Any, np.dtype[Any]]
@@ -173,6 +175,19 @@ def _names(data: bytes, table: Any, offsets: Rows) -> tuple[str, ...]:
     start = int(table["offset"])
     strings = data[start : start + int(table["size"])]
     return tuple(_text(strings, int(offset)) for offset in offsets)
+
+
+def section_names_at(file: ObjectFile) -> int:
+    """Index of the section that holds the sections' names (gABI: in header 0 when it does not fit)."""
+    found = int.from_bytes(file.data[_SHSTRNDX_AT : _SHSTRNDX_AT + 2], "little")
+    return int(file.sections["link"][0]) if found == SHN_XINDEX else found
+
+
+def add_name(names: bytearray, name: str) -> int:
+    """Append a name to a string table; where it begins."""
+    at = len(names)
+    names += name.encode("ascii", "surrogateescape") + b"\0"
+    return at
 
 
 def _wide_indices(data: bytes, sections: Rows, symbols: Rows) -> Rows:

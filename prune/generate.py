@@ -12,8 +12,8 @@ from prune.image import Image, read_image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, write_prepared
 from prune.linkmap import read_link_map
-from prune.plan import Plan, load_plan, object_digests
-from prune.script import assign, bury, discard_units, place_units
+from prune.plan_file import Plan, load_plan, object_digests
+from prune.script import assign, bury, discard_units, place_pieces, place_units
 from prune.tables import find_tables
 from prune.tombstones import Burial, bury_dropped
 from tracer.host import UserError
@@ -38,8 +38,12 @@ def generate(
     _check_same(plan, image)
     tables = find_tables(image, knowledge)
     burial = bury_dropped(image, tables, plan.keep, knowledge)
-    edits = plan_edits(image, tables, plan.keep, burial, knowledge)
-    contents = {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
+    apart = {name for name, _ in image.pieces}
+    edits = plan_edits(image, tables, plan.keep, plan.boot, burial, knowledge)
+    contents = {
+        name: file.data for name, file in zip(image.objects, image.files, strict=True) if name in apart
+    }
+    contents |= {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
     text = generate_script(
         (root / script).read_text(), image, plan, burial, knowledge, _names_for_ld(home, image, contents)
     )
@@ -91,7 +95,9 @@ def generate_script(
         if not keep:
             dropped.setdefault(names[int(image.units["object"][unit])], []).append(image.names[unit])
     text_place = next(place for place in knowledge.place if place.token == ".text")
-    placed = place_units(script, knowledge.place)
+    elsewhere = {place.token for place in knowledge.place}
+    taken_apart = {name for _, name in image.pieces} - elsewhere
+    placed = place_pieces(place_units(script, knowledge.place), taken_apart)
     buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
     return assign(discard_units(buried, dropped), burial.aliases)
 

@@ -7,7 +7,7 @@ then the first), and every relocation one target unit, so later passes never res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prune.apart import Piece
 from prune.elf import (
     RELA,
     SHF_ALLOC,
@@ -32,7 +33,8 @@ from prune.elf import (
     read_object,
 )
 from prune.knowledge import Knowledge
-from prune.linkmap import LinkMap
+from prune.linkmap import LinkMap, take_apart
+from prune.refine import refine
 from tracer.host import UserError
 
 UNIT = np.dtype(
@@ -53,6 +55,8 @@ RELOCATION = np.dtype(
 class Image:
     """Arrays of one link.
 
+    ``files``: the objects with shared code taken apart (:mod:`prune.refine`); ``pieces``: (object, section)
+    -> what it was taken apart into.
     ``units``: ``UNIT`` rows; ``placed`` is the size in the image (merging may shrink a section),
     ``function``/``data`` say that the section holds one function or variable and may be dropped.
     ``names``: section name of each unit.
@@ -67,6 +71,7 @@ class Image:
     root: Path
     objects: tuple[str, ...]
     files: tuple[ObjectFile, ...]
+    pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
     units: Rows
     names: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -142,32 +147,41 @@ def read_image(root: Path, link_map: LinkMap, knowledge: Knowledge) -> Image:
             f"reading the link of {root}: {archived[0]} is in an archive that is not thin",
             "build with the kernel's own kbuild",
         )
-    files = tuple(read_object(root / name, knowledge.machine) for name in objects)
-    return _assemble(root, objects, files, link_map, knowledge)
+    refined = [refine(read_object(root / name, knowledge.machine), knowledge) for name in objects]
+    pieces = {
+        (name, split.name): split.pieces
+        for name, (_, splits) in zip(objects, refined, strict=True)
+        for split in splits
+    }
+    files = tuple(file for file, _ in refined)
+    return _assemble(root, objects, files, pieces, link_map, knowledge)
 
 
 def _assemble(
     root: Path,
     objects: tuple[str, ...],
     files: tuple[ObjectFile, ...],
+    pieces: Mapping[tuple[str, str], tuple[Piece, ...]],
     link_map: LinkMap,
     knowledge: Knowledge,
 ) -> Image:
-    units, names, outputs, unit_at = _units(objects, files, link_map, knowledge)
+    units, names, outputs, unit_at = _units(objects, files, take_apart(link_map, pieces), knowledge)
     symbols_at = np.concatenate([[0], np.cumsum([len(file.symbols) for file in files])])[:-1]
     symbol_unit, symbol_value = _symbols(files, unit_at)
     chosen, everyone = _resolve(files, symbols_at)
     definition = _definitions(files, symbols_at, len(symbol_unit), chosen)
     target = np.where(definition >= 0, symbol_unit[definition], -1)
     relocations = _relocations(files, unit_at, symbols_at, target)
-    if not units["function"].any():
+    taken_apart = {(name, piece.name) for (name, _), parts in pieces.items() for piece in parts}
+    functions = np.flatnonzero(units["function"]).tolist()
+    if all((objects[units["object"][unit]], names[unit]) in taken_apart for unit in functions):
         raise UserError(
             f"reading the link of {root}: no function has a section of its own",
             "build with KCFLAGS='-ffunction-sections -fdata-sections' and LD=kprune-ld",
         )
     return Image(
-        root, objects, files, units, names, outputs, symbols_at, symbol_unit, symbol_value, definition,
-        chosen, everyone, relocations,
+        root, objects, files, pieces, units, names, outputs, symbols_at, symbol_unit, symbol_value,
+        definition, chosen, everyone, relocations,
     )  # fmt: skip
 
 

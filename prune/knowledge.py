@@ -18,13 +18,17 @@ FOLDER = Path(__file__).resolve().parent.parent / "linkerscripts"
 
 @dataclass(frozen=True)
 class Table:
-    """A kernel table: ``entry`` sizes to probe, in order; ``owner`` is a byte offset in the entry."""
+    """A kernel table: ``entry`` sizes to probe, in order; ``owner``: byte offsets in the entry, of which the
+    first that holds an address names the owner; ``through``: a constant stands for the variable it
+    describes; ``calls``: booting goes through the list and calls what it names."""
 
     section: str
     entry: tuple[int, ...]
-    owner: int
+    owner: tuple[int, ...]
     field: str
     bounds: tuple[str, str]
+    through: bool = False
+    calls: bool = False
     pair: str | None = None
     pair_entry: tuple[int, ...] = ()
 
@@ -52,6 +56,9 @@ class Knowledge:
     arch: str
     machine: str
     trap: bytes
+    split: frozenset[str]
+    shared: frozenset[str]
+    boot_code: tuple[str, ...]
     place: tuple[Place, ...]
     tables: tuple[Table, ...]
     redirects: tuple[Redirect, ...]
@@ -66,10 +73,11 @@ class Knowledge:
     _generated: re.Pattern[str] = field(repr=False)
 
     def unit_kind(self, section: str) -> tuple[bool, bool]:
-        """(one function of its own, one variable of its own) for an input section's name."""
-        if self._group.fullmatch(section):
+        """(one function of its own, data that can go) for an input section's name."""
+        if section not in self.shared and self._group.fullmatch(section):
             return False, False
-        return bool(self._function.fullmatch(section)), bool(self._data.fullmatch(section))
+        data = section in self.shared or bool(self._data.fullmatch(section))
+        return bool(self._function.fullmatch(section)), data
 
     def is_init(self, section: str) -> bool:
         """Freed after boot or discarded at exit: not counted as text."""
@@ -128,6 +136,9 @@ def read_knowledge(arch: str) -> Knowledge:
         arch=arch,
         machine=own["machine"],
         trap=bytes(own["trap"]),
+        split=frozenset(units["split"]),
+        shared=frozenset(units["shared"]),
+        boot_code=tuple(units["boot_code"]),
         place=read_places(),
         tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),
         redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
@@ -156,9 +167,11 @@ def _table(row: dict[str, Any]) -> Table:
     return Table(
         row["section"],
         tuple(row["entry"]),
-        row["owner"],
+        tuple(row["owner"]) if isinstance(row["owner"], list) else (row["owner"],),
         row["field"],
         (row["bounds"][0], row["bounds"][1]),
-        pair.get("section"),
-        tuple(pair.get("entry", ())),
+        row.get("through", False),
+        row.get("calls", False),
+        pair=pair.get("section"),
+        pair_entry=tuple(pair.get("entry", ())),
     )

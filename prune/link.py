@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from prune.image import Image
 
 SCHEMA = 1
+#: Of plan.json (:mod:`prune.plan_file`, which needs numpy).
+PLAN_SCHEMA = 2
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
@@ -91,7 +93,7 @@ def prepare(
 
 
 def _plan_head(plan: Path) -> dict[str, Any]:
-    value: dict[str, Any] = read_json(plan, "plan", SCHEMA)
+    value: dict[str, Any] = read_json(plan, "plan", PLAN_SCHEMA)
     if not isinstance(value.get("objects"), dict):
         raise UserError(f"reading the plan: {plan} lists no objects", "make it again: kprune plan")
     return value

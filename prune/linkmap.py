@@ -8,9 +8,11 @@ of the member.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prune.apart import Piece
 from tracer.host import UserError
 
 _MEMBERS = "Archive member included to satisfy reference by file (symbol)\n\n"
@@ -54,6 +56,17 @@ class LinkMap:
     objects: tuple[str, ...]
     members: frozenset[str]
     outputs: tuple[Output, ...]
+
+
+def take_apart(link_map: LinkMap, pieces: Mapping[tuple[str, str], Sequence[Piece]]) -> LinkMap:
+    """The map as it were if the sections of ``pieces``, (object, section), had been several."""
+    placed: list[Placed] = []
+    for row in link_map.placed:
+        parts = pieces.get((row.object, row.section), ())
+        if not parts or not row.size:
+            placed.append(row)
+        placed += [replace(row, section=p.name, address=row.address + p.start, size=p.size) for p in parts]
+    return replace(link_map, placed=tuple(placed))
 
 
 def read_link_map(path: Path) -> LinkMap:

@@ -27,7 +27,8 @@ from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, PREPARED, prepare
 from prune.linkmap import read_link_map
 from prune.misses import Miss
-from prune.plan import SMALL, Plan, make_plan, save_plan
+from prune.plan import SMALL, make_plan
+from prune.plan_file import Plan, save_plan
 from prune.profiling import is_smp
 from prune.rules import read_rules
 from prune.script import named_symbols
@@ -194,7 +195,7 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
     """Prove the pruned kernel and write ``verify.json``."""
     verdict = verify_image(
         folder.pruned("vmlinux"), folder.pruned("vmlinux.map"), folder.plan, folder.pruned("tombstones.json"),
-        objtree, arch,
+        objtree, arch, folder.profile,
     )  # fmt: skip
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict

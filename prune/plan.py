@@ -2,47 +2,31 @@
 
 A unit is kept when it ran, when a root reaches it, when a rule names it, or when it is data that
 something kept refers to. Everything else is dropped. The first reason that applies, in this order, is
-the one recorded.
+the one recorded. What is kept for booting alone goes where the kernel frees it (:mod:`prune.bootonly`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from prune.callgraph import ADDRESS, CALL, DATA, EDGE_KINDS, TABLE, TAIL_CALL, CallGraph
+from prune.bootonly import Phases, boot_only
+from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
-from prune.image import Image, matches
+from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.plan_file import Plan, object_digests
+from prune.roots import find_roots, referenced_data
 from prune.rules import KeepRule, apply_rules
-from tracer.host import UserError, read_json, whole_file
+from tracer.host import UserError
 
-SCHEMA = 1
 #: Measured with examples/micro: what was ever healed calls 0 to 3 functions that never ran, however far.
 _HEALED_DEPTH = 3
 _REFERS = (CALL, TAIL_CALL, ADDRESS)
 #: Bytes of a function that is better kept than missed. With examples/micro all such functions that hot code
 #: refers to are 0.3% of the kernel's text, and a sixth of what boots ever missed.
 SMALL = 24
-
-
-@dataclass(frozen=True)
-class Plan:
-    """``keep[u]`` and ``reason[u]`` for every unit of one image; nothing else decides."""
-
-    arch: str
-    build_id: str
-    width: str
-    objects: tuple[tuple[str, str], ...]
-    units: tuple[tuple[str, str, int], ...]
-    keep: Rows
-    reason: tuple[str, ...]
-    unused_rules: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -58,6 +42,7 @@ def make_plan(
     inferred: Mapping[int, str] | None = None,
     small: int = 0,
     script_symbols: frozenset[str] = frozenset(),
+    phases: Phases | None = None,
 ) -> Plan:
     """Make the plan.
 
@@ -70,6 +55,7 @@ def make_plan(
         inferred: unit -> why, for what may have run where no source could see (:mod:`prune.closure`).
         small: keep what code that ran refers to, too, if it has no more bytes than this.
         script_symbols: names that the linker script mentions.
+        phases: which units ran only until the kernel freed its init memory; None: nothing is placed there.
 
     Raises:
         UserError: the profile speaks of a unit that this image does not have.
@@ -84,7 +70,7 @@ def make_plan(
     reasons.add(
         _small(image, graph, [*hot, *mended], small), lambda _: "small, and code that ran refers to it"
     )
-    for why, units in _roots(image, graph, knowledge, script_symbols):
+    for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
     reasons.add(inferred or {}, lambda unit: (inferred or {})[unit])
     reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
@@ -93,7 +79,9 @@ def make_plan(
     elif width == "reachable":
         reached = graph.closure(reasons.mask(image), (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
         reasons.add(np.flatnonzero(reached).tolist(), lambda _: "reachable")
-    referenced = _referenced_data(image, graph, reasons.mask(image))
+    only_ran = _mask(image, hot) & ~_mask(image, reasons.again)
+    boot = boot_only(image, graph, phases, only_ran, reasons.mask(image), knowledge)
+    referenced = referenced_data(image, graph, reasons.mask(image))
     reasons.add(referenced, lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
     return Plan(
         knowledge.arch,
@@ -102,20 +90,26 @@ def make_plan(
         object_digests(image.root, image.objects),
         _rows(image),
         reasons.mask(image),
+        boot,
         tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
+        image.pieces,
         tuple(str(rule) for rule in unused),
     )
 
 
 class _Reasons:
-    """Unit -> why it is kept; the first reason that is given stays."""
+    """Unit -> why it is kept; the first reason that is given stays. ``again``: those that have more."""
 
     def __init__(self) -> None:
         self.of: dict[int, str] = {}
+        self.again: set[int] = set()
 
     def add(self, units: Iterable[int], reason: Callable[[int], str]) -> None:
         for unit in units:
-            self.of.setdefault(unit, reason(unit))
+            if unit in self.of:
+                self.again.add(unit)
+            else:
+                self.of[unit] = reason(unit)
 
     def mask(self, image: Image) -> Rows:
         return _mask(image, self.of)
@@ -185,101 +179,3 @@ def _mask(image: Image, units: Iterable[int]) -> Rows:
     mask = np.zeros(len(image.units), bool)
     mask[list(units)] = True
     return mask
-
-
-def _roots(
-    image: Image, graph: CallGraph, knowledge: Knowledge, script_symbols: frozenset[str]
-) -> list[tuple[str, list[int]]]:
-    """(reason, units): what has no section of its own, what the script names, and each root of
-    ``roots.toml`` with what it reaches, up to the barriers."""
-    units_of: dict[str, list[int]] = {}
-    for unit, _, _, name in image.functions:
-        units_of.setdefault(name, []).append(unit)
-    barriers = knowledge.roots["barriers"]["symbols"]
-    barred = np.zeros(len(image.units), bool)
-    for name, units in units_of.items():
-        if matches(name, barriers):
-            barred[units] = True
-    fixed = np.flatnonzero(~(image.units["function"] | image.units["data"])).tolist()
-    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
-    found = [
-        ("no section of its own", fixed),
-        ("named by the linker script", [unit for unit in named if unit >= 0]),
-        ("answers pruned system calls", _units_named(units_of, [row.to for row in knowledge.redirects])),
-    ]
-    for row in knowledge.roots["root"]:
-        start = np.zeros(len(image.units), bool)
-        start[_units_named(units_of, row["start"])] = True
-        kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
-        found.append((row["reason"], np.flatnonzero(graph.closure(start, kinds, barred)).tolist()))
-    return found
-
-
-def _units_named(units_of: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
-    return [unit for name in names for unit in units_of.get(name, ())]
-
-
-def _referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int]:
-    """Data unit -> the kept unit that refers to it (directly or through other data)."""
-    data = image.units["data"] & ~kept
-    into_data = data[graph.target]
-    source, target = graph.source[into_data], graph.target[into_data]
-    by: dict[int, int] = {}
-    reached = kept.copy()
-    while True:
-        step = reached[source] & ~reached[target]
-        if not step.any():
-            return by
-        for origin, unit in zip(source[step].tolist(), target[step].tolist(), strict=True):
-            by.setdefault(unit, origin)
-        reached[target[step]] = True
-
-
-def object_digests(root: Path, objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(object, BLAKE2 of its content), to tell whether a plan is about the objects at hand."""
-    return tuple(
-        (name, hashlib.blake2b((root / name).read_bytes(), digest_size=12).hexdigest()) for name in objects
-    )
-
-
-def save_plan(plan: Plan, path: Path) -> None:
-    """Write ``plan.json``: a row a unit, so that two plans can be compared with diff."""
-    rows = [
-        json.dumps([obj, section, size, "keep" if keep else "drop", reason])
-        for (obj, section, size), keep, reason in zip(
-            plan.units, plan.keep.tolist(), plan.reason, strict=True
-        )
-    ]
-    head = {
-        "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
-        "unused_rules": list(plan.unused_rules), "columns": ["object", "section", "size", "fate", "reason"],
-    }  # fmt: skip
-    with whole_file(path) as stream:
-        stream.write(json.dumps(head)[:-1])
-        stream.write(
-            ',\n"objects": {\n' + ",\n".join(json.dumps(o) + ": " + json.dumps(d) for o, d in plan.objects)
-        )
-        stream.write('\n},\n"units": [\n' + ",\n".join(rows) + "\n]}\n")
-
-
-def load_plan(path: Path) -> Plan:
-    """Read ``plan.json``.
-
-    Raises:
-        UserError: not a plan of this schema.
-    """
-    value = read_json(path, "plan", SCHEMA)
-    try:
-        rows = value["units"]
-        return Plan(
-            value["arch"],
-            value["build_id"],
-            value["width"],
-            tuple(value["objects"].items()),
-            tuple((str(row[0]), str(row[1]), int(row[2])) for row in rows),
-            np.array([{"keep": True, "drop": False}[row[3]] for row in rows], bool),
-            tuple(str(row[4]) for row in rows),
-            tuple(value["unused_rules"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error

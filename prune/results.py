@@ -8,7 +8,7 @@ from typing import Any
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.passes import read_result
-from prune.plan import Plan
+from prune.plan_file import Plan
 from prune.settings import Settings
 from prune.symbols import build_id
 from tracer.host import file_hash

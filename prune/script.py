@@ -1,8 +1,9 @@
 """The linker script: the kernel's own ``vmlinux.lds``, with units placed, dropped and buried.
 
-Three edits of the text, each on its own, nothing else is touched:
+Four edits of the text, each on its own, nothing else is touched:
 
 * place: function and data sections go where the script places ``.text``, ``.data`` and ``.bss``;
+* pieces of sections that were taken apart go where those go;
 * discard: one ``/DISCARD/`` statement at the top names every dropped unit by object and section;
 * bury: behind the placed functions, ``name = .; BYTE(trap)`` for every tombstone.
 
@@ -21,6 +22,7 @@ from tracer.host import UserError
 # KEEP(*(...)) is one statement: nothing can be put inside.
 _STATEMENT = re.compile(r"(?P<keep>KEEP\(\s*)?\*\((?P<patterns>[^()]*)\)(?(keep)\s*\))(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
+_NAMED = "[0-9a-zA-Z_]*"
 _PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
 
 
@@ -43,6 +45,21 @@ def place_units(script: str, places: Iterable[Place]) -> str:
         at = _insertion_point(script, place.token)
         script = f"{script[:at]} *({' '.join(place.patterns)}){script[at:]}"
     return script
+
+
+def place_pieces(script: str, sections: Iterable[str]) -> str:
+    """Place what sections were taken apart into beside them: ``.ref.text.NAME`` beside ``.ref.text``."""
+    names = frozenset(sections)
+
+    def beside(statement: re.Match[str]) -> str:
+        words = statement["patterns"].split()
+        more = [f"{word}.{_NAMED}" for word in words if word in names and f"{word}.*" not in words]
+        if not more:
+            return statement[0]
+        patterns = statement["patterns"]
+        return statement[0].replace(patterns, f"{patterns.rstrip()} {' '.join(more)}", 1)
+
+    return _STATEMENT.sub(beside, script)
 
 
 def _insertion_point(script: str, token: str) -> int:

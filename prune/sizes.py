@@ -14,7 +14,7 @@ from pathlib import Path
 from prune.elf import SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, STT_FUNC
 from prune.image import Image
 from prune.knowledge import Knowledge
-from prune.linkmap import LinkMap
+from prune.linkmap import LinkMap, take_apart
 from tracer.host import UserError
 
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
@@ -56,7 +56,7 @@ def measure(
     placed: set[int] = set()
     known = set(image.objects)
     loaded: set[str] = set()
-    for row in link_map.placed:
+    for row in take_apart(link_map, image.pieces).placed:
         if not row.size:
             continue
         name = original_object(row.object)

@@ -21,7 +21,7 @@ from prune.knowledge import FOLDER
 from prune.linkmap import read_link_map
 from prune.misses import read_graveyard
 from prune.passes import Model
-from prune.plan import load_plan
+from prune.plan_file import load_plan
 from prune.report import make_report, metadata
 from prune.settings import Settings, cache_folder
 from prune.sizes import measure

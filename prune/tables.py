@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune.elf import SHF_EXECINSTR, Rows
+from prune.elf import SHF_EXECINSTR, SHF_WRITE, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, Table
 from tracer.host import UserError
@@ -90,8 +90,11 @@ def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> list[TableUn
     entry = _entry_size(table, sizes, which, offsets)
     first = np.concatenate([[0], np.cumsum(sizes // entry)])
     owners = np.full(int(first[-1]), -1, np.int64)
-    owns = offsets % entry == table.owner
-    owners[first[which[owns]] + offsets[owns] // entry] = image.relocations["target"][rows[owns]]
+    for field in reversed(table.owner):
+        owns = offsets % entry == field
+        owners[first[which[owns]] + offsets[owns] // entry] = image.relocations["target"][rows[owns]]
+    if table.through:
+        owners = _through(image, owners)
     found = owners[first[which] + offsets // entry]
     owner[rows] = np.where(found >= 0, found, owner[rows])
     pairs = [
@@ -107,13 +110,26 @@ def _entry_size(table: Table, sizes: Rows, which: Rows, offsets: Rows) -> int:
     for entry in table.entry:
         if np.any(sizes % entry):
             continue
-        owned = np.bincount(which[offsets % entry == table.owner], minlength=len(sizes))
-        if np.array_equal(owned, sizes // entry):
+        owned = np.unique(
+            np.stack([which, offsets // entry])[:, np.isin(offsets % entry, table.owner)], axis=1
+        )
+        if np.array_equal(np.bincount(owned[0], minlength=len(sizes)), sizes // entry):
             return entry
     raise UserError(
         f"reading kernel table {table.section}: no entry size of {list(table.entry)} fits this kernel",
         "describe the table in linkerscripts/",
     )
+
+
+def _through(image: Image, owners: Rows) -> Rows:
+    """Where an owner is a constant that only describes a variable (struct kparam_array), the variable."""
+    rows = image.relocations
+    writable = image.units["flags"] & SHF_WRITE != 0
+    stands_for = np.arange(len(image.units))
+    refers = (rows["target"] >= 0) & writable[rows["target"]] & ~writable[rows["unit"]]
+    refers &= image.units["data"][rows["unit"]]
+    stands_for[rows["unit"][refers]] = rows["target"][refers]
+    return np.where(owners >= 0, stands_for[owners], -1)
 
 
 def _pair(image: Image, table: Table, unit: int, entries: int) -> tuple[int | None, int]:

@@ -10,6 +10,8 @@
 4. *bytes*: apart from relocated fields, every kept unit is what the compiler made.
 5. *branches*: every direct branch and call, disassembled, lands in kept text or on a tombstone.
 6. *accounting*: executable sections are kept units, tombstones and fill, to the last byte.
+7. *phases*: what is freed after boot lies where the kernel frees, nothing else does, and resident code leads
+   there only where boot took that way.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from prune.verify_code import (
 )
 from prune.verify_fields import check_fields
 from prune.verify_model import Check, load_model
+from prune.verify_phases import check_phases
+from prune.verify_read import read_ran
 from prune.verify_tables import check_tables
 
 __all__ = ["Check", "Verdict", "verify_image"]
@@ -58,9 +62,16 @@ class Verdict:
 
 
 def verify_image(
-    vmlinux: Path, link_map: Path, plan: Path, tombstones: Path, objtree: Path, arch: str
+    vmlinux: Path,
+    link_map: Path,
+    plan: Path,
+    tombstones: Path,
+    objtree: Path,
+    arch: str,
+    profile: Path | None = None,
 ) -> Verdict:
-    """Prove ``vmlinux`` against the plan and the unedited objects in ``objtree``.
+    """Prove ``vmlinux`` against the plan and the unedited objects in ``objtree``, and against the profile
+    where something is freed after boot.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -76,5 +87,6 @@ def verify_image(
             unchanged,
             check_branches(model, listings),
             check_accounting(model),
+            check_phases(model, read_ran(profile) if profile else {}),
         )
     )

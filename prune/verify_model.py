@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prune.verify_apart import take_apart
 from prune.verify_elf import (
     COMMON,
     CONSTANT,
@@ -29,6 +30,7 @@ from prune.verify_elf import (
     read_original,
 )
 from prune.verify_read import (
+    Fates,
     LinkMap,
     Name,
     Piece,
@@ -114,11 +116,12 @@ class Model:
         linked: Linked,
         link_map: LinkMap,
         objects: dict[str, Object],
-        fates: dict[Name, bool],
+        fates: Fates,
         stones: tuple[Stone, ...],
         facts: dict[str, Any],
     ) -> None:
-        self.linked, self.map, self.objects, self.fates = linked, link_map, objects, fates
+        self.linked, self.map, self.objects = linked, link_map, objects
+        self.fates, self.freed = fates.kept, fates.freed
         self.stones, self.facts = stones, facts
         self.trap = bytes(facts["trap"])
         self.stone_of = {stone.of: stone for stone in stones}
@@ -246,12 +249,32 @@ class Model:
         stone = self.stone_of.get(unit)
         return Target(label, stone.address if stone else None, dropped=True)
 
+    def unit_of(self, path: str, symbol: Symbol) -> Name:
+        """The unit that a symbol lies in; ("", name) for what no object has."""
+        if not symbol.local:
+            path, symbol = self.chosen.get(symbol.name, ("", symbol))
+        section = self.objects[path].sections.get(symbol.section) if path else None
+        return (path, section.name) if section else ("", symbol.name)
+
     def name_of(self, address: int) -> str:
         """What lies at an address, for a finding."""
         if address in self.stone_at:
             return str(self.stone_at[address])
         piece = self.memory.at(address)
         return f"{piece}+{address - piece.address:#x}" if piece else f"{address:#x}, where nothing was kept"
+
+
+def _with_own_names(link_map: LinkMap, fates: Fates) -> LinkMap:
+    """The map with what is freed after boot called as in its object."""
+    original = {}
+    for name, section in fates.freed:
+        for group in (".init.text", ".init.data"):
+            original[name, group + section] = section
+    pieces = tuple(
+        replace(piece, section=original.get((piece.object, piece.section), piece.section))
+        for piece in link_map.pieces
+    )
+    return replace(link_map, pieces=pieces)
 
 
 def load_model(
@@ -265,9 +288,14 @@ def load_model(
     facts = read_facts(arch)
     linked = read_linked(vmlinux)
     placed = read_map(link_map, linked)
-    names, fates = read_fates(plan)
+    fates = read_fates(plan)
+    placed = _with_own_names(placed, fates)
     stones = read_stones(tombstones)
-    if len(names) > 100:
-        say(f"verify: reading {len(names):,} objects")
-    objects = {name: read_original(objtree, name) for name in names}
+    if len(fates.objects) > 100:
+        say(f"verify: reading {len(fates.objects):,} objects")
+    operands = facts["relocations"]["pc32"]
+    objects = {
+        name: take_apart(read_original(objtree, name), fates.pieces.get(name, {}), operands)
+        for name in fates.objects
+    }
     return Model(linked, placed, objects, fates, stones, facts)

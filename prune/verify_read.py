@@ -6,6 +6,7 @@ The link map comes through patterns, the plan and the tombstones as JSON. Kernel
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -106,17 +107,52 @@ def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked
             yield Piece(place, found[1], starts[current][1], int(found[2], 16), int(found[3], 16))
 
 
-def read_fates(path: Path) -> tuple[tuple[str, ...], dict[Name, bool]]:
-    """The plan's objects, and unit -> kept.
+@dataclass(frozen=True)
+class Fates:
+    """The plan: its objects, unit -> kept, the units that are ``freed`` after boot, and the ``pieces`` of
+    sections that were taken apart: object -> section -> (name, start, size)."""
+
+    objects: tuple[str, ...]
+    kept: dict[Name, bool]
+    freed: frozenset[Name]
+    pieces: dict[str, dict[str, list[tuple[str, int, int]]]]
+
+
+def read_fates(path: Path) -> Fates:
+    """Read the plan.
 
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "plan", 1)
+    value = read_json(path, "plan", 2)
     try:
-        return tuple(value["objects"]), {(row[0], row[1]): row[3] == "keep" for row in value["units"]}
-    except (KeyError, TypeError, IndexError) as error:
+        pieces: dict[str, dict[str, list[tuple[str, int, int]]]] = {}
+        for name, section, parts in value["pieces"]:
+            pieces.setdefault(name, {})[section] = [
+                (str(n), int(start), int(size)) for n, start, size in parts
+            ]
+        rows = value["units"]
+        kept = {(row[0], row[1]): row[3] != "drop" for row in rows}
+        freed = frozenset((row[0], row[1]) for row in rows if row[3] == "boot")
+        return Fates(tuple(value["objects"]), kept, freed, pieces)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
+
+
+def read_ran(path: Path) -> dict[Name, frozenset[str]]:
+    """(object, section) -> the apps and phases that ran it, of a profile.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        rows = json.loads(path.read_text())["functions"]
+        found: dict[Name, set[str]] = {}
+        for row in rows:
+            found.setdefault((row["object"], row["section"]), set()).update(s["app"] for s in row["seen"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"verifying: reading the profile {path}: {error!r}", "kprune plan") from error
+    return {place: frozenset(apps) for place, apps in found.items()}
 
 
 def read_stones(path: Path) -> tuple[Stone, ...]:

@@ -75,11 +75,19 @@ class Table:
         return self.paired[at // self.entry * size :][:size]
 
 
+def _owner_fields(description: dict[str, Any]) -> list[int]:
+    """Where in an entry the owner may stand, in order."""
+    found = description["owner"]
+    return found if isinstance(found, list) else [found]
+
+
 def owner_at(description: dict[str, Any], content: bytes, address: int, at: int) -> int:
     """The address in the owner's field of the entry at ``at``."""
-    at += description["owner"]
+    fields = _owner_fields(description)
     if description["field"] == "abs64":
-        return int.from_bytes(content[at : at + 8], "little")
+        values = [int.from_bytes(content[at + field : at + field + 8], "little") for field in fields]
+        return next((value for value in values if value), 0)
+    at += fields[0]
     distance = int.from_bytes(content[at : at + 4], "little", signed=True)
     return address + at + distance & (1 << 64) - 1
 
@@ -138,7 +146,7 @@ def _check_table(
     if not possible:
         tally.expect(False, f"{name}: no entry size of {description['entry']} divides it")
         return
-    of_data = any(not _speaks_of_code(model, part, description["owner"]) for part in parts)
+    of_data = any(not _speaks_of_code(model, part, _owner_fields(description)[0]) for part in parts)
     table = min(
         possible, key=lambda each: sum(not _lands(model, each, owner, of_data) for _, owner in each.rows())
     )
@@ -211,8 +219,10 @@ def _entries(part: Part, size: int) -> Iterator[Entry]:
 
 def _owner(model: Model, table: Table, entry: Entry) -> int | None:
     """The address that an entry is about, None when that was dropped."""
-    start = entry.number * table.entry + table.description["owner"]
-    relocation = next((each for each in entry.fields if each.offset == start), None)
+    start = entry.number * table.entry
+    wanted = [start + field for field in _owner_fields(table.description)]
+    named = {each.offset: each for each in entry.fields if each.offset in wanted}
+    relocation = next((named[at] for at in wanted if at in named), None)
     if relocation is None:
         return None
     target = model.resolve(entry.part.original.path, relocation.symbol)

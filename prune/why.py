@@ -10,7 +10,7 @@ import numpy as np
 
 from prune.callgraph import CallGraph
 from prune.image import Image
-from prune.plan import Plan
+from prune.plan_file import Plan
 from tracer.host import UserError
 
 

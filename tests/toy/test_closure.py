@@ -39,10 +39,11 @@ def identity(name: str, section: str = "") -> Identity:
 def reasons(
     functions: Functions, boot: bool = True, seen: tuple[str, ...] = ("worker", "later")
 ) -> dict[str, str]:
-    blind = (*map(identity, BLIND), identity("notrace_init", ".init.text"))
+    blind = (*map(identity, BLIND), identity("notrace_init", ".init.text.notrace_init"))
     ran = tuple(map(identity, seen))
     found = infer(Watched(ran, ran, blind, boot), functions, X86)
-    return {functions.image.names[unit].removeprefix(".text."): why for unit, why in found.items()}
+    names = {functions.image.names[unit]: why for unit, why in found.items()}
+    return {name.removeprefix(".text."): why for name, why in names.items() if not name.startswith(".init")}
 
 
 def test_calls_within_a_section_are_edges(functions: Functions) -> None:
@@ -69,6 +70,19 @@ def test_a_watched_boot_leaves_little_to_reason(functions: Functions) -> None:
         "on_reboot": SHUTDOWN,
         "toy_shutdown": SHUTDOWN,
         "quiet_step": SHUTDOWN,
+    }
+
+
+def test_init_code_is_reasoned_by_function(functions: Functions) -> None:
+    blind = (*map(identity, BLIND), identity("notrace_init", ".init.text.notrace_init"))
+    ran = (identity("worker"), identity("later"))
+    found = infer(Watched(ran, ran, blind, boot=True), functions, X86)
+    names = {functions.image.names[unit]: why for unit, why in found.items()}
+    assert {name: why for name, why in names.items() if name.startswith(".init")} == {
+        ".init.text.start_kernel": EARLY,
+        ".init.text.first": EARLY,
+        ".init.text.second": EARLY,
+        ".init.text.notrace_init": TRACED,
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from prune.linkmap import read_link_map
-from prune.plan import load_plan, save_plan
+from prune.plan_file import load_plan, save_plan
 from prune.rules import KeepRule
 from tracer.host import UserError
 

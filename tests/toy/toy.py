@@ -15,7 +15,8 @@ from prune.image import Image, read_image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP
 from prune.linkmap import read_link_map
-from prune.plan import Plan, make_plan, save_plan
+from prune.plan import make_plan
+from prune.plan_file import Plan, save_plan
 from prune.rules import KeepRule
 from prune.script import named_symbols
 from prune.tables import find_tables
@@ -74,6 +75,7 @@ class Toy:
             ("lib/two.o", ".text.clock_read"),
             ("lib/two.o", ".text.native_clock"),
             ("init/one.o", ".text.twin"),
+            ("lib/two.o", ".noinstr.text.cold_twin_user"),
         }
         ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
         hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in never}

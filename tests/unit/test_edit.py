@@ -191,7 +191,9 @@ def planned(folder: Path, objects: dict[str, bytes], *dropped: str) -> tuple[Ima
     made = image(folder, objects)
     keep = ~np.isin(np.array(made.names), dropped)
     tables = find_tables(made, X86)
-    return made, plan_edits(made, tables, keep, bury_dropped(made, tables, keep, X86), X86)
+    return made, plan_edits(
+        made, tables, keep, np.zeros_like(keep), bury_dropped(made, tables, keep, X86), X86
+    )
 
 
 def test_every_reference_to_what_was_dropped_is_moved(tmp_path: Path) -> None:

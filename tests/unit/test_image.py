@@ -153,7 +153,9 @@ def test_kinds_of_units(tmp_path: Path) -> None:
     units = zip(made.names, made.units["function"].tolist(), made.units["data"].tolist(), strict=True)
     assert {name for name, function, _ in units if function} == {".text.f", ".text.unlikely.f"}
     units = zip(made.names, made.units["function"].tolist(), made.units["data"].tolist(), strict=True)
-    assert {name for name, _, data_ in units if data_} == {".data.v", ".bss.z", ".rodata.str1.1"}
+    assert {name for name, _, data_ in units if data_} == {
+        ".data.v", ".bss.z", ".rodata.str1.1", ".data", ".data.once",
+    }  # fmt: skip
 
 
 def test_a_section_that_the_link_dropped_is_no_unit(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from prune.callgraph import make_call_graph
 from prune.image import Image
-from prune.plan import Plan, load_plan, make_plan, object_digests, save_plan
+from prune.plan import make_plan
+from prune.plan_file import Plan, load_plan, object_digests, save_plan
 from prune.rules import KeepRule
 from prune.tables import find_tables
 from tests.conftest import X86, image
@@ -215,7 +216,8 @@ def test_a_plan_survives_the_disk(made: Image, tmp_path: Path) -> None:
     save_plan(found, tmp_path / "plan.json")
     again = load_plan(tmp_path / "plan.json")
     assert again.keep.tolist() == found.keep.tolist()
-    assert replace(again, keep=found.keep) == replace(found)
+    assert again.boot.tolist() == found.boot.tolist()
+    assert replace(again, keep=found.keep, boot=found.boot) == replace(found)
     assert again.objects == object_digests(made.root, made.objects)
 
 

@@ -51,8 +51,8 @@ def test_a_table_that_nobody_described_is_an_error(tmp_path: Path, section: str,
 
 
 def test_a_pointer_to_a_whole_function_is_no_table(tmp_path: Path) -> None:
-    sections = [Section(".text.f", bytes(8)), Section(".initcall6.init", bytes(4), ALLOC)]
-    data = write_elf(sections, [Symbol("f", ".text.f")], [Rela(".initcall6.init", 0, "f", R_PC32, 0)])
+    sections = [Section(".text.f", bytes(8)), Section(".of_functions", bytes(4), ALLOC)]
+    data = write_elf(sections, [Symbol("f", ".text.f")], [Rela(".of_functions", 0, "f", R_PC32, 0)])
     assert not find_tables(image(tmp_path, {"a.o": data}), X86).parts
 
 

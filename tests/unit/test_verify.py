@@ -227,7 +227,7 @@ def _build(folder: Path) -> Built:
         for section in parts(folder / name)
         if section.loaded and section.size and not section.name.startswith((".note", ".eh_frame"))
     ]
-    plan = {"schema_version": 1, "objects": {"a.o": "", "b.o": ""}, "units": units}
+    plan = {"schema_version": 2, "objects": {"a.o": "", "b.o": ""}, "pieces": [], "units": units}
     (folder / "plan.json").write_text(json.dumps(plan))
     stones = [
         {"symbol": name, "object": "a.o", "section": f".text.{name}", "names": [name], "address": built[name]}
@@ -259,7 +259,7 @@ def test_a_sound_program_passes_every_check(built: Built) -> None:
     verdict = built.verify()
     assert findings(verdict) == {}
     assert {check.name for check in verdict.checks if check.checked} == {
-        "references", "tombstones", "tables", "bytes", "branches", "accounting",
+        "references", "tombstones", "tables", "bytes", "branches", "accounting", "phases",
     }  # fmt: skip
     assert json.loads(json.dumps(verdict.to_json()))["ok"] is True
 

@@ -1,0 +1,99 @@
+"""``plan.json``: the fate of every unit of one image, a row a unit: plans can be compared with diff."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prune.apart import Piece
+from prune.elf import Rows
+from prune.link import PLAN_SCHEMA as SCHEMA
+from tracer.host import UserError, read_json, whole_file
+
+KEEP, BOOT, DROP = "keep", "boot", "drop"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``keep[u]`` and ``reason[u]`` for every unit of one image; nothing else decides.
+
+    ``boot``: mask of the kept units that go with the memory which the kernel frees when it has booted.
+    ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
+    """
+
+    arch: str
+    build_id: str
+    width: str
+    objects: tuple[tuple[str, str], ...]
+    units: tuple[tuple[str, str, int], ...]
+    keep: Rows
+    boot: Rows
+    reason: tuple[str, ...]
+    pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
+    unused_rules: tuple[str, ...] = ()
+
+
+def object_digests(root: Path, objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(object, BLAKE2 of its content), to tell whether a plan is about the objects at hand."""
+    return tuple(
+        (name, hashlib.blake2b((root / name).read_bytes(), digest_size=12).hexdigest()) for name in objects
+    )
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write ``plan.json``."""
+    fates = np.where(plan.boot, BOOT, np.where(plan.keep, KEEP, DROP)).tolist()
+    rows = [
+        json.dumps([*unit, fate, reason])
+        for unit, fate, reason in zip(plan.units, fates, plan.reason, strict=True)
+    ]
+    pieces = [
+        json.dumps([*place, [[piece.name, piece.start, piece.size] for piece in parts]])
+        for place, parts in plan.pieces.items()
+    ]
+    head = {
+        "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
+        "unused_rules": list(plan.unused_rules), "columns": ["object", "section", "size", "fate", "reason"],
+    }  # fmt: skip
+    with whole_file(path) as stream:
+        stream.write(json.dumps(head)[:-1])
+        stream.write(
+            ',\n"objects": {\n' + ",\n".join(json.dumps(o) + ": " + json.dumps(d) for o, d in plan.objects)
+        )
+        stream.write('\n},\n"pieces": [\n' + ",\n".join(pieces))
+        stream.write('\n],\n"units": [\n' + ",\n".join(rows) + "\n]}\n")
+
+
+def load_plan(path: Path) -> Plan:
+    """Read ``plan.json``.
+
+    Raises:
+        UserError: not a plan of this schema.
+    """
+    value = read_json(path, "plan", SCHEMA)
+    try:
+        rows = value["units"]
+        return Plan(
+            value["arch"],
+            value["build_id"],
+            value["width"],
+            tuple(value["objects"].items()),
+            tuple((str(row[0]), str(row[1]), int(row[2])) for row in rows),
+            np.array([{KEEP: True, BOOT: True, DROP: False}[row[3]] for row in rows], bool),
+            np.array([row[3] == BOOT for row in rows], bool),
+            tuple(str(row[4]) for row in rows),
+            {
+                (str(row[0]), str(row[1])): tuple(
+                    Piece(str(n), int(start), int(size)) for n, start, size in row[2]
+                )
+                for row in value["pieces"]
+            },
+            tuple(value["unused_rules"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error
