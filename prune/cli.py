@@ -47,7 +47,8 @@ _NEXT = {
 
 #: Settings that a verb may change for its folder.
 _CHANGES = (
-    "keep", "rules", "profile", "accept_stale", "sources", "trace_runs", "quiet", "boots", "heal_rounds",
+    "keep", "free_boot", "named", "rules", "profile", "accept_stale", "sources", "trace_runs",
+    "quiet", "boots", "heal_rounds",
 )  # fmt: skip
 
 
@@ -123,6 +124,14 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", choices=WIDTHS, help="how far around hot code to keep (default ran)")
+    parser.add_argument(
+        "--keep-boot", dest="free_boot", action="store_false", default=None,
+        help="leave in memory what only booting runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tombstone-names", dest="named", action="store_true", default=None,
+        help="put the names of dropped functions into kallsyms, too",
+    )  # fmt: skip
     parser.add_argument("--rules", type=Path, help="keep rules (TOML)")
     parser.add_argument("--profile", type=Path, help="take this profile instead of what was traced here")
     parser.add_argument(

@@ -38,6 +38,9 @@ from prune.tables import Tables
 from prune.tombstones import Burial
 from tracer.host import UserError
 
+#: Where code and data go that the kernel frees after boot: the section's own name follows.
+FREED_GROUPS = (".init.text", ".init.data")
+
 
 @dataclass(frozen=True)
 class Move:
@@ -94,7 +97,7 @@ def plan_edits(
 
 def freed_name(section: str, *, executable: bool) -> str:
     """What a section is called where the kernel frees it: ``.text.foo`` -> ``.init.text.text.foo``."""
-    return f"{'.init.text' if executable else '.init.data'}{section}"
+    return FREED_GROUPS[0 if executable else 1] + section
 
 
 def _moves(image: Image, burial: Burial, knowledge: Knowledge) -> dict[int, list[Move]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prune.edit import edit_object, plan_edits
+from prune.edit import edit_object, freed_name, plan_edits
 from prune.image import Image, read_image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, write_prepared
@@ -56,7 +56,25 @@ def generate(
         # What the command line names itself stays there.
         [name for name in image.objects if name in link_map.members],
         [_as_json(image, burial, unit) for unit in burial.stones],
+        _freed(image, plan),
+        plan.named,
     )
+
+
+def _freed(image: Image, plan: Plan) -> list[dict[str, object]]:
+    """The functions that are freed after boot, as ``tombstones.json`` has them."""
+    units = [u for u in np.flatnonzero(plan.boot).tolist() if image.units["function"][u]]
+    labels = image.labels(units)
+    return [
+        {
+            "symbol": labels.get(unit, image.names[unit]),
+            "object": image.objects[int(image.units["object"][unit])],
+            "section": image.names[unit],
+            "placed": freed_name(image.names[unit], executable=True),
+            "size": int(image.units["size"][unit]),
+        }
+        for unit in units
+    ]
 
 
 def _check_same(plan: Plan, image: Image) -> None:

@@ -81,21 +81,28 @@ def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
             )
         from prune.link import prepare_link
 
-        words, map_file = prepare_link(arguments, at, script, Path(plan), folder)
+        words, map_file, named = prepare_link(arguments, at, script, Path(plan), folder)
     else:
         words, map_file = _unpruned(arguments, at, script, text, folder)
-    if Path(output_of(arguments)).name not in _FINAL:
+        named = True
+    final = Path(output_of(arguments)).name in _FINAL
+    if not final and named:
         os.execv(linker, [linker, *words])
     with_map = [word for word in words if not word.startswith("-Map")] + [f"-Map={map_file}"]
-    done = subprocess.run([linker, *with_map], check=False).returncode
+    done = subprocess.run([linker, *(with_map if final else words)], check=False).returncode
     if done == 0:
         try:
-            _describe(plan, folder, map_file)
+            if not named:
+                from prune.nameless import hide_tombstones
+
+                hide_tombstones(Path(output_of(arguments)))
+            if final:
+                _describe(plan, folder, map_file)
         except KpruneError:
             Path(output_of(arguments)).unlink(missing_ok=True)
             raise
     for word in words:
-        if word.startswith("-Map=") and done == 0:  # CONFIG_VMLINUX_MAP: the user's own map.
+        if word.startswith("-Map=") and done == 0 and final:  # CONFIG_VMLINUX_MAP: the user's own map.
             shutil.copyfile(map_file, word.removeprefix("-Map="))
     return done
 

@@ -21,26 +21,30 @@ from tracer.host import HostError, UserError, read_json, whole_file, write_json
 if TYPE_CHECKING:
     from prune.image import Image
 
-SCHEMA = 1
+SCHEMA = 2
 #: Of plan.json (:mod:`prune.plan_file`, which needs numpy).
 PLAN_SCHEMA = 2
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
+_EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
+_FREED_PIECE = re.compile(r"^ (\.init\.\S+)\s+0x([0-9a-f]+)\s+0x[0-9a-f]+ (\S.*)$", re.M)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the linker is given: ``edited`` maps an object to the file that stands for it."""
+    """What the linker is given: ``edited`` maps an object to the file that stands for it; ``named``: kallsyms
+    is to have the tombstones' names."""
 
     script: Path
     edited: Mapping[str, str]
+    named: bool
 
 
 def prepare_link(
     arguments: Sequence[str], at: int, script: Path, plan: Path, folder: Path
-) -> tuple[list[str], Path]:
-    """The arguments of a pruned link, and where its map goes.
+) -> tuple[list[str], Path, bool]:
+    """The arguments of a pruned link, where its map goes, whether kallsyms has the names of tombstones.
 
     Args:
         arguments: of the unpruned link; ``at`` is the index of the one that names the script.
@@ -63,7 +67,7 @@ def prepare_link(
             listed = True
         else:
             words.append(prepared.edited.get(_relative(word), word))
-    return words, Path("vmlinux.map")
+    return words, Path("vmlinux.map"), prepared.named
 
 
 def _relative(word: str) -> str:
@@ -89,7 +93,7 @@ def prepare(
 
         generate(script, plan, home, root, image)
     value = read_json(root / home / "prepared.json", "prepared link", SCHEMA)
-    return Prepared(home / "vmlinux.lds", value["edited"])
+    return Prepared(home / "vmlinux.lds", value["edited"], value["named"])
 
 
 def _plan_head(plan: Path) -> dict[str, Any]:
@@ -122,17 +126,33 @@ def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
     homes = list(folder.glob("plan-*/prepared.json"))
     if len(homes) != 1:
         raise HostError(f"reading {folder}: {len(homes)} prepared links", "link again")
-    stones = read_json(homes[0], "prepared link", SCHEMA)["tombstones"]
+    prepared = read_json(homes[0], "prepared link", SCHEMA)
+    stones = prepared["tombstones"]
     begin, names = _map_assignments(map_file)
     for stone in stones:
         stone["address"] = names.get(stone["names"][0], 0)
     lost = [stone["names"][0] for stone in stones if not stone["address"]]
     if lost:
         raise HostError(f"reading {map_file}: no address for tombstone {lost[0]}", "link again")
-    write_json(into, {"schema_version": SCHEMA, "start": begin, "tombstones": stones})
+    freed = _freed_addresses(prepared["freed"], map_file)
+    write_json(into, {"schema_version": SCHEMA, "start": begin, "tombstones": stones, "freed": freed})
     # The script says in full what was dropped, for a person to read.
     with whole_file(into.with_name("kprune.lds")) as stream:
         stream.write(homes[0].with_name("vmlinux.lds").read_text())
+
+
+def _freed_addresses(freed: list[dict[str, Any]], map_file: Path) -> list[dict[str, Any]]:
+    """The units that are freed after boot, with the addresses that the link gave them."""
+    text = map_file.read_text(errors="surrogateescape")
+    placed = {
+        (_EDITED.sub("", found[3]), found[1]): int(found[2], 16) for found in _FREED_PIECE.finditer(text)
+    }
+    lost = [unit for unit in freed if (unit["object"], unit["placed"]) not in placed]
+    if lost:
+        raise HostError(
+            f"reading {map_file}: {lost[0]['object']}:{lost[0]['placed']} is not in it", "link again"
+        )
+    return [{**unit, "address": placed[unit["object"], unit["placed"]]} for unit in freed]
 
 
 def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:
@@ -152,6 +172,8 @@ def write_prepared(
     objects: Sequence[str],
     listed: Sequence[str],
     tombstones: Sequence[Mapping[str, Any]],
+    freed: Sequence[Mapping[str, Any]],
+    named: bool,
 ) -> None:
     """Write script, edited objects and their list; ``prepared.json`` last, as the sign that all is there."""
     edited: dict[str, str] = {}
@@ -177,5 +199,7 @@ def write_prepared(
             "edited": edited,
             "objects": list(objects),
             "tombstones": list(tombstones),
+            "freed": list(freed),
+            "named": named,
         },
     )

@@ -15,18 +15,26 @@ from typing import Any
 
 from tracer.host import UserError, read_json
 
-SCHEMA = 1
+SCHEMA = 2
+#: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
+FIRST = "__kprune_tombstones_start"
 _OOPS = re.compile(r"RIP: [0-9a-f]{4}:(?P<at>\S+)(?P<rest>.*?)(?=RIP: [0-9a-f]{4}:|\Z)", re.S)
+_FETCH = re.compile(
+    r"unable to handle page fault for address: (?P<address>[0-9a-f]+)\s[^#]*#PF: \w+ instruction fetch"
+)
 _BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
 _ENTRY = re.compile(r"^(?:\[[^\]]*\])? *(?:\? )?(?P<name>[\w.]+)\+0x[0-9a-f]+/0x(?P<size>[0-9a-f]+)$", re.M)
 
 
 @dataclass(frozen=True)
 class Graveyard:
-    """The tombstones of one pruned kernel: address -> (function, object, section), and their range."""
+    """The tombstones of one pruned kernel: address -> (function, object, section), and their range.
+
+    ``freed``: (first, last address, function, object, section) of what is freed after boot."""
 
     stones: dict[int, tuple[str, str, str]]
     names: dict[str, int]
+    freed: tuple[tuple[int, int, str, str, str], ...] = ()
 
     @property
     def range(self) -> tuple[int, int]:
@@ -65,9 +73,16 @@ def read_graveyard(path: Path) -> Graveyard:
             for row in value["tombstones"]
         }
         names = {name: int(row["address"]) for row in value["tombstones"] for name in row["names"]}
+        freed = tuple(
+            (
+                int(row["address"]), int(row["address"]) + int(row["size"]) - 1,
+                str(row["symbol"]), str(row["object"]), str(row["section"]),
+            )
+            for row in value["freed"]
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names)
+    return Graveyard(stones, names, freed)
 
 
 def executed_blocks(log: bytes) -> tuple[tuple[int, int], ...]:
@@ -93,10 +108,26 @@ def find_misses(
     for address, offset in executed:
         if address in graveyard.stones:
             first.setdefault(address, offset)
-    return tuple(
+    missed = [
         Miss(*graveyard.stones[address], callers.get(address, ""), _phase_at(offset, phases))
         for address, offset in first.items()
-    )
+    ]
+    return (*missed, *_freed_misses(graveyard, console, phases[-1][1] if phases else ""))
+
+
+def _freed_misses(graveyard: Graveyard, console: str, phase: str) -> list[Miss]:
+    """What was asked for after it had been freed: the processor may not execute what lies there now, and
+    the kernel says so (arch/x86/mm/fault.c, ``show_fault_oops``)."""
+    found: dict[tuple[str, str, str], Miss] = {}
+    for fault in _FETCH.finditer(console):
+        address = int(fault["address"], 16)
+        unit = next((unit[2:] for unit in graveyard.freed if unit[0] <= address <= unit[1]), None)
+        if unit is None:
+            continue
+        trace = console[fault.end() :].partition("Call Trace:")[2]
+        caller = next((e["name"] for e in _ENTRY.finditer(trace) if e["name"] != unit[0]), "")
+        found.setdefault(unit, Miss(*unit, caller, phase))
+    return list(found.values())
 
 
 def _phase_at(offset: int, phases: Sequence[tuple[int, str]]) -> str:
@@ -108,15 +139,21 @@ def _callers(graveyard: Graveyard, console: str) -> dict[int, str]:
     for oops in _OOPS.finditer(console):
         address = _address(graveyard, oops["at"])
         trace = oops["rest"].partition("Call Trace:")[2]
-        entry = next((e for e in _ENTRY.finditer(trace) if e["name"] not in graveyard.names), None)
+        entries = (e for e in _ENTRY.finditer(trace) if e["name"] not in graveyard.names)
+        entry = next((e for e in entries if e["name"] != FIRST), None)
         if address is not None and entry is not None:
             found.setdefault(address, entry["name"])
     return found
 
 
 def _address(graveyard: Graveyard, text: str) -> int | None:
-    """``tcp_close+0x0/0x1`` or, without kallsyms, ``0xffffffff81...`` -> address of a tombstone."""
+    """``tcp_close+0x0/0x1``, :data:`FIRST` and an offset, or, without kallsyms, ``0xffffffff81...``: the
+    address of a tombstone."""
     if text.startswith("0x"):
         address = int(text.split("/")[0].split("+")[0], 16)
         return address if address in graveyard.stones else None
-    return graveyard.names.get(text.partition("+")[0])
+    name, _, offset = text.partition("+")
+    if name == FIRST and graveyard.stones:
+        address = min(graveyard.stones) + int(offset.partition("/")[0], 16)
+        return address if address in graveyard.stones else None
+    return graveyard.names.get(name)

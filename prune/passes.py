@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from prune.bootonly import Phases
 from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
 from prune.closure import infer, watched
@@ -44,6 +45,7 @@ from tracer.host import (
     whole_file,
     write_json,
 )
+from tracer.phases import BOOT, boot_is_known, phases
 from tracer.profile import Profile, load_profile
 from tracer.workload import Workload
 
@@ -114,7 +116,23 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         inferred=_inferred(profile, model),
         small=SMALL,
         script_symbols=named_symbols(script.read_text()),
+        phases=_phases(profile) if settings.free_boot else None,
+        named=settings.named,
     )
+
+
+def _phases(profile: Profile) -> Phases | None:
+    """Which units ran in boot, and which of them never again; None when nobody can tell."""
+    if not boot_is_known(profile):
+        say(
+            "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
+        )
+        return None
+    ran: dict[tuple[str, str], set[str]] = {}
+    for record in profile.functions:
+        ran.setdefault((record.object, record.section), set()).update(phases(record))
+    boot = {place: when for place, when in ran.items() if BOOT in when}
+    return Phases(frozenset(boot), frozenset(place for place, when in boot.items() if when == {BOOT}))
 
 
 def _inferred(profile: Profile, model: Model) -> dict[int, str]:

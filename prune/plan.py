@@ -43,6 +43,7 @@ def make_plan(
     small: int = 0,
     script_symbols: frozenset[str] = frozenset(),
     phases: Phases | None = None,
+    named: bool = False,
 ) -> Plan:
     """Make the plan.
 
@@ -56,6 +57,7 @@ def make_plan(
         small: keep what code that ran refers to, too, if it has no more bytes than this.
         script_symbols: names that the linker script mentions.
         phases: which units ran only until the kernel freed its init memory; None: nothing is placed there.
+        named: the names of tombstones go into kallsyms.
 
     Raises:
         UserError: the profile speaks of a unit that this image does not have.
@@ -94,6 +96,7 @@ def make_plan(
         tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
         image.pieces,
         tuple(str(rule) for rule in unused),
+        named,
     )
 
 

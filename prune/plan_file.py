@@ -23,6 +23,7 @@ class Plan:
     """``keep[u]`` and ``reason[u]`` for every unit of one image; nothing else decides.
 
     ``boot``: mask of the kept units that go with the memory which the kernel frees when it has booted.
+    ``named``: kallsyms has the names of tombstones.
     ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
     """
 
@@ -36,6 +37,7 @@ class Plan:
     reason: tuple[str, ...]
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
     unused_rules: tuple[str, ...] = ()
+    named: bool = False
 
 
 def object_digests(root: Path, objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -58,7 +60,8 @@ def save_plan(plan: Plan, path: Path) -> None:
     ]
     head = {
         "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
-        "unused_rules": list(plan.unused_rules), "columns": ["object", "section", "size", "fate", "reason"],
+        "unused_rules": list(plan.unused_rules), "named": plan.named,
+        "columns": ["object", "section", "size", "fate", "reason"],
     }  # fmt: skip
     with whole_file(path) as stream:
         stream.write(json.dumps(head)[:-1])
@@ -94,6 +97,7 @@ def load_plan(path: Path) -> Plan:
                 for row in value["pieces"]
             },
             tuple(value["unused_rules"]),
+            bool(value["named"]),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error

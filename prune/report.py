@@ -16,6 +16,7 @@ from prune.sizes import Sizes
 SCHEMA = 1
 _ROWS = (
     ("text", "text_bytes"),
+    ("  resident", "resident_text_bytes"),
     ("init text", "init_text_bytes"),
     ("rodata", "rodata_bytes"),
     ("data", "data_bytes"),

@@ -86,6 +86,8 @@ def command_of(settings: Settings) -> list[str]:
         "--sources", settings.sources, "--quiet-runs", str(settings.quiet),
         *(["--trace-runs", str(settings.trace_runs)] if settings.trace_runs else []),
         *(["--accept-stale-profile"] if settings.accept_stale else []),
+        *([] if settings.free_boot else ["--keep-boot"]),
+        *(["--tombstone-names"] if settings.named else []),
         "--boots", str(settings.boots), "--heal-rounds", str(settings.heal_rounds),
         *([] if settings.heal else ["--no-heal"]),
         *(word for name, path in paths.items() if path for word in (f"--{name}", str(path))),

@@ -19,7 +19,8 @@ SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 @dataclass(frozen=True)
 class Settings:
     """What the user asked for; paths are absolute. ``trace_runs``: 0 for as many as it takes until the last
-    ``quiet`` add nothing; ``profile``: take this one instead of tracing."""
+    ``quiet`` add nothing; ``profile``: take this one instead of tracing; ``free_boot``: what only booting
+    runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones."""
 
     workload: Path
     out: Path
@@ -36,6 +37,8 @@ class Settings:
     jobs: int = 0
     heal: bool = True
     heal_rounds: int = 5
+    free_boot: bool = True
+    named: bool = False
 
     def save(self) -> None:
         value: dict[str, Any] = {

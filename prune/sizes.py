@@ -1,8 +1,9 @@
 """Byte counts, always from the link map: every byte of the loaded image has a label.
 
-``text`` is every executable input section outside init and exit, tombstones included; ``init_text`` the
-executable rest; ``rodata`` and ``data`` what is in the file otherwise; ``bss`` what is not. ``padding`` is
-what alignment adds. Together they are the output sections, which is asserted.
+``text`` is every executable input section outside init and exit, tombstones included, and of it
+``resident_text`` what is not freed after boot; ``init_text`` the executable rest; ``rodata`` and ``data`` what is
+in the file otherwise; ``bss`` what is not. ``padding`` is what alignment adds. Together they are the output
+sections, which is asserted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from prune.edit import FREED_GROUPS
 from prune.elf import SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, STT_FUNC
 from prune.image import Image
 from prune.knowledge import Knowledge
@@ -30,6 +32,7 @@ class Sizes:
     data_bytes: int
     bss_bytes: int
     padding_bytes: int
+    resident_text_bytes: int
     image_bytes: int
     functions: int
 
@@ -53,6 +56,7 @@ def measure(
             not fit into the output sections.
     """
     count = dict.fromkeys(("text", "init_text", "rodata", "data", "bss"), 0)
+    freed_text = 0
     placed: set[int] = set()
     known = set(image.objects)
     loaded: set[str] = set()
@@ -60,10 +64,12 @@ def measure(
         if not row.size:
             continue
         name = original_object(row.object)
-        unit = image.unit_of.get((name, row.section))
+        unit, freed = unit_placed(image, name, row.section)
         if unit is not None:
             placed.add(unit)
-            count[_label(image, knowledge, unit)] += row.size
+            label = section_label(image, knowledge, unit)
+            count[label] += row.size
+            freed_text += row.size if freed and label == "text" else 0
         elif not row.address:
             continue  # Not loaded: debug information, .comment.
         elif knowledge.is_generated(name) or name in known:
@@ -85,12 +91,25 @@ def measure(
         data_bytes=count["data"],
         bss_bytes=count["bss"],
         padding_bytes=padding,
+        resident_text_bytes=count["text"] - freed_text,
         image_bytes=boot_image.stat().st_size,
         functions=_functions(image, placed),
     )
 
 
-def _label(image: Image, knowledge: Knowledge, unit: int) -> str:
+def unit_placed(image: Image, name: str, section: str) -> tuple[int | None, bool]:
+    """(the unit that a section of a map is, whether it was moved to where the kernel frees after boot)."""
+    unit = image.unit_of.get((name, section))
+    if unit is not None:
+        return unit, False
+    for group in FREED_GROUPS:
+        unit = image.unit_of.get((name, section.removeprefix(group))) if section.startswith(group) else None
+        if unit is not None:
+            return unit, True
+    return None, False
+
+
+def section_label(image: Image, knowledge: Knowledge, unit: int) -> str:
     flags = int(image.units["flags"][unit])
     if flags & SHF_EXECINSTR:
         return "init_text" if knowledge.is_init(image.names[unit]) else "text"

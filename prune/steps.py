@@ -160,6 +160,8 @@ class Steps:
             "map": self.folder.base("vmlinux.map"),
             "rules": self.settings.rules,
             "keep": self.settings.keep,
+            "free_boot": str(self.settings.free_boot),
+            "named": str(self.settings.named),
         }
         run_stage(
             self.settings.out, "plan", inputs, [self.folder.plan],

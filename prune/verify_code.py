@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import capstone
 import numpy as np
@@ -24,6 +25,7 @@ from prune.verify_read import Piece
 
 _BRANCHES = frozenset(("call", "loop", "loope", "loopne", "xbegin"))
 _RELATIVE = re.compile(r"\[rip (?:([+-]) (0x[0-9a-f]+|\d+))?\]")
+Flags = np.ndarray[Any, np.dtype[Any]]
 _LONGEST = 15  # bytes of an x86 instruction
 # What ld puts between units: the kernel's int3, an assembler's nop, nothing.
 _FILL = frozenset(b"\xcc\x90\x00")
@@ -143,7 +145,7 @@ def check_accounting(model: Model) -> Check:
             if 0 <= start < output.size:
                 owner[start : start + len(model.trap)] = 2
         filler = np.isin(np.frombuffer(output.content, np.uint8), list(_FILL))
-        stray = np.flatnonzero((owner == 0) & ~filler)
+        stray = _not_padding(output.content, owner == 0, np.flatnonzero((owner == 0) & ~filler))
         tally.checked += output.size
         if len(stray):
             tally.find(f"{name}+{stray[0]:#x}: {len(stray):,} bytes are no unit, no tombstone and no fill")
@@ -151,6 +153,24 @@ def check_accounting(model: Model) -> Check:
             sums[what] += int((owner == number).sum())
     words = " + ".join(f"{number:,} {what}" for what, number in sums.items())
     return tally.done(f"{words} = {sum(sums.values()):,} executable bytes")
+
+
+def _not_padding(content: bytes, free: Flags, stray: Flags) -> Flags:
+    """Those of the ``stray`` bytes that are not in a gap which holds instructions without effect alone: ld
+    fills code with long ones (bfd/cpu-i386.c)."""
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.skipdata = True
+    done, left = -1, []
+    for at in stray.tolist():
+        if at <= done:
+            continue
+        begin = at - int(np.argmax(np.append(~free[at::-1], True))) + 1
+        end = at + int(np.argmax(np.append(~free[at:], True)))
+        gap = list(engine.disasm_lite(content[begin:end], 0))
+        if not all(row[2] == "nop" or (row[2], row[3]) == ("xchg", "ax, ax") for row in gap):
+            left += [place for place in stray.tolist() if begin <= place < end]
+        done = end - 1
+    return np.array(left, np.int64)
 
 
 def _is_unit(model: Model, piece: Piece) -> bool:

@@ -161,7 +161,7 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "tombstones", 1)
+    value = read_json(path, "tombstones", 2)
     try:
         return tuple(
             Stone((row["object"], row["section"]), int(row["address"]), tuple(row["names"]))

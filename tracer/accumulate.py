@@ -10,12 +10,12 @@ import numpy as np
 
 from tracer.algebra import total
 from tracer.boot_trace import BootTrace, functions_at, has_beginning
-from tracer.coverage import BLOCKS, FTRACE, Coverage, RunPlan
-from tracer.ftrace import read_frames, resolve, rows_by_app
+from tracer.coverage import BLOCKS, FTRACE, STACK, Coverage, RunPlan
+from tracer.ftrace import Frame, read_frames, resolve, rows_by_app, stack_names
 from tracer.identity import Carrier
 from tracer.profile import BlindSpot, KernelId, Profile, Run, Seen, records
 from tracer.runner import SessionResult
-from tracer.session import BOOT, SHUTDOWN
+from tracer.session import BOOT, SHUTDOWN, START
 from tracer.symbols import Identity, Symbols
 from tracer.workload import Workload
 
@@ -51,8 +51,9 @@ class Sightings:
         """Put the traced run's functions into what was seen, carried to the production build."""
         assert self.traced is not None
         found: dict[tuple[Identity, str], list[int | None]] = defaultdict(list)
-        windows = [*(app.name for app in self.workload.apps), BOOT, SHUTDOWN]
-        by_window = rows_by_app(read_frames(result.trace), len(windows))
+        windows = [*(app.name for app in self.workload.apps), START, SHUTDOWN]
+        frames = read_frames(result.trace)
+        by_window = rows_by_app(frames, len(windows))
         for name, rows in zip(windows, by_window, strict=True):
             resolved = resolve(rows, self.traced)
             self.ambiguous.update(resolved.ambiguous)
@@ -66,6 +67,30 @@ class Sightings:
         self.add_run(plan, result, {function for function, _ in found}, 0)
         for (function, name), counts in found.items():
             self.add(function, name, FTRACE, total(counts))
+        self._add_sleepers(frames)
+
+    def add_stacks(self, plan: RunPlan, result: SessionResult) -> None:
+        """Put the functions that tasks sleep in into what was seen."""
+        before = set(self.seen)
+        sleepers = self._add_sleepers(read_frames(result.trace))
+        made = replace(run_of(plan, result, len(sleepers), 0), new=len(sleepers - before))
+        for function in sleepers:
+            self.seen_in[function] |= 1 << len(self.runs)
+        self.runs.append(made)
+
+    def _add_sleepers(self, frames: list[Frame]) -> set[Identity]:
+        """The functions on the stacks of tasks, by name; of one name, all."""
+        assert self.traced is not None
+        names = stack_names(frames)
+        found = {
+            target
+            for function in self.traced.functions
+            if function.symbol in names
+            for target in self.carrier.carry(function)
+        }
+        for function in found:
+            self.add(function, START, STACK, 1)
+        return found
 
     def add_boot(self, plan: RunPlan, result: SessionResult, trace: BootTrace) -> None:
         """Put what the function tracer saw of a boot into what was seen. A boot that lost events adds what it
@@ -73,6 +98,14 @@ class Sightings:
         assert self.traced is not None
         found: dict[Identity, list[int | None]] = defaultdict(list)
         functions = functions_at(trace.calls, self.traced)
+        phases = {
+            phase: {
+                target
+                for function in functions_at(dict.fromkeys(addresses, 1), self.traced)
+                for target in self.carrier.carry(function)
+            }
+            for phase, addresses in ((BOOT, trace.before), (START, trace.after))
+        }
         for function, hits in functions.items():
             for target in self.carrier.carry(function):
                 found[target].append(None if trace.lost else hits)
@@ -81,7 +114,9 @@ class Sightings:
             outcome = "lost the beginning"
         self.add_run(plan, replace(result, outcome=outcome), set(found), 0)
         for function, counts in found.items():
-            self.add(function, BOOT, FTRACE, total(counts))
+            for phase, ran in phases.items():
+                if function in ran:
+                    self.add(function, phase, FTRACE, total(counts))
 
     def add(self, function: Identity, app: str, source: str, count: int | None) -> None:
         self.seen.setdefault(function, {}).setdefault((app, source), []).append(count)
@@ -89,20 +124,8 @@ class Sightings:
     def add_run(self, plan: RunPlan, result: SessionResult, functions: set[Identity], outside: int) -> None:
         for function in functions:
             self.seen_in[function] |= 1 << len(self.runs)
-        self.runs.append(
-            Run(
-                name=plan.name,
-                source=plan.source,
-                memory=plan.options.memory,
-                seed=plan.options.seed,
-                arguments=plan.options.arguments,
-                outcome=result.outcome,
-                seconds=round(result.seconds, 2),
-                functions=len(functions),
-                new=len(functions - self.seen.keys()),
-                outside=outside,
-            )
-        )
+        made = run_of(plan, result, len(functions), outside)
+        self.runs.append(replace(made, new=len(functions - self.seen.keys())))
 
     def calls(self) -> dict[str, int]:
         """Symbol -> how often ftrace saw its functions called, as far as it is known."""
@@ -132,6 +155,22 @@ class Sightings:
             unmatched=tuple(sorted(self.unmatched)),
             runs=tuple(self.runs),
         )
+
+
+def run_of(plan: RunPlan, result: SessionResult, functions: int, outside: int) -> Run:
+    """A run as the profile lists it, without what was new in it."""
+    return Run(
+        name=plan.name,
+        source=plan.source,
+        memory=plan.options.memory,
+        seed=plan.options.seed,
+        arguments=plan.options.arguments,
+        outcome=result.outcome,
+        seconds=round(result.seconds, 2),
+        functions=functions,
+        new=0,
+        outside=outside,
+    )
 
 
 def kernel_id(symbols: Symbols) -> KernelId:

@@ -165,7 +165,7 @@ class Share:
 
 
 def shares(profile: Profile, sizes: Mapping[Identity, int] | None) -> tuple[Share, ...]:
-    """The share of every phase and app, in the order boot, apps, shutdown, others; then the total, as app "".
+    """The share of every phase and app, in the order boot, start, apps, shutdown, others; then the total, "".
 
     Args:
         sizes: bytes of each function; an alias of another one has 0.
@@ -174,7 +174,7 @@ def shares(profile: Profile, sizes: Mapping[Identity, int] | None) -> tuple[Shar
     everything = ran.pop("")
     times = Counter(function for functions in ran.values() for function in functions)
     alone = {function for function, number in times.items() if number == 1}
-    order = [*dict.fromkeys(["boot", *profile.apps, "shutdown", *sorted(ran)])]
+    order = [*dict.fromkeys(["boot", "start", *profile.apps, "shutdown", *sorted(ran)])]
 
     def size(functions: Iterable[Identity]) -> int | None:
         return None if sizes is None else sum(sizes.get(function, 0) for function in functions)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ from tracer.ring_buffer import PageFormat, find_events, probe_pages, split_pages
 from tracer.symbols import Identity, Symbols
 
 SOURCE = "ftrace-boot"
+#: init/main.c, kernel_init(): when it is called, the kernel has booted.
+BOOT_ENDS = "free_initmem"
 #: Bytes of the ring buffer of each processor.
 BUFFER = 192 << 20
 #: Characters of names on the kernel's command line, which has 2048 (arch/x86/include/asm/setup.h).
@@ -40,15 +42,20 @@ DOING = "reading the trace of the boot"
 _STAT = re.compile(rf"^(entries|overrun|commit overrun|dropped events): ({COUNT})\s*$", re.MULTILINE)
 #: Bits of a page's commit that count its bytes (kernel/trace/ring_buffer.c, RB_WRITE_MASK).
 _LENGTH = (1 << 20) - 1
-_BATCH = 4096
+#: Pages that are decoded at once; those with the end of booting in them count for before and after.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
 class BootTrace:
-    """``calls``: how often what is at an address was called; ``lost``: events that had no room."""
+    """``calls``: how often what is at an address was called; ``lost``: events that had no room. ``before``,
+    ``after``: the addresses that were called before the kernel freed its init memory, and since; what nobody
+    can tell is in both."""
 
     calls: Mapping[int, int]
     lost: int
+    before: frozenset[int] = frozenset()
+    after: frozenset[int] = frozenset()
 
 
 def command_line(leave_out: Iterable[str]) -> list[str]:
@@ -60,8 +67,8 @@ def command_line(leave_out: Iterable[str]) -> list[str]:
     return [*words, f"ftrace_notrace={names}"] if names else words
 
 
-def read_boot_trace(frames: Iterable[Frame]) -> BootTrace:
-    """Decode the frames of a boot; the other frames are passed over.
+def read_boot_trace(frames: Iterable[Frame], ends: Sequence[tuple[int, int]] = ()) -> BootTrace:
+    """Decode the frames of a boot; the other frames are passed over. ``ends``: where :data:`BOOT_ENDS` lies.
 
     Raises:
         LostEvents: they are not complete.
@@ -79,23 +86,58 @@ def read_boot_trace(frames: Iterable[Frame]) -> BootTrace:
     if formats is None:
         raise LostEvents(f"{DOING}: the kernel describes no function calls")
     calls: Counter[int] = Counter()
+    before: set[int] = set()
+    after: set[int] = set()
     lost = 0
     for cpu, pieces in raw.items():
         stats = {name: int(value) for name, value in _STAT.findall(_text(parts.get(f"stats.{cpu}", b"")))}
-        found = sum(_count(piece, layout, formats, calls) for piece in pieces)
+        found, parts_ = 0, []
+        for piece in pieces:
+            for events, part in _batches(piece, layout, formats):
+                found += events
+                parts_.append(part)
+        for part in parts_:
+            calls.update(part)
+        first, since = _split(parts_, ends)
+        before |= first
+        after |= since
         if found != stats.get("entries"):
             raise LostEvents(f"{DOING}: processor {cpu} had {stats.get('entries')} events, {found} came")
         lost += sum(value for name, value in stats.items() if name != "entries")
-    return BootTrace(calls, lost)
+    return BootTrace(calls, lost, frozenset(before), frozenset(after))
+
+
+def boot_end_ranges(symbols: Symbols) -> list[tuple[int, int]]:
+    """(start, end) of :data:`BOOT_ENDS`; a weak function of the name may be there, too."""
+    return [
+        (int(symbols.starts[i]), int(symbols.ends[i]))
+        for i, function in enumerate(symbols.functions)
+        if function.symbol == BOOT_ENDS
+    ]
+
+
+def _split(
+    batches: Sequence[Mapping[int, int]], ends: Iterable[tuple[int, int]]
+) -> tuple[set[int], set[int]]:
+    """(called before init memory was freed, since) on one processor; on one that did not free it, both."""
+    at = next(
+        (
+            i
+            for i, batch in enumerate(batches)
+            if any(low <= address < high for address in batch for low, high in ends)
+        ),
+        None,
+    )
+    before, after = (batches, batches) if at is None else (batches[: at + 1], batches[at:])
+    return {address for batch in before for address in batch}, {a for batch in after for a in batch}
 
 
 def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _count(data: bytes, layout: PageFormat, formats: CallFormats, calls: Counter[int]) -> int:
-    """Add the calls of whole pages; how many events there are."""
-    events = 0
+def _batches(data: bytes, layout: PageFormat, formats: CallFormats) -> Iterator[tuple[int, Counter[int]]]:
+    """(number of events, address -> calls) of some pages after another."""
     pages = split_pages(memoryview(data), layout, DOING).copy()
     # That events were lost before a page is in the statistics too, and no error here.
     at, size = layout.commit.offset, layout.commit.size
@@ -104,10 +146,10 @@ def _count(data: bytes, layout: PageFormat, formats: CallFormats, calls: Counter
     for i in range(0, len(pages), _BATCH):
         batch = pages[i : i + _BATCH]
         found = find_events(batch, layout, DOING)
-        events += len(found.page)
+        calls: Counter[int] = Counter()
         for _, address, count in count_calls(batch, found, formats, layout.order, DOING):
             calls[address] += count
-    return events
+        yield len(found.page), calls
 
 
 def has_beginning(functions: Iterable[Identity]) -> bool:

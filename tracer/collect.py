@@ -9,6 +9,9 @@
                                    other source, as many runs as above, and
     traced kernel, boots           all calls from the first moments on (:mod:`tracer.boot_trace`)
 
+A traced run also tells which functions are on the stacks of sleeping tasks when the first app starts: they go
+on some time, whether or not that is seen.
+
 What ftrace cannot see, early boot above all, is listed as blind spots; block coverage sees everything.
 """
 
@@ -26,12 +29,15 @@ from tracer.accumulate import Sightings
 from tracer.coverage import (
     BLOCKS,
     FTRACE,
+    STACK,
     Coverage,
     RunPlan,
     block_run,
+    boot_ends,
     boot_run,
     miss_runs,
     read_coverage,
+    stack_run,
     trace_run,
 )  # fmt: skip
 from tracer.ftrace import read_frames
@@ -107,6 +113,7 @@ def collect_profile(
     )
     sightings = Sightings(workload, production_symbols, traced_symbols)
     coverages: list[Coverage] = []
+    ends = boot_ends(production_symbols)
 
     def make_runs(numbers: range) -> None:
         """Run these on the kernel that the sources ask for, and see what ran."""
@@ -114,7 +121,7 @@ def collect_profile(
         for number in numbers:
             if BLOCKS in sources:
                 folder = into / f"{BLOCKS}-{number + 1}"
-                blocks.append(block_run(workload, production.image, folder, number, production.smp))
+                blocks.append(block_run(workload, production.image, folder, number, production.smp, ends))
             if FTRACE in sources and (number == 0 or BLOCKS not in sources):
                 folder = into / f"{FTRACE}-{number + 1}"
                 traces.append(trace_run(workload, traced.image, folder, FIRST_TRACED + number, traced.smp))
@@ -128,6 +135,9 @@ def collect_profile(
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
     if BLOCKS not in sources:
         _watch_boot(guests, traced, sightings)
+    if FTRACE not in sources:
+        stack_plan = stack_run(workload, traced.image, into / STACK, traced.smp)
+        sightings.add_stacks(stack_plan, guests.session(stack_plan)[1])
     if coverages and options.misses:
         miss_plans = miss_runs(workload, production.image, into, production_symbols, coverages)
         for miss in guests.run_all([], miss_plans)[1]:
@@ -157,7 +167,8 @@ def collect_runs(
         for plan, result in guests.run_all(traces, [])[0]:
             sightings.add_trace(plan, result)
         return sightings.profile([FTRACE])
-    plans = [block_run(workload, production.image, folders[n], n, production.smp) for n in numbers]
+    ends = boot_ends(symbols)
+    plans = [block_run(workload, production.image, folders[n], n, production.smp, ends) for n in numbers]
     for coverage in guests.run_all([], plans)[1]:
         sightings.add_blocks(coverage)
     return sightings.profile([BLOCKS])
@@ -196,11 +207,12 @@ def _watch_boot(guests: Guests, traced: KernelBuild, sightings: Sightings) -> No
     symbols = sightings.traced
     assert symbols is not None
     left_out = boot_trace.leave_out(sightings.calls(), symbols, room=boot_trace.MAX_LEFT_OUT // _MOST_BOOTS)
+    ends = boot_trace.boot_end_ranges(symbols)
     for number in range(1, _MOST_BOOTS + 1):
         into = guests.into / f"{boot_trace.SOURCE}-{number}"
         plan = boot_run(guests.workload, traced.image, into, left_out, traced.smp)
         result = guests.once(plan)
-        trace = boot_trace.read_boot_trace(read_frames(result.trace))
+        trace = boot_trace.read_boot_trace(read_frames(result.trace), ends)
         (guests.into / plan.name / "trace.bin").unlink()  # some hundred megabytes
         sightings.add_boot(plan, result, trace)
         if not trace.lost:

@@ -17,7 +17,8 @@ import numpy as np
 
 from tracer import boot_trace
 from tracer.blocks import Blocks, read_blocks
-from tracer.host import ValidationFailed
+from tracer.boot_trace import BOOT_ENDS
+from tracer.host import UserError, ValidationFailed
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.runner import SessionResult
@@ -25,7 +26,7 @@ from tracer.session import PANICKED, Poke, SessionOptions
 from tracer.symbols import Flags, Symbols, union
 from tracer.workload import Workload
 
-FTRACE, BLOCKS = "ftrace", "blocks"
+FTRACE, BLOCKS, STACK = "ftrace", "blocks", "stack"
 MISS = "miss"
 #: With QEMU 7.2 and a shift of 7 the trace port does not come up.
 _SLOWEST_TRACED = 6
@@ -104,9 +105,31 @@ def boot_run(workload: Workload, kernel: Path, into: Path, leave_out: tuple[str,
     )
 
 
-def block_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
-    """Run ``number`` on the production kernel, with block coverage."""
-    return _block_run(workload, kernel, into, jitter(number, smp), SessionOptions(flush=True))
+def stack_run(workload: Workload, kernel: Path, into: Path, smp: bool) -> RunPlan:
+    """A boot of the traced kernel that runs no app: for the stacks of the tasks alone."""
+    how = Jitter(cpus=2 if smp else 1)
+    options = SessionOptions(trace=True, idle=True, single=smp)
+    return RunPlan(into.name, STACK, kernel, how, how.apply(options, workload))
+
+
+def block_run(
+    workload: Workload, kernel: Path, into: Path, number: int, smp: bool, boot_ends: tuple[int, ...] = ()
+) -> RunPlan:
+    """Run ``number`` on the production kernel, with block coverage; ``boot_ends`` as in the session."""
+    options = SessionOptions(flush=True, boot_ends=boot_ends)
+    return _block_run(workload, kernel, into, jitter(number, smp), options)
+
+
+def boot_ends(symbols: Symbols) -> tuple[int, ...]:
+    """Where the kernel is when it has booted; a weak function of the name may be there, too.
+
+    Raises:
+        UserError: this kernel never frees its init memory.
+    """
+    found = boot_trace.boot_end_ranges(symbols)
+    if not found:
+        raise UserError(f"tracing: this kernel has no {BOOT_ENDS}, so nobody can say when it has booted")
+    return tuple(sorted({start for start, _ in found}))
 
 
 def miss_runs(

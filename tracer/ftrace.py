@@ -24,6 +24,7 @@ from tracer.symbols import Identity, Symbols
 
 NAME_WIDTH = 30
 _FRAME = re.compile(rb"frame (\d+) (\S+) (\d+) ([0-9a-f]{32})\n")
+_STACKED = re.compile(r"^\[<[0-9a-f]+>\] ([\w.]+)\+0x", re.M)
 _ROW = re.compile(r"  (\S+)\s+(\d+)(?:\s.*)?")
 
 
@@ -78,6 +79,19 @@ def read_frames(data: bytes) -> list[Frame]:
             raise LostEvents(f"{label} is damaged: its checksum differs")
         frames.append(Frame(int(match[1]), match[2].decode(errors="replace"), body))
     return frames
+
+
+def stack_names(frames: list[Frame]) -> frozenset[str]:
+    """The functions on the stacks of all tasks (``/proc/PID/stack``: ``[<0>] worker_thread+0x4c/0x3d0``).
+
+    Raises:
+        LostEvents: the guest sent no stacks; there is always a kernel thread that sleeps.
+    """
+    text = b"".join(frame.data for frame in frames if frame.name == "stacks").decode(errors="replace")
+    names = frozenset(_STACKED.findall(text))
+    if not names:
+        raise LostEvents("reading the trace: the stacks of the tasks are missing")
+    return names
 
 
 def rows_by_app(frames: list[Frame], apps: int) -> list[list[Row]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tracer.host import GuestLost
@@ -61,9 +61,13 @@ class GdbClient:
         while self._receive()[:3] not in ("T05", "S05"):
             pass
 
-    def run_to(self, address: int, seconds: float) -> bool:
-        """Let the guest run until it is about to execute ``address``; False when that took too long."""
-        self.ask(f"Z0,{address:x},1")
+    def run_to(self, addresses: Iterable[int], seconds: float) -> bool:
+        """Let the guest run until it is about to execute one of ``addresses``; False when that took too long.
+
+        They may be unmapped as yet: QEMU's breakpoints are on virtual addresses and write no memory.
+        """
+        for address in addresses:
+            self.ask(f"Z0,{address:x},1")
         self._send("c")
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -114,7 +118,7 @@ def return_address(path: Path, address: int, stack_pointer: int, size: int, seco
     told to go on.
     """
     with contextlib.suppress(OSError, GuestLost, ValueError), attached(path) as client:
-        if client.run_to(address, seconds):
+        if client.run_to([address], seconds):
             return int.from_bytes(client.read(client.read_register(stack_pointer, size), size), "little")
     return 0
 

@@ -19,7 +19,7 @@ from tracer.identity import Carrier, base_symbol
 from tracer.manifest import OK
 from tracer.matching import ANOTHER, FTRACE_LIKE, PRODUCTION, TRACED, Kernels, Matched, match
 from tracer.profile import BlindSpot, Profile, Run, Seen, records
-from tracer.session import BOOT
+from tracer.session import BOOT, START
 from tracer.sightings import ForeignTrace
 from tracer.symbols import Identity, Symbols
 
@@ -121,7 +121,9 @@ def _profile(
             counts[function][app].append(hits)
             seen_in[function] |= 1 << number if runs else 0
     seen = {
-        function: [Seen(app, trace.source, total(hits)) for app, hits in by_app.items()]
+        function: [
+            Seen(phase, trace.source, total(hits)) for app, hits in by_app.items() for phase in _phases(app)
+        ]
         for function, by_app in counts.items()
     }
     return Profile(
@@ -138,6 +140,12 @@ def _profile(
         unmatched=_sorted(matched.unmatched | matched.lost for matched in matches),
         runs=runs,
     )
+
+
+def _phases(app: str) -> tuple[str, ...]:
+    """A boot that was traced elsewhere goes on until somebody stopped the tracer: nobody says what of it ran
+    after the kernel had freed its init memory."""
+    return (BOOT, START) if app == BOOT else (app,)
 
 
 def _sorted(sets: Iterable[frozenset[str]]) -> tuple[str, ...]:

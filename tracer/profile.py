@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tracer.host import UserError, read_json, write_json
 from tracer.symbols import Identity
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 WHAT = "profile"
 
 T = TypeVar("T")
@@ -36,8 +36,10 @@ class KernelId:
 
 @dataclass(frozen=True, order=True)
 class Seen:
-    """``app`` (or ``boot``, ``shutdown``, ``miss``) ran the function, says ``source``.
+    """``app`` (or ``boot``, ``start``, ``shutdown``, ``miss``) ran the function, says ``source``.
 
+    ``boot`` ends, and ``start`` begins, when the kernel frees its init memory. Source ``stack``: a task slept
+    in it when the first app started.
     ``count``: for ``ftrace`` the number of calls, None when a cut name hides which function it was; for
     ``blocks`` the number of runs in which the function ran in that phase; for ``heal`` the number of boots
     that missed it. ``caller``: for ``heal``, who called it, "" when the guest could not say.

@@ -108,7 +108,8 @@ def _vm_options(
         block_log=options.block_log,
         block_filter=options.block_filter,
         trace_file=trace_file,
-        gdb=options.flush or options.poke is not None,
+        gdb=options.flush or options.poke is not None or bool(options.boot_ends),
+        stopped=bool(options.boot_ends),
         arguments=options.arguments,
         single=options.single,
     )

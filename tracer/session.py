@@ -29,6 +29,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracer.boot_trace import BOOT_ENDS
 from tracer.gdb import attached, poke_memory
 from tracer.host import HostError, check_room, ended_group
 from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
@@ -36,7 +37,8 @@ from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
 from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
-BOOT, SHUTDOWN = "boot", "shutdown"
+#: What runs before the kernel frees its init memory, from then to the first app, and after the last.
+BOOT, START, SHUTDOWN = "boot", "start", "shutdown"
 #: Between two readiness checks, in seconds.
 POLL_INTERVAL = 0.2
 PANICKED = "panicked"
@@ -66,7 +68,8 @@ class SessionOptions:
     guest counts as hung. ``patience``: by how much the apps' limits are longer by the guest's clock, where
     that runs fast. ``seed``: of what the workload lets vary, 0 for nothing. ``boot_trace``: names that the
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
-    ``single``: processors take turns in one thread.
+    ``single``: processors take turns in one thread. ``boot_ends``: addresses of :data:`BOOT_ENDS`; the phase
+    :data:`START` begins when the guest gets to one. ``idle``: no app runs.
     """
 
     trace: bool = False
@@ -84,6 +87,8 @@ class SessionOptions:
     seed: int = 0
     boot_trace: tuple[str, ...] | None = None
     single: bool = False
+    boot_ends: tuple[int, ...] = ()
+    idle: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,8 @@ class Session:
             raise
 
     def from_hello_to_power_off(self) -> None:
+        if self.options.boot_ends:
+            self.watch_boot_end()
         self.kernel_version = self.expect_hello()
         boot, shutdown = len(self.workload.apps), len(self.workload.apps) + 1
         if self.options.trace:
@@ -134,7 +141,7 @@ class Session:
         self.expect_power_off()
 
     def _apps(self) -> list[tuple[int, App]]:
-        whole = self.options.boot_trace is None
+        whole = self.options.boot_trace is None and not self.options.idle
         return self.workload.ordered_apps(self.options.seed) if whole else []
 
     def one_shot(self, number: int, app: App) -> None:
@@ -199,6 +206,19 @@ class Session:
         if process.returncode:
             text = said.read_text(errors="replace")
             raise self.app_failed(app, f"its host command exited with status {process.returncode}", text)
+
+    def watch_boot_end(self) -> None:
+        """Let the machine go, and note when the kernel is about to free its init memory.
+
+        The stop makes QEMU forget its translations: a function that goes on after it is logged again.
+        """
+        with attached(self.vm.gdb_socket) as gdb:
+            if gdb.run_to(self.options.boot_ends, self.options.boot_timeout):
+                self.marks.append(Mark(START, self.vm.log_size()))
+                return
+        self.pump(
+            0.1, 0.0, f"booting: it did not come to {BOOT_ENDS} in {self.options.boot_timeout:g} seconds"
+        )
 
     def expect_hello(self) -> str:
         """Wait for the agent; the kernel's version line."""

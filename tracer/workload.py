@@ -21,7 +21,7 @@ from tracer.host import UserError, file_hash
 SCHEMA_VERSION = 1
 AGENT = Path(__file__).parent / "guest" / "init"
 #: Names of phases and sources that an app would be confused with.
-RESERVED_NAMES = frozenset({"boot", "shutdown", "miss"})
+RESERVED_NAMES = frozenset({"boot", "start", "shutdown", "miss"})
 
 #: table -> key -> accepted Python types
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {

@@ -233,7 +233,7 @@ def _build(folder: Path) -> Built:
         {"symbol": name, "object": "a.o", "section": f".text.{name}", "names": [name], "address": built[name]}
         for name in ("gone", "lost")
     ]
-    value = {"schema_version": 1, "start": built["__kprune_tombstones_start"], "tombstones": stones}
+    value = {"schema_version": 2, "start": built["__kprune_tombstones_start"], "tombstones": stones}
     (folder / "tombstones.json").write_text(json.dumps(value))
     return built
 

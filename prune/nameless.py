@@ -1,0 +1,55 @@
+"""Keep the tombstones' names out of kallsyms, and in System.map.
+
+Both are made with nm of each linked vmlinux. scripts/kallsyms passes over symbols that nm shows with a "u",
+scripts/mksysmap does not: the unique global symbols of the GNU gABI supplement, which the kernel has none of.
+So that is the binding which a tombstone's symbols get. One name stays, that of the first byte of them all:
+an oops then shows how far into them it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from prune.elf import SECTION, SHT_SYMTAB, SYMBOL, Rows
+from tracer.host import HostError
+
+FIRST, LAST = "__kprune_tombstones_start", "__kprune_tombstones_end"
+_UNIQUE = 10  # STB_GNU_UNIQUE; nm: "u"
+
+
+def hide_tombstones(vmlinux: Path) -> None:
+    """Change the binding of all symbols between :data:`FIRST` and :data:`LAST`, in place.
+
+    Raises:
+        HostError: the linker has left no whole file.
+    """
+    try:
+        with vmlinux.open("r+b") as stream:
+            header = stream.read(64)
+            at, count = int.from_bytes(header[40:48], "little"), int.from_bytes(header[60:62], "little")
+            stream.seek(at)
+            sections = np.frombuffer(stream.read(count * SECTION.itemsize), SECTION)
+            table = sections[sections["type"] == SHT_SYMTAB][0]
+            stream.seek(int(table["offset"]))
+            symbols = np.frombuffer(stream.read(int(table["size"])), SYMBOL).copy()
+            names = sections[int(table["link"])]
+            stream.seek(int(names["offset"]))
+            strings = stream.read(int(names["size"]))
+            first, last = (_value(symbols, strings, name) for name in (FIRST, LAST))
+            if first is None or last is None:
+                return
+            inside = (symbols["value"] >= first) & (symbols["value"] < last) & (symbols["info"] >> 4 == 1)
+            inside &= symbols["name"] != strings.find(f"\0{FIRST}\0".encode()) + 1
+            symbols["info"][inside] = _UNIQUE << 4 | symbols["info"][inside] & 15
+            stream.seek(int(table["offset"]))
+            stream.write(symbols.tobytes())
+    except (OSError, IndexError, ValueError) as error:
+        raise HostError(f"changing symbols of {vmlinux}: {error}", "link again") from error
+
+
+def _value(symbols: Rows, strings: bytes, name: str) -> int | None:
+    at = strings.find(f"\0{name}\0".encode()) + 1
+    found = symbols["value"][(symbols["name"] == at) & (at > 0)]
+    return int(found[0]) if len(found) else None

@@ -1,0 +1,19 @@
+"""In which phases of a kernel's life a function ran."""
+
+from __future__ import annotations
+
+from tracer.profile import FunctionRecord, Profile
+
+BOOT, RUN, SHUTDOWN = "boot", "run", "shutdown"
+_STACK = "stack"
+
+
+def phases(record: FunctionRecord) -> frozenset[str]:
+    """``boot`` (until the kernel frees its init memory), ``run`` and ``shutdown``, as far as a function ran
+    in them or a task slept in it."""
+    return frozenset(seen.app if seen.app in (BOOT, SHUTDOWN) else RUN for seen in record.seen)
+
+
+def boot_is_known(profile: Profile) -> bool:
+    """Whether "ran in boot alone" may be believed: somebody looked at the stacks of sleeping tasks."""
+    return any(seen.source == _STACK for record in profile.functions for seen in record.seen)
