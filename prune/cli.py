@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune import cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
+from prune import cmd_compare, cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
 from prune.settings import SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
 from tracer.parallel import interrupt_on_term
@@ -34,7 +34,7 @@ _STAGES = {
     "report": "measure both kernels and write report.json",
 }
 #: Verbs that are modules of their own.
-_MORE = (cmd_import, cmd_profile, cmd_observe, cmd_inspect)
+_MORE = (cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_inspect)
 _NEXT = {
     "build": "trace",
     "trace": "plan",

@@ -55,6 +55,10 @@ class Folder:
     def boots(self) -> Path:
         return self.out / "boots.json"
 
+    @property
+    def ledger(self) -> Path:
+        return self.out / "ledger.json"
+
     def base(self, name: str) -> Path:
         return self.out / "base" / name
 

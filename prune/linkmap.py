@@ -19,8 +19,13 @@ _MEMBERS = "Archive member included to satisfy reference by file (symbol)\n\n"
 _LOADED = re.compile(r"^LOAD (\S+)$", re.M)
 _BEGIN = "\nLinker script and memory map\n"
 # An input section is indented by one space; a name of 15 characters or more has its line to itself.
+# Fill has a star; a statement that lays down bytes has neither section nor object.
 _PLACED = re.compile(
-    r"^ (?P<section>[^\s*][^\s]*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) (?P<object>\S.*)$", re.M
+    r"^ (?P<section>[^\s*][^\s]*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) (?P<object>\S.*)$"
+    r"|^ (?P<fill>\*fill\*) +0x(?P<fill_address>[0-9a-f]+) +0x(?P<fill_size>[0-9a-f]+)"
+    r"|^ +0x(?P<statement_address>[0-9a-f]+) +0x(?P<statement_size>[0-9a-f]+) "
+    r"(?P<statement>BYTE|SHORT|LONG|SQUAD|QUAD) ",
+    re.M,
 )
 _OUTPUT = re.compile(r"^(?P<name>[._a-zA-Z]\S*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+)", re.M)
 
@@ -46,8 +51,22 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Fill:
+    """Bytes that are of no input section: ``script`` says whether a statement of the script lays them down,
+    such as BYTE, else they are alignment."""
+
+    output: str
+    address: int
+    size: int
+    script: bool
+
+
+@dataclass(frozen=True)
 class LinkMap:
     """``placed`` in the order of the map, empty sections too; ``objects`` in link order.
+
+    ``fills``: what lies between them; ``init``: where the memory begins and ends that the kernel frees after
+    boot (include/asm-generic/sections.h), (0, 0) for none.
 
     ``members``: the objects that came out of archives; the others were named on the command line.
     """
@@ -56,6 +75,8 @@ class LinkMap:
     objects: tuple[str, ...]
     members: frozenset[str]
     outputs: tuple[Output, ...]
+    fills: tuple[Fill, ...] = ()
+    init: tuple[int, int] = (0, 0)
 
 
 def take_apart(link_map: LinkMap, pieces: Mapping[tuple[str, str], Sequence[Piece]]) -> LinkMap:
@@ -112,12 +133,18 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     found_outputs = list(_OUTPUT.finditer(text, begin))
     outputs = [(m.start(), m["name"]) for m in found_outputs]
     placed: list[Placed] = []
+    fills: list[Fill] = []
     members = _members(text)
     objects = dict.fromkeys(_inputs(text, members))
     current = 0
     for found in _PLACED.finditer(text, begin):
         while current + 1 < len(outputs) and outputs[current + 1][0] < found.start():
             current += 1
+        if found["fill"] or found["statement"]:
+            address = found["fill_address"] or found["statement_address"]
+            size = int(found["fill_size"] or found["statement_size"], 16)
+            fills.append(Fill(outputs[current][1], int(address, 16), size, bool(found["statement"])))
+            continue
         objects.setdefault(found["object"])
         placed.append(
             Placed(
@@ -135,4 +162,12 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
         tuple(objects),
         frozenset(members),
         tuple(Output(m["name"], int(m["address"], 16), int(m["size"], 16)) for m in found_outputs),
+        tuple(fills),
+        (_assigned(text, "__init_begin"), _assigned(text, "__init_end")),
     )
+
+
+def _assigned(text: str, symbol: str) -> int:
+    """The value that the script gives a symbol, 0 if none."""
+    found = re.search(rf"^ +0x([0-9a-f]+) +{symbol} = ", text, re.M)
+    return int(found[1], 16) if found else 0

@@ -36,6 +36,7 @@ def make_report(
     heal: Mapping[str, Any],
     plan_counts: Mapping[str, int],
     unused_rules: Sequence[str],
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The report as it is written.
 
@@ -43,6 +44,7 @@ def make_report(
         validation: ``boots``, ``passed``, ``repeated``, ``misses`` of the boot stage, and ``verify``.
         stages: seconds of each stage when it last did its work.
         knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
+        more: ``ledger``, its summary, and ``memory`` that each kernel left for others.
         heal: ``rounds``, ``converged``, ``why`` not, and ``added``, the functions that boots missed.
     """
     return {
@@ -57,6 +59,7 @@ def make_report(
         "plan": dict(plan_counts),
         "unused_rules": list(unused_rules),
         **knowledge,
+        **more,
         "validation": dict(validation),
         "heal": dict(heal),
         "seconds": {name: round(seconds, 2) for name, seconds in stages.items()},
@@ -71,6 +74,7 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"{label:12}{base:12,}{pruned:12,}{report['change'][key]:9.1%}")
     validation = report["validation"]
     lines.append(f"{'tombstones':12}{'':12}{report['tombstones']:12,}")
+    lines += _apart(report["ledger"], report["memory"])
     lines.append("")
     lines.append(f"verify: {validation['verify'] or 'not run'}")
     lines.append(f"boots: {validation['passed']} of {validation['boots']} ran the whole workload")
@@ -92,6 +96,21 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"keep rule {rule} matches nothing")
     lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))
     return "\n".join(lines)
+
+
+def _apart(ledger: Mapping[str, Any], memory: Mapping[str, Any]) -> list[str]:
+    """What the ledger says of data and init without what the configuration fixes, and of memory."""
+    lines = []
+    for label, key in (("data, all", "rodata_data_bss"), ("init, all", "init")):
+        both, fixed = ledger[key], ledger[f"{key}_fixed"]["pruned"]
+        change = both["pruned"] / both["base"] - 1 if both["base"] else 0.0
+        lines.append(
+            f"{label:12}{both['base']:12,}{both['pruned']:12,}{change:9.1%}  besides {fixed:,} of fixed size"
+        )
+    if memory["base"] and memory["pruned"]:
+        gain = (memory["pruned"] - memory["base"]) >> 10
+        lines.append(f"{'left (KiB)':12}{memory['base'] >> 10:12,}{memory['pruned'] >> 10:12,}{gain:+9,}")
+    return lines
 
 
 def _healed(heal: Mapping[str, Any]) -> list[str]:

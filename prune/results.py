@@ -7,6 +7,7 @@ from typing import Any
 
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
+from prune.memory import of_console
 from prune.passes import read_result
 from prune.plan_file import Plan
 from prune.settings import Settings
@@ -73,6 +74,16 @@ def knowledge(folder: Folder) -> dict[str, Any]:
         },
         "saturation": asdict(how) if how else None,
     }
+
+
+def memory(folder: Folder) -> dict[str, int | None]:
+    """Bytes that each kernel left for others when it had booted, by its own account."""
+    sides = {"base": folder.path("trace/blocks-1"), "pruned": folder.path("boot/0")}
+    if folder.boots.is_file():
+        for boot in read_result(folder.boots, "boots", ("each",))["each"]:
+            if "memory 100%" in boot["variation"]:
+                sides["pruned"] = folder.path(f"boot/{boot['number']}")
+    return {side: of_console(path / "console.log") for side, path in sides.items()}
 
 
 def command_of(settings: Settings) -> list[str]:

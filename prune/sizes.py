@@ -1,9 +1,9 @@
 """Byte counts, always from the link map: every byte of the loaded image has a label.
 
 ``text`` is every executable input section outside init and exit, tombstones included, and of it
-``resident_text`` what is not freed after boot; ``init_text`` the executable rest; ``rodata`` and ``data`` what is
-in the file otherwise; ``bss`` what is not. ``padding`` is what alignment adds. Together they are the output
-sections, which is asserted.
+``resident_text`` what is not freed after boot; ``init_text`` the executable rest; ``rodata`` and ``data``
+what is in the file otherwise; ``bss`` what is not. ``padding`` is what alignment adds. Together they are the
+output sections, which is asserted.
 """
 
 from __future__ import annotations

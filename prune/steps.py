@@ -18,6 +18,7 @@ from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
 from prune.knowledge import FOLDER
+from prune.ledger import make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
 from prune.misses import read_graveyard
 from prune.passes import Model
@@ -244,12 +245,13 @@ class Steps:
         image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
         stones = len(read_graveyard(folder.pruned("tombstones.json")).stones)
         plan = load_plan(folder.plan)
+        maps = [read_link_map(side("vmlinux.map")) for side in (folder.base, folder.pruned)]
+        ledger = make_ledger(image, knowledge, plan, maps[0], maps[1])
+        save_ledger(ledger, folder.ledger)
+        trap = stones * len(knowledge.trap)
         value = make_report(
-            measure(image, knowledge, read_link_map(folder.base("vmlinux.map")), folder.base("bzImage"), 0),
-            measure(
-                image, knowledge, read_link_map(folder.pruned("vmlinux.map")), folder.pruned("bzImage"),
-                stones * len(knowledge.trap),
-            ),
+            measure(image, knowledge, maps[0], folder.base("bzImage"), 0),
+            measure(image, knowledge, maps[1], folder.pruned("bzImage"), trap),
             stones,
             results.validation(folder),
             results.knowledge(folder),
@@ -257,6 +259,7 @@ class Steps:
             results.healing(folder),
             results.counts(plan),
             plan.unused_rules,
+            {"ledger": summary(ledger), "memory": results.memory(folder)},
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
         tools = {"kernel": self.production.source.version, **tool_versions()}

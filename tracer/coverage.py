@@ -151,7 +151,8 @@ def miss_runs(
         if name is None:
             raise ValidationFailed(f"causing {miss.name}: none of {', '.join(miss.candidates)} ran")
         poke = Poke(address[name], trap, before_phase=workload.apps[0].name)
-        options = SessionOptions(poke=poke, expect_panic=True, oops_panic=miss.oops_panic)
+        # What ran before is forgotten: much of the path ran in boot, and is freed unless it is seen here.
+        options = SessionOptions(poke=poke, expect_panic=True, oops_panic=miss.oops_panic, flush=True)
         plans.append(_block_run(workload, kernel, into / miss.name, Jitter(), options))
     return plans
 

@@ -1,0 +1,24 @@
+"""What a kernel says of its memory when it has booted, from its console."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+# mm/page_alloc.c, mem_init_print_info(); free_reserved_area().
+_AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available")
+_FREED = re.compile(r"Freeing (?!initrd)([\w ()/]+) memory: (\d+)K")
+
+
+def memory_after_boot(console: str) -> int | None:
+    """Bytes that the kernel left for others: what was available at first, and what it freed of itself since;
+    None when it does not say. ``free`` shows it as the total."""
+    found = _AVAILABLE.search(console)
+    if not found:
+        return None
+    return (int(found[1]) + sum(int(size) for _, size in _FREED.findall(console))) * 1024
+
+
+def of_console(path: Path) -> int | None:
+    """As :func:`memory_after_boot`, of a console log that may not be there."""
+    return memory_after_boot(path.read_text(errors="replace")) if path.is_file() else None
