@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import capstone
 import numpy as np
 
 from prune.callgraph import ADDRESS, CALL, TAIL_CALL, CallGraph
-from prune.elf import SHF_EXECINSTR, Rows
+from prune.elf import SHF_EXECINSTR, SHF_MERGE, Rows
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
 
 Place = tuple[str, str]
+_MERGED = ("*.str1.*", "*.cst*")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def boot_only(
     if phases is None:
         return boot
     boot[[image.unit_of[place] for place in phases.only if place in image.unit_of]] = True
-    movable = np.array([matches(name, knowledge.boot_code) for name in image.names])
+    movable: Rows = np.array([matches(name, knowledge.boot_code) for name in image.names])
     boot &= candidates & image.units["function"] & movable
     ran = np.zeros(len(image.units), bool)
     ran[[image.unit_of[place] for place in phases.boot if place in image.unit_of]] = True
@@ -55,3 +57,49 @@ def boot_only(
     refers = np.isin(graph.kind, (CALL, TAIL_CALL, ADDRESS)) & late[graph.source]
     boot[graph.target[refers]] = False
     return boot
+
+
+def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int], knowledge: Knowledge) -> Rows:
+    """Mask of the data that goes with the code which is freed.
+
+    That nobody else refers to a variable is not enough: its address may be in a list by now. So every
+    reference to it must be the memory operand of an instruction that is freed: it was never anywhere.
+
+    Args:
+        boot: mask of the code that is freed after boot, besides init code.
+        named: units that the linker script names.
+    """
+    rows, units = image.relocations, image.units
+    code = units["flags"] & SHF_EXECINSTR != 0
+    init = np.array([knowledge.is_init(name) for name in image.names])
+    own = np.array([name not in knowledge.shared and not matches(name, _MERGED) for name in image.names])
+    found: Rows = units["data"] & kept & ~init & own & (units["flags"] & SHF_MERGE == 0)
+    found[list(named)] = False
+    refers = (rows["target"] >= 0) & kept[rows["unit"]]
+    freed_code = code & (boot | init)
+    found[rows["target"][refers & ~freed_code[rows["unit"]]]] = False
+    reached = np.zeros(len(units), bool)
+    reached[rows["target"][refers]] = True
+    found &= reached
+    into = np.flatnonzero(refers & found[rows["target"]])
+    for unit in np.unique(rows["unit"][into]).tolist():
+        mine = into[rows["unit"][into] == unit]
+        loads = memory_operands(image, unit, knowledge)
+        escapes = [row for row in mine.tolist() if int(rows["offset"][row]) not in loads]
+        found[rows["target"][escapes]] = False
+    return found
+
+
+def memory_operands(image: Image, unit: int, knowledge: Knowledge) -> set[int]:
+    """Offsets of the fields in some code that are addresses which an instruction reads or writes at, and
+    that go nowhere else."""
+    known = knowledge.disassembler
+    decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
+    decoder.detail = True
+    row = image.units[unit]
+    code = bytes(image.files[int(row["object"])].content(int(row["section"])))
+    return {
+        instruction.address + instruction.disp_offset
+        for instruction in decoder.disasm(code, 0)
+        if instruction.disp_offset and instruction.mnemonic not in known["addresses"]
+    }

@@ -59,6 +59,10 @@ class Folder:
     def ledger(self) -> Path:
         return self.out / "ledger.json"
 
+    @property
+    def page(self) -> Path:
+        return self.out / "report.html"
+
     def base(self, name: str) -> Path:
         return self.out / "base" / name
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from prune.edit import edit_object, freed_name, plan_edits
+from prune.config import read_options
+from prune.edit import FREED_GROUPS, edit_object, freed_name, plan_edits
 from prune.image import Image, read_image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, write_prepared
 from prune.linkmap import read_link_map
 from prune.plan_file import Plan, load_plan, object_digests
-from prune.script import assign, bury, discard_units, place_pieces, place_units
+from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
 from prune.tables import find_tables
 from prune.tombstones import Burial, bury_dropped
 from tracer.host import UserError
@@ -44,9 +45,9 @@ def generate(
         name: file.data for name, file in zip(image.objects, image.files, strict=True) if name in apart
     }
     contents |= {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
-    text = generate_script(
-        (root / script).read_text(), image, plan, burial, knowledge, _names_for_ld(home, image, contents)
-    )
+    text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
+    names = _names_for_ld(home, image, contents)
+    text = generate_script(text, image, plan, burial, knowledge, names)
     write_prepared(
         root,
         home,
@@ -59,6 +60,15 @@ def generate(
         _freed(image, plan),
         plan.named,
     )
+
+
+def _options(config: Path) -> frozenset[str]:
+    """The options that are set in a kernel's configuration."""
+    if not config.is_file():
+        raise UserError(
+            f"preparing the pruned link: {config} does not exist", "link in a kernel's object tree"
+        )
+    return frozenset(name for name, value in read_options(config).items() if value == "y")
 
 
 def _freed(image: Image, plan: Plan) -> list[dict[str, object]]:
@@ -114,8 +124,8 @@ def generate_script(
             dropped.setdefault(names[int(image.units["object"][unit])], []).append(image.names[unit])
     text_place = next(place for place in knowledge.place if place.token == ".text")
     elsewhere = {place.token for place in knowledge.place}
-    taken_apart = {name for _, name in image.pieces} - elsewhere
-    placed = place_pieces(place_units(script, knowledge.place), taken_apart)
+    parts = {name for _, name in image.pieces} - elsewhere
+    placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
     buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
     return assign(discard_units(buried, dropped), burial.aliases)
 

@@ -42,6 +42,16 @@ class Redirect:
 
 
 @dataclass(frozen=True)
+class Align:
+    """Alignment ``from_`` in an output section becomes ``to`` in a kernel with none of the options."""
+
+    output: str
+    from_: str
+    to: str
+    unless: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Place:
     """Input section patterns to be placed where the script places ``token``."""
 
@@ -60,6 +70,7 @@ class Knowledge:
     shared: frozenset[str]
     boot_code: tuple[str, ...]
     place: tuple[Place, ...]
+    align: tuple[Align, ...]
     tables: tuple[Table, ...]
     redirects: tuple[Redirect, ...]
     relocations: dict[str, tuple[int, ...]]
@@ -141,6 +152,9 @@ def read_knowledge(arch: str) -> Knowledge:
         boot_code=tuple(units["boot_code"]),
         place=read_places(),
         tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),
+        align=tuple(
+            Align(row["output"], row["from"], row["to"], tuple(row["unless"])) for row in own.get("align", ())
+        ),
         redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
         relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
         roots=read_toml(FOLDER / "roots.toml"),

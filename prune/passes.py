@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +25,12 @@ from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
 from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
+from prune.ledger import Ledger
 from prune.link import LINK_MAP, PREPARED, prepare
 from prune.linkmap import read_link_map
 from prune.misses import Miss
+from prune.page import make_page
+from prune.page_data import page_data
 from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan, save_plan
 from prune.profiling import is_smp
@@ -217,6 +220,23 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
     )  # fmt: skip
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict
+
+
+def page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], version: str, arch: str) -> None:
+    """Write ``report.html``."""
+    each = read_result(folder.boots, "boots", ("each",))["each"] if folder.boots.is_file() else []
+    logs = [folder.path(f"boot/{boot['number']}/console.log") for boot in each]
+    log = next((path.read_text(errors="replace") for path in logs if path.is_file()), "")
+    validation = report["validation"]
+    facts = [
+        f"Linux {version}", arch, f"build {build_id(folder.base('vmlinux'))[:12]}",
+        f"verify: {validation['verify'] or 'not run'}",
+        f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
+    ]  # fmt: skip
+    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts)
+    with whole_file(folder.page) as stream:
+        stream.write(make_page(data))
+    say(f"the report to look at: {folder.page}")
 
 
 def read_result(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

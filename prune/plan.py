@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from prune.bootonly import Phases, boot_only
+from prune.bootonly import Phases, boot_data, boot_only
 from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.plan_file import Plan, object_digests
-from prune.roots import find_roots, referenced_data
+from prune.roots import find_roots, referenced_data, script_units
 from prune.rules import KeepRule, apply_rules
 from tracer.host import UserError
 
@@ -85,13 +85,16 @@ def make_plan(
     boot = boot_only(image, graph, phases, only_ran, reasons.mask(image), knowledge)
     referenced = referenced_data(image, graph, reasons.mask(image))
     reasons.add(referenced, lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
+    kept = reasons.mask(image)
+    if phases:
+        boot |= boot_data(image, boot, kept, script_units(image, script_symbols), knowledge)
     return Plan(
         knowledge.arch,
         build_id,
         width,
         object_digests(image.root, image.objects),
         _rows(image),
-        reasons.mask(image),
+        kept,
         boot,
         tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
         image.pieces,

@@ -14,7 +14,7 @@ from typing import Any
 from prune.sizes import Sizes
 
 SCHEMA = 1
-_ROWS = (
+SIZE_ROWS = (
     ("text", "text_bytes"),
     ("  resident", "resident_text_bytes"),
     ("init text", "init_text_bytes"),
@@ -53,7 +53,7 @@ def make_report(
         "pruned": asdict(pruned),
         "change": {
             key: round(getattr(pruned, key) / getattr(base, key) - 1, 4) if getattr(base, key) else 0.0
-            for _, key in _ROWS
+            for _, key in SIZE_ROWS
         },
         "tombstones": tombstones,
         "plan": dict(plan_counts),
@@ -69,7 +69,7 @@ def make_report(
 def table(report: Mapping[str, Any]) -> str:
     """The report for a person."""
     lines = [f"{'':12}{'base':>12}{'pruned':>12}{'change':>9}"]
-    for label, key in _ROWS:
+    for label, key in SIZE_ROWS:
         base, pruned = report["base"][key], report["pruned"][key]
         lines.append(f"{label:12}{base:12,}{pruned:12,}{report['change'][key]:9.1%}")
     validation = report["validation"]

@@ -26,10 +26,9 @@ def find_roots(
         if matches(name, barriers):
             barred[units] = True
     fixed = np.flatnonzero(~(image.units["function"] | image.units["data"])).tolist()
-    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
     found = [
         ("no section of its own", fixed),
-        ("named by the linker script", [unit for unit in named if unit >= 0]),
+        ("named by the linker script", sorted(script_units(image, script_symbols))),
         ("answers pruned system calls", _units_named(units_of, [row.to for row in knowledge.redirects])),
     ]
     for row in knowledge.roots["root"]:
@@ -38,6 +37,12 @@ def find_roots(
         kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
         found.append((row["reason"], np.flatnonzero(graph.closure(start, kinds, barred)).tolist()))
     return found
+
+
+def script_units(image: Image, script_symbols: frozenset[str]) -> frozenset[int]:
+    """The units whose symbols the linker script names."""
+    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
+    return frozenset(unit for unit in named if unit >= 0)
 
 
 def _units_named(units_of: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:

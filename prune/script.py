@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from prune.knowledge import Place
+from prune.knowledge import Align, Place
 from tracer.host import UserError
 
 # KEEP(*(...)) is one statement: nothing can be put inside.
@@ -60,6 +60,22 @@ def place_pieces(script: str, sections: Iterable[str]) -> str:
         return statement[0].replace(patterns, f"{patterns.rstrip()} {' '.join(more)}", 1)
 
     return _STATEMENT.sub(beside, script)
+
+
+def realign(script: str, rules: Iterable[Align], options: frozenset[str]) -> str:
+    """Give up alignment that no option of this kernel needs.
+
+    Args:
+        options: names of the options that are set to y.
+    """
+    for rule in rules:
+        opening = re.search(rf"^\s*{re.escape(rule.output)}\s*:[^{{]*{{", script, re.M)
+        if opening is None or options & set(rule.unless):
+            continue
+        end = _closing_brace(script, opening.end())
+        inside = script[opening.end() : end].replace(f"ALIGN({rule.from_})", f"ALIGN({rule.to})")
+        script = script[: opening.end()] + inside + script[end:]
+    return script
 
 
 def _insertion_point(script: str, token: str) -> int:

@@ -262,6 +262,7 @@ class Steps:
             {"ledger": summary(ledger), "memory": results.memory(folder)},
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
+        passes.page(folder, ledger, value, self.production.source.version, self.workload.arch)
         tools = {"kernel": self.production.source.version, **tool_versions()}
         inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
         command = results.command_of(self.settings)

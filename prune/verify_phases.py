@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+import capstone
+
+from prune.verify_elf import Object, Section
 from prune.verify_model import Check, Model, Tally
-from prune.verify_read import Name
+from prune.verify_read import Name, Piece
 
 _BEGIN, _END = "__init_begin", "__init_end"  # include/asm-generic/sections.h
 _BOOT = "boot"
@@ -51,15 +54,48 @@ def _check_ways(model: Model, tally: Tally, ran: Mapping[Name, frozenset[str]], 
     for original in model.objects.values():
         for index, section in original.sections.items():
             piece = model.placed.get((original.path, index))
-            if piece is None or not section.is_code or begin <= piece.address < end:
+            if piece is None:
+                continue
+            if begin <= piece.address < end:
+                _check_operands(model, tally, original, section, piece)
                 continue
             in_time = _BOOT in ran.get((piece.object, piece.section), frozenset())
             for field in section.fields:
                 place = model.unit_of(original.path, field.symbol)
                 if place not in model.freed:
                     continue
+                if not model.originals[place].is_code:
+                    name = ":".join(place)
+                    tally.expect(False, f"{piece}+{field.offset:#x} refers to data freed after boot: {name}")
+                    continue
+                if not section.is_code:
+                    continue
                 tally.expect(
                     in_time,
                     f"{piece}+{field.offset:#x} refers to {place[0]}:{place[1]}, freed after boot, "
                     "and boot did not run it",
                 )
+
+
+def _check_operands(model: Model, tally: Tally, original: Object, section: Section, piece: Piece) -> None:
+    """Freed code only reads and writes at the addresses of freed data; it hands none on."""
+    into = [
+        field
+        for field in section.fields
+        if (place := model.unit_of(original.path, field.symbol)) in model.freed
+        and not model.originals[place].is_code
+    ]
+    if not into:
+        return
+    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    engine.detail = True
+    operands = {
+        each.address + each.disp_offset
+        for each in engine.disasm(section.content, 0)
+        if each.disp_offset and each.mnemonic != "lea"
+    }
+    for field in into:
+        tally.expect(
+            section.is_code and field.offset in operands,
+            f"{piece}+{field.offset:#x} may hand on the address of data that is freed after boot",
+        )

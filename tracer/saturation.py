@@ -79,7 +79,7 @@ def _seen_exactly(incidence: Sequence[int], runs: int) -> tuple[int, int]:
 
 def chao2(q1: int, q2: int, runs: int) -> float:
     """How many functions no run has met, at least."""
-    return (runs - 1) / runs * q1 * (q1 - 1) / (2 * (q2 + 1))
+    return (runs - 1) / runs * q1 * max(q1 - 1, 0) / (2 * (q2 + 1))
 
 
 def expected_new(incidence: Sequence[int], runs: Sequence[int], more: int) -> float:

@@ -120,6 +120,7 @@ def build(tree: Path, flags: Sequence[str] = CFLAGS) -> Toy:
     subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)
     script = tree / "arch/x86/kernel/vmlinux.lds"
     script.parent.mkdir(parents=True)
+    (tree / ".config").write_text("CONFIG_64BIT=y\n")
     shutil.copy(SOURCES / "toy.lds", script)
     toy = Toy(tree)
     done = toy.link(plan=False)

@@ -1,0 +1,36 @@
+"""``report.html``: one file that needs nothing else, made from a template and data.
+
+Names and logs come from outside. In the page they are JSON in which nothing can end the element that holds
+it, and the scripts put them into the document as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_FOLDER = Path(__file__).with_name("web")
+_SCRIPTS = ("base.js", "tree.js", "map.js", "search.js", "tables.js")
+# JSON may have these as escapes anywhere in a string; HTML and JavaScript then see none of them.
+_ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+
+
+def make_page(data: Mapping[str, Any]) -> str:
+    """The page as HTML."""
+    parts = {
+        "@CSS@": (_FOLDER / "page.css").read_text(),
+        "@JS@": "\n".join((_FOLDER / name).read_text() for name in _SCRIPTS),
+        "@DATA@": as_script(data),
+    }
+    page = (_FOLDER / "page.html").read_text()
+    for mark, text in parts.items():
+        head, _, tail = page.partition(mark)
+        page = head + text + tail
+    return page
+
+
+def as_script(data: Mapping[str, Any]) -> str:
+    """JSON that may stand inside a script element."""
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPED)
