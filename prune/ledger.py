@@ -186,7 +186,7 @@ def _unit_row(
     kind = "tables" if table else {"init_text": "init text"}.get(label, label)
     if init and kind in ("rodata", "data", "bss"):
         kind = "init data"
-    own = image.units["function"][unit] or image.units["data"][unit] and key[1] not in knowledge.shared
+    own = image.units["function"][unit] or (image.units["data"][unit] and key[1] not in knowledge.shared)
     symbol = labels.get(unit) or key[1]
     if own and not labels.get(unit) and ".str" not in key[1] and ".cst" not in key[1]:
         symbol = key[1].split(".", 2)[2]  # .data.NAME

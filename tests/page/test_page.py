@@ -1,0 +1,151 @@
+"""The page in a real browser: 60,000 units, hostile names, mouse and keyboard, light and dark, print."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prune.ledger import KINDS
+from prune.page import as_script, make_page
+
+UNITS = 60_000
+HOSTILE = "</script><img src=x onerror=document.title='broken'>\u2028"
+pytestmark = pytest.mark.kernel  # It needs a browser, as the others need QEMU.
+
+
+def data(units: int) -> dict[str, Any]:
+    dice = random.Random(1)
+    objects = [f"d{i % 17}/s{i % 41}/f{i}.o" for i in range(1500)]
+    base = [dice.randint(1, 3000) for _ in range(units)]
+    fate = [dice.randint(0, 2) for _ in range(units)]
+    columns = {
+        "object": [i % len(objects) for i in range(units)],
+        "section": [f".text.function_{i}" for i in range(units)],
+        "name": [HOSTILE if i == 7 else f"function_{i}" for i in range(units)],
+        "base": base,
+        "pruned": [size if kept else 0 for size, kept in zip(base, fate, strict=True)],
+        "fate": fate,
+        "moved": [int(each == 2) for each in fate],
+        "kind": [0] * units,
+        "reason": list(fate),
+        "cause": [int(not each) for each in fate],
+        "apps": [dice.randint(0, 7) for _ in range(units)],
+    }
+    return {
+        "meta": {"workload": HOSTILE, "facts": ["Linux", HOSTILE], "text": [100, 50], "trace": "saturated"},
+        "sizes": [["text", 100, 50]], "apps": ["boot", "start", "web"], "kinds": list(KINDS),
+        "units": columns, "objects": objects, "reasons": ["cold", "ran: web", "ran: boot"],
+        "causes": ["", "cold function"],
+        "runs": [{"name": name, "source": "blocks", "new": new} for name, new in (("one", 10), ("two", 1))],
+        "boots": [{"number": 1, "variation": HOSTILE, "seconds": 2.0, "problem": ""}],
+        "log": f"booting\n{HOSTILE}\ndone",
+    }  # fmt: skip
+
+
+# What a person does, done in the page; what came of it is left in the document.
+ACTS = """
+const seen = {errors: window.seenErrors, nodes: document.querySelectorAll("*").length};
+const press = (key, on) => (on || document.activeElement).dispatchEvent(
+  new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+seen.headings = [...document.querySelectorAll("h2")].map(h => h.textContent);
+press("/", document.body);
+seen.focused = document.activeElement.id;
+$("search").value = "function_4242"; $("search").dispatchEvent(new Event("input"));
+seen.first = $("hits").firstChild.textContent;
+seen.hits = $("hits").children.length;
+$("hits").firstChild.click();
+seen.detail = $("detail").textContent;
+seen.crumbs = $("crumbs").textContent;
+seen.hash = location.hash;
+$("search").value = "function"; $("search").dispatchEvent(new Event("input"));
+seen.most = $("hits").children.length;
+go(ROOT); canvas.focus();
+press("ArrowRight"); seen.chosen = chosen; press("Enter"); seen.inside = here.path.length;
+press("Escape"); seen.outside = here.path.length;
+const box = canvas.getBoundingClientRect();
+canvas.dispatchEvent(new MouseEvent("click", {clientX: box.left + 5, clientY: box.top + 5, bubbles: true}));
+seen.clicked = here.path.length;
+const light = getComputedStyle(document.body).backgroundColor;
+$("theme").click();
+seen.themes = [light, getComputedStyle(document.body).backgroundColor];
+seen.requests = performance.getEntriesByType("resource").length;
+seen.title = document.title;
+seen.nodesAfter = document.querySelectorAll("*").length;
+seen.tiles = tiles.length;
+seen.painted = new Set(pen.getImageData(0, 0, canvas.width, canvas.height).data).size;
+const out = document.createElement("pre");
+out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
+"""
+
+
+def browse(folder: Path, page: str, *words: str) -> str:
+    browser = shutil.which("chromium")
+    assert browser, "apt-get install chromium (make setup does)"
+    target = folder / "page.html"
+    target.write_text(page)
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1200,900", "--virtual-time-budget=20000", *words, target.as_uri(),
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    page = make_page(data(UNITS))
+    catcher = "<script>window.seenErrors=[];window.onerror=(m)=>window.seenErrors.push(m);</script>"
+    page = page.replace("<style>", f"{catcher}<style>", 1).replace(
+        "</body>", f"<script>{ACTS}</script></body>"
+    )
+    dom = browse(tmp_path_factory.mktemp("page"), page, "--dump-dom")
+    found = re.search(r'<pre id="seen">(.*?)</pre>', dom, re.S)
+    assert found, dom[-2000:]
+    text = found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    value: dict[str, Any] = json.loads(text)
+    return value
+
+
+def test_everything_is_there_and_nothing_went_wrong(seen: dict[str, Any]) -> None:
+    assert seen["errors"] == [] and seen["requests"] == 0
+    assert len(seen["headings"]) == 6
+    assert seen["tiles"] > 5 and seen["painted"] > 20
+
+
+def test_search_finds_a_function_and_says_why(seen: dict[str, Any]) -> None:
+    assert seen["focused"] == "search"
+    assert seen["first"].startswith("function_4242 ") and seen["hits"] >= 1
+    assert "why" in seen["detail"] and ("cold" in seen["detail"] or "ran: " in seen["detail"])
+    assert seen["crumbs"].count(" / ") == 3 and seen["hash"] == "#q=function_4242"
+
+
+def test_mouse_and_keyboard_go_in_and_out(seen: dict[str, Any]) -> None:
+    assert (seen["chosen"], seen["inside"], seen["outside"], seen["clicked"]) == (0, 1, 0, 1)
+
+
+def test_light_and_dark_differ(seen: dict[str, Any]) -> None:
+    assert len(set(seen["themes"])) == 2
+
+
+def test_sixty_thousand_units_are_few_elements(seen: dict[str, Any]) -> None:
+    assert seen["most"] <= 100 and seen["nodes"] < 1500 and seen["nodesAfter"] < 3000
+
+
+def test_a_hostile_name_is_text(seen: dict[str, Any]) -> None:
+    assert HOSTILE.replace("\u2028", "") in seen["title"].replace("\u2028", "")
+
+
+def test_it_prints(tmp_path: Path) -> None:
+    browse(tmp_path, make_page(data(2000)), f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    assert (tmp_path / "page.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_no_name_can_end_the_script() -> None:
+    text = as_script({"name": HOSTILE})
+    assert not set("<>&\u2028\u2029") & set(text) and json.loads(text) == {"name": HOSTILE}
