@@ -7,14 +7,17 @@ In one object, in place, so that file offsets stay:
 * a global symbol that the object defines in a dropped unit and that the script will define becomes
   undefined;
 * kernel tables lose the entries whose owner was dropped, and their relocations with them;
-* what only booting needs gets the name of a section that the kernel frees.
+* what only booting needs gets the name of a section that the kernel frees;
+* string sections lose the strings that nothing refers to any more.
 
 The new symbol and string tables go to the end of the file (gABI chapter 4: nothing orders sections).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +37,7 @@ from prune.elf import (
 )
 from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.strings import Squeeze, squeeze_strings
 from prune.tables import Tables
 from prune.tombstones import Burial
 from tracer.host import UserError
@@ -68,6 +72,7 @@ class Edit:
     undefine: tuple[int, ...]
     cuts: tuple[Cut, ...]
     renames: tuple[tuple[int, str], ...] = ()
+    squeezes: tuple[Squeeze, ...] = ()
 
 
 def plan_edits(
@@ -89,9 +94,11 @@ def plan_edits(
         row = image.units[unit]
         name = freed_name(image.names[unit], executable=bool(row["flags"] & SHF_EXECINSTR))
         renames.setdefault(int(row["object"]), []).append((int(row["section"]), name))
+    squeezes = squeeze_strings(image, tables, keep, knowledge)
+    parts: tuple[Mapping[int, Sequence[Any]], ...] = (moves, undefine, cuts, renames, squeezes)
     return {
-        obj: Edit(*(tuple(part.get(obj, ())) for part in (moves, undefine, cuts, renames)))  # type: ignore[arg-type]
-        for obj in sorted({*moves, *undefine, *cuts, *renames})
+        obj: Edit(*(tuple(part.get(obj, ())) for part in parts))
+        for obj in sorted({*moves, *undefine, *cuts, *renames, *squeezes})
     }
 
 
@@ -182,7 +189,15 @@ def edit_object(file: ObjectFile, edit: Edit) -> bytes:
     for cut in edit.cuts:
         _cut_table(data, sections, cut)
     tail = bytearray()
-    tables = _new_tables(file, edit.undefine, names)
+    values: dict[int, int] = {}
+    for squeeze in edit.squeezes:
+        start = int(sections["offset"][squeeze.section])
+        data[start : start + len(squeeze.content)] = np.frombuffer(squeeze.content, np.uint8)
+        sections["size"][squeeze.section] = len(squeeze.content)
+        for at, addend in squeeze.addends:
+            data[at : at + RELA.itemsize].view(RELA)["addend"] = addend
+        values.update(squeeze.values)
+    tables = _new_tables(file, edit.undefine, names, values)
     if edit.renames:
         at = section_names_at(file)
         strings = bytearray(tables.get(at) or file.content(at))
@@ -214,7 +229,9 @@ def _cut_table(data: Rows, sections: Rows, cut: Cut) -> None:
         sections["size"][index] = rows.nbytes
 
 
-def _new_tables(file: ObjectFile, undefine: tuple[int, ...], names: list[str]) -> dict[int, bytes]:
+def _new_tables(
+    file: ObjectFile, undefine: tuple[int, ...], names: list[str], values: Mapping[int, int]
+) -> dict[int, bytes]:
     """Section index -> content of the symbol table, its strings and its wide section indices."""
     strings = bytearray(file.strtab)
     new = np.zeros(len(names), SYMBOL)
@@ -223,6 +240,7 @@ def _new_tables(file: ObjectFile, undefine: tuple[int, ...], names: list[str]) -
         strings += name.encode("ascii", "surrogateescape") + b"\0"
     new["info"] = STB_GLOBAL << 4
     symbols = np.concatenate([file.symbols, new])
+    symbols["value"][list(values)] = list(values.values())
     gone = list(undefine)
     symbols["info"][gone] = STB_GLOBAL << 4
     for column in ("shndx", "value", "size"):

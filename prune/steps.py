@@ -5,6 +5,7 @@ Every stage knows its inputs by content: with the same inputs it does nothing.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from functools import cached_property
@@ -238,10 +239,27 @@ class Steps:
             raise kinds[failed["exit_code"]](f"booting the pruned kernel: {failed['problem']}")
 
     def report(self) -> dict[str, Any]:
-        """Measure both kernels and write ``report.json`` and ``metadata.json``."""
+        """Measure both kernels; write ``report.json`` and all that goes with it."""
         if self.dry_run:
             self._would("measure both kernels")
             return {}
+        folder = self.folder
+        inputs: dict[str, str | int | Path | None] = {"code": self.own_code, "settings": str(self.settings)}
+        inputs |= {
+            str(path.relative_to(folder.out)): path
+            for path in (
+                folder.base("vmlinux.map"), folder.pruned("vmlinux"), folder.pruned("vmlinux.map"),
+                folder.plan, folder.profile, folder.boots, folder.verdict, folder.healed, folder.stale,
+            )
+        }  # fmt: skip
+        run_stage(
+            self.settings.out, "report", inputs, [folder.path("report.json"), folder.ledger, folder.page],
+            self._report,
+        )  # fmt: skip
+        value: dict[str, Any] = json.loads(folder.path("report.json").read_text())
+        return value
+
+    def _report(self) -> None:
         image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
         stones = len(read_graveyard(folder.pruned("tombstones.json")).stones)
         plan = load_plan(folder.plan)
@@ -269,7 +287,6 @@ class Steps:
         write_json(
             folder.path("metadata.json"), metadata(command, tools, inputs, results.file_hashes(folder))
         )
-        return value
 
     def _show_session(self, kernel: Path, options: SessionOptions) -> None:
         into = self.folder.path("trace")

@@ -109,6 +109,7 @@ def _file(
     offsets = [names.add(row[0]) for row in rows]
     for at, (_, kind, flags, data, link, info, entry) in zip(offsets, rows, strict=True):
         data = bytes(names.data) if len(headers) == 64 * (len(rows) - 1) else data
+        entry = entry or int(bool(flags & STRINGS))
         body += bytes(-len(body) % 16)
         headers += struct.pack(
             "<IIQQQQIIQQ", at, kind, flags, 0, 64 + len(body), len(data), link, info, 1, entry
