@@ -81,11 +81,16 @@ class _Cell:
     resident: bool = True
 
 
-def save_ledger(ledger: Ledger, path: Path) -> None:
-    """Write ``ledger.json``, a row a line."""
+def save_ledger(ledger: Ledger, files: Mapping[str, Mapping[str, int]], path: Path) -> None:
+    """Write ``ledger.json``, a row a line; ``files``: what the bytes of both vmlinux files are for."""
     rows = [json.dumps(list(astuple(row))) for row in ledger.rows]
     with whole_file(path) as stream:
-        head = {"schema_version": SCHEMA, "total": list(ledger.total), "columns": list(COLUMNS)}
+        head: dict[str, Any] = {
+            "schema_version": SCHEMA,
+            "total": list(ledger.total),
+            "columns": list(COLUMNS),
+        }
+        head["file"] = files
         stream.write(json.dumps(head)[:-1] + ',\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
 

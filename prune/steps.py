@@ -15,6 +15,7 @@ from typing import Any
 import tracer
 from prune import passes, profiling, results
 from prune.doctor import require
+from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
@@ -265,7 +266,11 @@ class Steps:
         plan = load_plan(folder.plan)
         maps = [read_link_map(side("vmlinux.map")) for side in (folder.base, folder.pruned)]
         ledger = make_ledger(image, knowledge, plan, maps[0], maps[1])
-        save_ledger(ledger, folder.ledger)
+        files = {
+            "base": account_file(folder.base("vmlinux")),
+            "pruned": account_file(folder.pruned("vmlinux")),
+        }
+        save_ledger(ledger, files, folder.ledger)
         trap = stones * len(knowledge.trap)
         value = make_report(
             measure(image, knowledge, maps[0], folder.base("bzImage"), 0),
@@ -277,7 +282,10 @@ class Steps:
             results.healing(folder),
             results.counts(plan),
             plan.unused_rules,
-            {"ledger": summary(ledger), "memory": results.memory(folder)},
+            {
+                "ledger": {**summary(ledger), "file": files},
+                "memory": results.memory(folder),
+            },
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
         passes.page(folder, ledger, value, self.production.source.version, self.workload.arch)

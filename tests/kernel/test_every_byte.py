@@ -73,6 +73,13 @@ def test_the_ledger_is_what_vmlinux_has(micro: Path, rows: list[dict[str, Any]],
     assert unknown and sum(abs(row[side]) for row in unknown) < 0.01 * sum(outputs.values())
 
 
+def test_every_byte_of_the_file_is_accounted_for(micro: Path, report: dict[str, Any]) -> None:
+    for side in ("base", "pruned"):
+        count = report["ledger"]["file"][side]
+        assert sum(count.values()) == (micro / side / "vmlinux").stat().st_size
+        assert count["unattributed"] == 0 and count["loaded"] > count["symbols"] > 0
+
+
 def test_every_grouping_has_the_same_total(micro: Path, rows: list[dict[str, Any]]) -> None:
     total = [sum(row["base"] for row in rows), sum(row["pruned"] for row in rows)]
     for by in ("function", "object", "directory", "section", "kind", "reason", "cause"):
