@@ -17,7 +17,7 @@ from typing import Any
 from prune.bootonly import Phases
 from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
-from prune.closure import infer, watched
+from prune.closure import SEES_ALL, infer, watched
 from prune.folder import Folder
 from prune.functions import make_functions
 from prune.heal import SOURCE as HEALED
@@ -105,6 +105,8 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
 
 def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -> Plan:
     """The plan for a profile."""
+    # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
+    sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
     ran, healed = _ran(profile), _healed(profile)
     return make_plan(
@@ -119,7 +121,8 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         inferred=_inferred(profile, model),
         small=SMALL,
         script_symbols=named_symbols(script.read_text()),
-        phases=_phases(profile) if settings.free_boot else None,
+        phases=_phases(profile) if settings.free_boot and sees_all else None,
+        whole=not sees_all,
         named=settings.named,
     )
 

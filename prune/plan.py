@@ -44,6 +44,7 @@ def make_plan(
     script_symbols: frozenset[str] = frozenset(),
     phases: Phases | None = None,
     named: bool = False,
+    whole: bool = False,
 ) -> Plan:
     """Make the plan.
 
@@ -57,6 +58,7 @@ def make_plan(
         small: keep what code that ran refers to, too, if it has no more bytes than this.
         script_symbols: names that the linker script mentions.
         phases: which units ran only until the kernel freed its init memory; None: nothing is placed there.
+        whole: code that shares a section in its object stays: nobody saw all that ran.
         named: the names of tombstones go into kallsyms.
 
     Raises:
@@ -74,6 +76,10 @@ def make_plan(
     )
     for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
+    if whole:
+        parts = {(place[0], part.name) for place, pieces in image.pieces.items() for part in pieces}
+        shared = [image.unit_of[part] for part in parts if part in image.unit_of]
+        reasons.add(shared, lambda _: "root: shares a section, and nobody saw all that ran")
     reasons.add(inferred or {}, lambda unit: (inferred or {})[unit])
     reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     if width == "callees":
