@@ -53,6 +53,8 @@ from tracer.profile import Profile, load_profile
 from tracer.workload import Workload
 
 SCHEMA = 1
+#: Before it is said of a function that it never runs again.
+_ENOUGH_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ def _phases(profile: Profile) -> Phases | None:
         say(
             "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
         )
+        return None
+    whole = sum(run.source in SEES_ALL and run.outcome == "powered off" for run in profile.runs)
+    if whole < _ENOUGH_RUNS:
+        say(f"nothing is freed after boot: {whole} whole runs are too few to say what never runs again")
         return None
     ran: dict[tuple[str, str], set[str]] = {}
     for record in profile.functions:
