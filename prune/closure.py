@@ -93,7 +93,10 @@ class _Reasoner:
         self.ran, self.seen = self._mask_of(what.ran), self._mask_of(what.seen)
         self.blind = self._mask_of(what.blind) & ~self.ran
         units = functions.image.units
-        shared = ~units["function"][functions.of_unit] & functions.is_code
+        shared = ~units["function"]
+        if not what.complete:  # nobody saw all that ran of what shared a section: it is kept (prune.plan)
+            shared |= functions.image.was_shared
+        shared = shared[functions.of_unit] & functions.is_code
         init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
         self.shared, self.init = shared, functions.is_code & init
         self.barred = self._named(knowledge.closure["barriers"]["symbols"])

@@ -95,6 +95,14 @@ class Image:
             for unit, (obj, name) in enumerate(zip(self.units["object"].tolist(), self.names, strict=True))
         }
 
+    @cached_property
+    def was_shared(self) -> Rows:
+        """Mask of the units that shared a section with others of their object before it was taken apart."""
+        mask = np.zeros(len(self.units), bool)
+        parts = [(place[0], part.name) for place, pieces in self.pieces.items() for part in pieces]
+        mask[[self.unit_of[part] for part in parts if part in self.unit_of]] = True
+        return mask
+
     def locate_symbol(self, row: int) -> tuple[int, int]:
         """Flat symbol row -> (object, index in its symbol table)."""
         obj = int(np.searchsorted(self.symbols_at, row, "right")) - 1

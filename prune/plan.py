@@ -77,8 +77,7 @@ def make_plan(
     for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
     if whole:
-        parts = {(place[0], part.name) for place, pieces in image.pieces.items() for part in pieces}
-        shared = [image.unit_of[part] for part in parts if part in image.unit_of]
+        shared = np.flatnonzero(image.was_shared).tolist()
         reasons.add(shared, lambda _: "root: shares a section, and nobody saw all that ran")
     reasons.add(inferred or {}, lambda unit: (inferred or {})[unit])
     reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
