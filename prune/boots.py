@@ -135,14 +135,18 @@ def _with_callers(
 ) -> tuple[Miss, ...]:
     """The misses with the caller of the first, which the VM knows when the guest went down in silence."""
     first, *others = misses
-    address = next(at for at, stone in kernel.graveyard.stones.items() if stone == _stone(first))
+    address = next(
+        at
+        for at, stone in kernel.graveyard.stones.items()
+        if (*stone, kernel.graveyard.offsets.get(at, -1)) == _stone(first)
+    )
     options = how.apply(SessionOptions(), workload)
     back = caller_during_boot(kernel.image, initrd, workload, options, address, into / "caller")
     return (replace(first, caller=first.caller or kernel.name_of(back)), *others)
 
 
-def _stone(miss: Miss) -> tuple[str, str, str]:
-    return miss.function, miss.object, miss.section
+def _stone(miss: Miss) -> tuple[str, str, str, int]:
+    return miss.function, miss.object, miss.section, miss.offset
 
 
 def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:

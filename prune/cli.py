@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prune import cmd_compare, cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
-from prune.settings import SOURCES, WIDTHS, Settings, load_settings
+from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from tracer.host import HostError, KpruneError, UserError
 from tracer.parallel import interrupt_on_term
 
@@ -47,7 +47,7 @@ _NEXT = {
 
 #: Settings that a verb may change for its folder.
 _CHANGES = (
-    "keep", "free_boot", "named", "rules", "profile", "accept_stale", "sources", "trace_runs",
+    "keep", "grain", "free_boot", "named", "rules", "profile", "accept_stale", "sources", "trace_runs",
     "quiet", "boots", "heal_rounds",
 )  # fmt: skip
 
@@ -124,6 +124,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", choices=WIDTHS, help="how far around hot code to keep (default ran)")
+    parser.add_argument(
+        "--grain", choices=GRAINS,
+        help="what goes: cold functions, or also the cold blocks of hot ones (default function)",
+    )  # fmt: skip
     parser.add_argument(
         "--keep-boot", dest="free_boot", action="store_false", default=None,
         help="leave in memory what only booting runs",

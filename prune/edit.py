@@ -8,16 +8,15 @@ In one object, in place, so that file offsets stay:
   undefined;
 * kernel tables lose the entries whose owner was dropped, and their relocations with them;
 * what only booting needs gets the name of a section that the kernel frees;
-* string sections lose the strings that nothing refers to any more.
+* string sections lose the strings that nothing refers to any more, functions their cold blocks.
 
 The new symbol and string tables go to the end of the file (gABI chapter 4: nothing orders sections).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -38,8 +37,10 @@ from prune.elf import (
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.strings import Squeeze, squeeze_strings
-from prune.tables import Tables
+from prune.tables import NOBODY, Tables
 from prune.tombstones import Burial
+from prune.trim import Trimming
+from prune.trimmed import Trimmed, trimmed_sections
 from tracer.host import UserError
 
 #: Where code and data go that the kernel frees after boot: the section's own name follows.
@@ -66,22 +67,32 @@ class Cut:
 
 @dataclass(frozen=True)
 class Edit:
-    """What changes in one object; ``undefine`` are symbol indices, ``renames`` (section, its new name)."""
+    """What changes in one object; ``undefine`` are symbol indices, ``renames`` (section, its new name),
+    ``addends`` (file position of a relocation, its new addend)."""
 
     moves: tuple[Move, ...]
     undefine: tuple[int, ...]
     cuts: tuple[Cut, ...]
     renames: tuple[tuple[int, str], ...] = ()
     squeezes: tuple[Squeeze, ...] = ()
+    trimmed: tuple[Trimmed, ...] = ()
+    addends: tuple[tuple[int, int], ...] = ()
 
 
 def plan_edits(
-    image: Image, tables: Tables, keep: Rows, boot: Rows, burial: Burial, knowledge: Knowledge
+    image: Image,
+    tables: Tables,
+    keep: Rows,
+    boot: Rows,
+    burial: Burial,
+    knowledge: Knowledge,
+    trimming: Trimming | None = None,
 ) -> dict[int, Edit]:
     """Object -> its edit, for the objects that need one.
 
     Args:
         boot: mask of the kept units that are freed after boot.
+        image, tables, trimming: what :func:`prune.trim.trim` left.
 
     Raises:
         UserError: something refers to an entry of a table that loses entries.
@@ -95,10 +106,20 @@ def plan_edits(
         name = freed_name(image.names[unit], executable=bool(row["flags"] & SHF_EXECINSTR))
         renames.setdefault(int(row["object"]), []).append((int(row["section"]), name))
     squeezes = squeeze_strings(image, tables, keep, knowledge)
-    parts: tuple[Mapping[int, Sequence[Any]], ...] = (moves, undefine, cuts, renames, squeezes)
+    trimmed, addends = trimmed_sections(image, trimming, knowledge) if trimming else ({}, {})
+    parts: tuple[Mapping[int, object], ...]
+    parts = (moves, undefine, cuts, renames, squeezes, trimmed, addends)
     return {
-        obj: Edit(*(tuple(part.get(obj, ())) for part in parts))
-        for obj in sorted({*moves, *undefine, *cuts, *renames, *squeezes})
+        obj: Edit(
+            tuple(moves.get(obj, ())),
+            tuple(undefine.get(obj, ())),
+            tuple(cuts.get(obj, ())),
+            tuple(renames.get(obj, ())),
+            squeezes.get(obj, ()),
+            trimmed.get(obj, ()),
+            addends.get(obj, ()),
+        )
+        for obj in sorted({obj for part in parts for obj in part})
     }
 
 
@@ -156,7 +177,7 @@ def _cuts(image: Image, tables: Tables, keep: Rows) -> dict[int, list[Cut]]:
     found: dict[int, list[Cut]] = {}
     cut_units: list[int] = []
     for part in tables.parts.values():
-        stays = (part.owners < 0) | keep[part.owners]
+        stays = (part.owners == NOBODY) | (part.owners >= 0) & keep[part.owners]
         if stays.all():
             continue
         obj = int(image.units["object"][part.unit])
@@ -186,18 +207,24 @@ def edit_object(file: ObjectFile, edit: Edit) -> bytes:
         if move.name:
             row["info"] = number[move.name] << 32 | int(row["info"][0]) & 0xFFFFFFFF
         row["addend"] = move.addend
+    for at, addend in (*edit.addends, *(pair for squeeze in edit.squeezes for pair in squeeze.addends)):
+        data[at : at + RELA.itemsize].view(RELA)["addend"] = addend
     for cut in edit.cuts:
         _cut_table(data, sections, cut)
     tail = bytearray()
-    values: dict[int, int] = {}
-    for squeeze in edit.squeezes:
-        start = int(sections["offset"][squeeze.section])
-        data[start : start + len(squeeze.content)] = np.frombuffer(squeeze.content, np.uint8)
-        sections["size"][squeeze.section] = len(squeeze.content)
-        for at, addend in squeeze.addends:
-            data[at : at + RELA.itemsize].view(RELA)["addend"] = addend
-        values.update(squeeze.values)
-    tables = _new_tables(file, edit.undefine, names, values)
+    smaller: tuple[Squeeze | Trimmed, ...] = (*edit.squeezes, *edit.trimmed)
+    for part in smaller:
+        start = int(sections["offset"][part.section])
+        data[start : start + len(part.content)] = np.frombuffer(part.content, np.uint8)
+        sections["size"][part.section] = len(part.content)
+    symbols = np.array(file.symbols)
+    for index, value in (pair for squeeze in edit.squeezes for pair in squeeze.values):
+        symbols["value"][index] = value
+    for trimmed in edit.trimmed:
+        _move_fields(data, sections, trimmed)
+        for index, value, size in trimmed.symbols:
+            symbols["value"][index], symbols["size"][index] = value, size
+    tables = _new_tables(file, symbols, edit.undefine, names)
     if edit.renames:
         at = section_names_at(file)
         strings = bytearray(tables.get(at) or file.content(at))
@@ -229,8 +256,22 @@ def _cut_table(data: Rows, sections: Rows, cut: Cut) -> None:
         sections["size"][index] = rows.nbytes
 
 
+def _move_fields(data: Rows, sections: Rows, trimmed: Trimmed) -> None:
+    """Relocations go to where their fields are now, and away with those that went."""
+    done = 0
+    for index in np.flatnonzero((sections["type"] == SHT_RELA) & (sections["info"] == trimmed.section)):
+        at, length = int(sections["offset"][index]), int(sections["size"][index])
+        rows = data[at : at + length].view(RELA)
+        offsets = trimmed.fields[done : done + len(rows)]
+        done += len(rows)
+        left = rows[offsets >= 0]
+        left["offset"] = offsets[offsets >= 0]
+        data[at : at + left.nbytes] = left.view(np.uint8)
+        sections["size"][index] = left.nbytes
+
+
 def _new_tables(
-    file: ObjectFile, undefine: tuple[int, ...], names: list[str], values: Mapping[int, int]
+    file: ObjectFile, symbols: Rows, undefine: tuple[int, ...], names: list[str]
 ) -> dict[int, bytes]:
     """Section index -> content of the symbol table, its strings and its wide section indices."""
     strings = bytearray(file.strtab)
@@ -239,8 +280,7 @@ def _new_tables(
         new["name"][number] = len(strings)
         strings += name.encode("ascii", "surrogateescape") + b"\0"
     new["info"] = STB_GLOBAL << 4
-    symbols = np.concatenate([file.symbols, new])
-    symbols["value"][list(values)] = list(values.values())
+    symbols = np.concatenate([symbols, new])
     gone = list(undefine)
     symbols["info"][gone] = STB_GLOBAL << 4
     for column in ("shndx", "value", "size"):

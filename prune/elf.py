@@ -84,6 +84,12 @@ class ObjectFile:
         start, size = int(header["offset"]), int(header["size"])
         return np.frombuffer(self.data, RELA, size // RELA.itemsize, start)
 
+    def relocated(self, section: int) -> Rows:
+        """Where in a section its relocations are, in the order of the file."""
+        of_it = np.flatnonzero((self.sections["type"] == SHT_RELA) & (self.sections["info"] == section))
+        found = [self.relocations(index)["offset"].astype(np.int64) for index in of_it.tolist()]
+        return np.concatenate(found) if found else np.empty(0, np.int64)
+
 
 def _text(table: bytes, start: int) -> str:
     return table[start : table.index(b"\0", start)].decode("ascii", "surrogateescape")

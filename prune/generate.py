@@ -17,6 +17,7 @@ from prune.plan_file import Plan, load_plan, object_digests
 from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
 from prune.tables import find_tables
 from prune.tombstones import Burial, bury_dropped
+from prune.trim import Trim, trim
 from tracer.host import UserError
 
 
@@ -37,10 +38,12 @@ def generate(
     link_map = read_link_map(plan_file.with_name(LINK_MAP))
     image = image or read_image(root, link_map, knowledge)
     _check_same(plan, image)
-    tables = find_tables(image, knowledge)
+    cold = {image.unit_of[place]: ranges for place, ranges in plan.cold.items()}
+    image, tables, trimming = trim(image, find_tables(image, knowledge), cold, knowledge)
+    trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     apart = {name for name, _ in image.pieces}
-    edits = plan_edits(image, tables, plan.keep, plan.boot, burial, knowledge)
+    edits = plan_edits(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     contents = {
         name: file.data for name, file in zip(image.objects, image.files, strict=True) if name in apart
     }
@@ -57,7 +60,8 @@ def generate(
         # What the command line names itself stays there.
         [name for name in image.objects if name in link_map.members],
         [_as_json(image, burial, unit) for unit in burial.stones],
-        _freed(image, plan),
+        _freed(image, plan, trims),
+        _trimmed(image, plan, trims),
         plan.named,
     )
 
@@ -71,20 +75,35 @@ def _options(config: Path) -> frozenset[str]:
     return frozenset(name for name, value in read_options(config).items() if value == "y")
 
 
-def _freed(image: Image, plan: Plan) -> list[dict[str, object]]:
+def _freed(image: Image, plan: Plan, trims: Mapping[int, Trim]) -> list[dict[str, object]]:
     """The functions that are freed after boot, as ``tombstones.json`` has them."""
     units = [u for u in np.flatnonzero(plan.boot).tolist() if image.units["function"][u]]
     labels = image.labels(units)
     return [
-        {
-            "symbol": labels.get(unit, image.names[unit]),
-            "object": image.objects[int(image.units["object"][unit])],
-            "section": image.names[unit],
-            "placed": freed_name(image.names[unit], executable=True),
-            "size": int(image.units["size"][unit]),
-        }
+        _place(image, plan, unit, labels)
+        | {"size": trims[unit].size if unit in trims else int(image.units["size"][unit])}
         for unit in units
     ]
+
+
+def _trimmed(image: Image, plan: Plan, trims: Mapping[int, Trim]) -> list[dict[str, object]]:
+    """The functions that lost cold blocks, and [where a trap is, for what place] in each."""
+    labels = image.labels(trims)
+    return [
+        _place(image, plan, unit, labels)
+        | {"traps": np.stack([made.moved(made.traps), made.traps], axis=1).tolist()}
+        for unit, made in trims.items()
+    ]
+
+
+def _place(image: Image, plan: Plan, unit: int, labels: Mapping[int, str]) -> dict[str, object]:
+    name = image.names[unit]
+    return {
+        "symbol": labels.get(unit, name),
+        "object": image.objects[int(image.units["object"][unit])],
+        "section": name,
+        "placed": freed_name(name, executable=True) if plan.boot[unit] else name,
+    }
 
 
 def _check_same(plan: Plan, image: Image) -> None:

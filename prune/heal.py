@@ -15,14 +15,15 @@ from tracer.host import UserError, read_json, write_json
 from tracer.profile import KernelId, Profile, Seen, records
 from tracer.symbols import Identity
 
-SCHEMA = 2
+SCHEMA = 3
 SOURCE = "heal"
 
 
 @dataclass(frozen=True)
 class Healed:
     """One function that boots in round ``round`` (from 1) asked for and did not find; ``app``: the phase
-    in which the first of the ``boots`` that missed it did."""
+    in which the first of the ``boots`` that missed it did; ``offset``: of the cold block that was missed, -1
+    when it was all of the function. Either way it is whole from then on."""
 
     function: str
     object: str
@@ -31,6 +32,7 @@ class Healed:
     app: str
     boots: int
     round: int
+    offset: int = -1
 
     @property
     def identity(self) -> Identity:
@@ -76,7 +78,9 @@ def add_misses(healed: tuple[Healed, ...], misses: Iterable[Miss]) -> tuple[Heal
     for place, each in by_place.items():
         if place not in known:
             caller = next((miss.caller for miss in each if miss.caller), "")
-            new.append(Healed(each[0].function, *place, caller, each[0].phase, len(each), number))
+            new.append(
+                Healed(each[0].function, *place, caller, each[0].phase, len(each), number, each[0].offset)
+            )
     return (*healed, *new)
 
 

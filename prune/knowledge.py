@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cache
@@ -20,7 +20,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "linkerscripts"
 class Table:
     """A kernel table: ``entry`` sizes to probe, in order; ``owner``: byte offsets in the entry, of which the
     first that holds an address names the owner; ``through``: a constant stands for the variable it
-    describes; ``calls``: booting goes through the list and calls what it names."""
+    describes; ``calls``: booting goes through the list and calls what it names; ``length``: entry size ->
+    where in it a byte says how many bytes of code the entry covers; ``ranges``: an entry holds up to the
+    next one."""
 
     section: str
     entry: tuple[int, ...]
@@ -29,6 +31,8 @@ class Table:
     bounds: tuple[str, str]
     through: bool = False
     calls: bool = False
+    ranges: bool = False
+    length: Mapping[int, int] | None = None
     pair: str | None = None
     pair_entry: tuple[int, ...] = ()
 
@@ -186,6 +190,8 @@ def _table(row: dict[str, Any]) -> Table:
         (row["bounds"][0], row["bounds"][1]),
         row.get("through", False),
         row.get("calls", False),
+        row.get("ranges", False),
+        {int(size): at for size, at in row["length"].items()} if "length" in row else None,
         pair=pair.get("section"),
         pair_entry=tuple(pair.get("entry", ())),
     )

@@ -206,6 +206,8 @@ def _removed_by(cell: _Cell, kind: str, kept: bool) -> str:
         return ""
     if kind == "tables":
         return "table entries"
+    if kept and kind in ("text", "init text"):
+        return "cold blocks"
     if not kept and kind.startswith("init"):
         return "init"
     return "cold function" if kind == "text" and not kept else "dead data"

@@ -21,14 +21,14 @@ from tracer.host import HostError, UserError, read_json, whole_file, write_json
 if TYPE_CHECKING:
     from prune.image import Image
 
-SCHEMA = 2
+SCHEMA = 3
 #: Of plan.json (:mod:`prune.plan_file`, which needs numpy).
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 3
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
-_FREED_PIECE = re.compile(r"^ (\.init\.\S+)\s+0x([0-9a-f]+)\s+0x[0-9a-f]+ (\S.*)$", re.M)
+_PIECE = re.compile(r"^ (\.\S+)\s+0x([0-9a-f]+)\s+0x[0-9a-f]+ (\S.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -134,25 +134,27 @@ def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
     lost = [stone["names"][0] for stone in stones if not stone["address"]]
     if lost:
         raise HostError(f"reading {map_file}: no address for tombstone {lost[0]}", "link again")
-    freed = _freed_addresses(prepared["freed"], map_file)
-    write_json(into, {"schema_version": SCHEMA, "start": begin, "tombstones": stones, "freed": freed})
+    at = _addresses(map_file)
+    try:
+        freed, trimmed = (
+            [{**unit, "address": at[unit["object"], unit["placed"]]} for unit in prepared[kind]]
+            for kind in ("freed", "trimmed")
+        )
+    except KeyError as error:
+        raise HostError(
+            f"reading {map_file}: {':'.join(error.args[0])} is not in it", "link again"
+        ) from error
+    head = {"schema_version": SCHEMA, "start": begin}
+    write_json(into, {**head, "tombstones": stones, "freed": freed, "trimmed": trimmed})
     # The script says in full what was dropped, for a person to read.
     with whole_file(into.with_name("kprune.lds")) as stream:
         stream.write(homes[0].with_name("vmlinux.lds").read_text())
 
 
-def _freed_addresses(freed: list[dict[str, Any]], map_file: Path) -> list[dict[str, Any]]:
-    """The units that are freed after boot, with the addresses that the link gave them."""
+def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
+    """(object, section) -> the address that the link gave it."""
     text = map_file.read_text(errors="surrogateescape")
-    placed = {
-        (_EDITED.sub("", found[3]), found[1]): int(found[2], 16) for found in _FREED_PIECE.finditer(text)
-    }
-    lost = [unit for unit in freed if (unit["object"], unit["placed"]) not in placed]
-    if lost:
-        raise HostError(
-            f"reading {map_file}: {lost[0]['object']}:{lost[0]['placed']} is not in it", "link again"
-        )
-    return [{**unit, "address": placed[unit["object"], unit["placed"]]} for unit in freed]
+    return {(_EDITED.sub("", found[3]), found[1]): int(found[2], 16) for found in _PIECE.finditer(text)}
 
 
 def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:
@@ -173,6 +175,7 @@ def write_prepared(
     listed: Sequence[str],
     tombstones: Sequence[Mapping[str, Any]],
     freed: Sequence[Mapping[str, Any]],
+    trimmed: Sequence[Mapping[str, Any]],
     named: bool,
 ) -> None:
     """Write script, edited objects and their list; ``prepared.json`` last, as the sign that all is there."""
@@ -200,6 +203,7 @@ def write_prepared(
             "objects": list(objects),
             "tombstones": list(tombstones),
             "freed": list(freed),
+            "trimmed": list(trimmed),
             "named": named,
         },
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError, read_json
 
-SCHEMA = 2
+SCHEMA = 3
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
 FIRST = "__kprune_tombstones_start"
 _OOPS = re.compile(r"RIP: [0-9a-f]{4}:(?P<at>\S+)(?P<rest>.*?)(?=RIP: [0-9a-f]{4}:|\Z)", re.S)
@@ -30,11 +30,15 @@ _ENTRY = re.compile(r"^(?:\[[^\]]*\])? *(?:\? )?(?P<name>[\w.]+)\+0x[0-9a-f]+/0x
 class Graveyard:
     """The tombstones of one pruned kernel: address -> (function, object, section), and their range.
 
-    ``freed``: (first, last address, function, object, section) of what is freed after boot."""
+    ``freed``: (first, last address, function, object, section) of what is freed after boot. The traps within
+    functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
+    stands, ``trimmed``: the addresses of such functions by name."""
 
     stones: dict[int, tuple[str, str, str]]
     names: dict[str, int]
     freed: tuple[tuple[int, int, str, str, str], ...] = ()
+    offsets: dict[int, int] = field(default_factory=dict)
+    trimmed: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def range(self) -> tuple[int, int]:
@@ -47,17 +51,20 @@ class Graveyard:
 @dataclass(frozen=True)
 class Miss:
     """One tombstone that was executed. ``caller`` is "" when the guest could not say; ``phase``: which app
-    (or ``boot``, ``shutdown``) ran at that time."""
+    (or ``boot``, ``shutdown``) ran at that time; ``offset``: the cold block in it, -1 when all of it was
+    dropped."""
 
     function: str
     object: str
     section: str
     caller: str
     phase: str = ""
+    offset: int = -1
 
     def __str__(self) -> str:
         called = f"called by {self.caller}" if self.caller else "caller unknown: the guest printed no oops"
-        return f"{self.function} ({self.object}), {called}"
+        block = f"+{self.offset:#x}" if self.offset >= 0 else ""
+        return f"{self.function}{block} ({self.object}), {called}"
 
 
 def read_graveyard(path: Path) -> Graveyard:
@@ -72,6 +79,7 @@ def read_graveyard(path: Path) -> Graveyard:
             int(row["address"]): (str(row["symbol"]), str(row["object"]), str(row["section"]))
             for row in value["tombstones"]
         }
+        offsets, trimmed = _read_traps(value["trimmed"], stones)
         names = {name: int(row["address"]) for row in value["tombstones"] for name in row["names"]}
         freed = tuple(
             (
@@ -82,7 +90,22 @@ def read_graveyard(path: Path) -> Graveyard:
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names, freed)
+    return Graveyard(stones, names, freed, offsets, trimmed)
+
+
+def _read_traps(
+    rows: list[dict[str, Any]], stones: dict[int, tuple[str, str, str]]
+) -> tuple[dict[int, int], dict[str, list[int]]]:
+    """(address -> place in its function, function -> addresses); every trap joins the ``stones``."""
+    offsets: dict[int, int] = {}
+    functions: dict[str, list[int]] = {}
+    for row in rows:
+        functions.setdefault(str(row["symbol"]), []).append(int(row["address"]))
+        for now, was in row["traps"]:
+            address = int(row["address"]) + int(now)
+            stones[address] = (str(row["symbol"]), str(row["object"]), str(row["section"]))
+            offsets[address] = int(was)
+    return offsets, functions
 
 
 def executed_blocks(log: bytes) -> tuple[tuple[int, int], ...]:
@@ -108,10 +131,17 @@ def find_misses(
     for address, offset in executed:
         if address in graveyard.stones:
             first.setdefault(address, offset)
+    # A trap may be the end of a block that begins in kept code: then only the guest tells.
+    end = executed[-1][1] if executed else 0
+    for address in callers:
+        first.setdefault(address, end)
     missed = [
-        Miss(*graveyard.stones[address], callers.get(address, ""), _phase_at(offset, phases))
+        Miss(
+            *graveyard.stones[address], callers.get(address, ""), _phase_at(offset, phases),
+            graveyard.offsets.get(address, -1),
+        )
         for address, offset in first.items()
-    ]
+    ]  # fmt: skip
     return (*missed, *_freed_misses(graveyard, console, phases[-1][1] if phases else ""))
 
 
@@ -153,6 +183,10 @@ def _address(graveyard: Graveyard, text: str) -> int | None:
         address = int(text.split("/")[0].split("+")[0], 16)
         return address if address in graveyard.stones else None
     name, _, offset = text.partition("+")
+    for start in graveyard.trimmed.get(name, ()):
+        address = start + int(offset.partition("/")[0] or "0", 16)
+        if address in graveyard.offsets:
+            return address
     if name == FIRST and graveyard.stones:
         address = min(graveyard.stones) + int(offset.partition("/")[0], 16)
         return address if address in graveyard.stones else None

@@ -20,6 +20,7 @@ from prune.callgraph import CallGraph, make_call_graph
 from prune.closure import SEES_ALL, infer, watched
 from prune.folder import Folder
 from prune.functions import make_functions
+from prune.grain import may_lose_blocks
 from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
@@ -39,6 +40,7 @@ from prune.script import named_symbols
 from prune.settings import Settings
 from prune.symbols import build_id, write_symbols
 from prune.tables import Tables, find_tables
+from prune.trim import Range, find_cold, trim
 from prune.verify import Verdict, verify_image
 from tracer.host import (
     UserError,
@@ -110,23 +112,55 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
     sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
+    script_symbols = named_symbols(script.read_text())
     ran, healed = _ran(profile), _healed(profile)
+    rules = read_rules(settings.rules) if settings.rules else ()
+    inferred = _inferred(profile, model)
+    image, graph = model.image, model.graph
+    cold: dict[int, tuple[Range, ...]] = {}
+    if settings.grain == "block" and _knows_blocks(profile):
+        known = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
+        cold = find_cold(image, model.tables, known, model.knowledge)
+        image, tables, _ = trim(image, model.tables, cold, model.knowledge)
+        graph = make_call_graph(image, tables, model.knowledge)
     return make_plan(
-        model.image,
-        model.graph,
+        image,
+        graph,
         {place: why for place, why in ran.items() if place not in healed},
-        read_rules(settings.rules) if settings.rules else (),
+        rules,
         model.knowledge,
         build_id=build_id(folder.base("vmlinux")),
         width=settings.keep,
         healed=healed,
-        inferred=_inferred(profile, model),
+        inferred=inferred,
         small=SMALL,
-        script_symbols=named_symbols(script.read_text()),
+        script_symbols=script_symbols,
         phases=_phases(profile) if settings.free_boot and sees_all else None,
         whole=not sees_all,
         named=settings.named,
+        cold=cold,
     )
+
+
+def _knows_blocks(profile: Profile) -> bool:
+    """Whether the profile tells which blocks of functions never run.
+
+    Raises:
+        UserError: it has seen functions only.
+    """
+    if not any(record.ran for record in profile.functions):
+        raise UserError(
+            "planning with --grain block: the profile does not say which blocks of this build ran",
+            "trace this build with --sources blocks or ftrace+blocks",
+        )
+    return _enough_runs(profile, "no function loses its cold blocks")
+
+
+def _enough_runs(profile: Profile, consequence: str) -> bool:
+    whole = sum(run.source in SEES_ALL and run.outcome == "powered off" for run in profile.runs)
+    if whole < _ENOUGH_RUNS:
+        say(f"{consequence}: {whole} whole runs are too few to say what never runs")
+    return whole >= _ENOUGH_RUNS
 
 
 def _phases(profile: Profile) -> Phases | None:
@@ -136,9 +170,7 @@ def _phases(profile: Profile) -> Phases | None:
             "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
         )
         return None
-    whole = sum(run.source in SEES_ALL and run.outcome == "powered off" for run in profile.runs)
-    if whole < _ENOUGH_RUNS:
-        say(f"nothing is freed after boot: {whole} whole runs are too few to say what never runs again")
+    if not _enough_runs(profile, "nothing is freed after boot"):
         return None
     ran: dict[tuple[str, str], set[str]] = {}
     for record in profile.functions:

@@ -45,6 +45,7 @@ def make_plan(
     phases: Phases | None = None,
     named: bool = False,
     whole: bool = False,
+    cold: Mapping[int, tuple[tuple[int, int], ...]] | None = None,
 ) -> Plan:
     """Make the plan.
 
@@ -59,12 +60,14 @@ def make_plan(
         script_symbols: names that the linker script mentions.
         phases: which units ran only until the kernel freed its init memory; None: nothing is placed there.
         whole: code that shares a section in its object stays: nobody saw all that ran.
+        cold: unit -> the ranges of it that go although it stays (:mod:`prune.trim`); ``image`` and ``graph``
+            are without them.
         named: the names of tombstones go into kallsyms.
 
     Raises:
         UserError: the profile speaks of a unit that this image does not have.
     """
-    hot, mended = _hot_units(image, ran), _hot_units(image, healed or {})
+    hot, mended = hot_units(image, ran), hot_units(image, healed or {})
     ruled, unused = apply_rules(image, rules)
     reasons = _Reasons()
     reasons.add(hot, lambda unit: f"ran: {hot[unit]}")
@@ -105,6 +108,10 @@ def make_plan(
         image.pieces,
         tuple(str(rule) for rule in unused),
         named,
+        {
+            (image.objects[int(image.units["object"][unit])], image.names[unit]): ranges
+            for unit, ranges in (cold or {}).items()
+        },
     )
 
 
@@ -135,7 +142,7 @@ def _rows(image: Image) -> tuple[tuple[str, str, int], ...]:
     )
 
 
-def _hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
+def hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
     hot: dict[int, str] = {}
     for place, apps in ran.items():
         unit = image.unit_of.get(place)

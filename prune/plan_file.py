@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ class Plan:
 
     ``boot``: mask of the kept units that go with the memory which the kernel frees when it has booted.
     ``named``: kallsyms has the names of tombstones.
+    ``cold``: (object, section) -> the ranges of kept code that go.
     ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
     """
 
@@ -38,6 +39,7 @@ class Plan:
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
     unused_rules: tuple[str, ...] = ()
     named: bool = False
+    cold: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
 def object_digests(root: Path, objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -58,6 +60,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         json.dumps([*place, [[piece.name, piece.start, piece.size] for piece in parts]])
         for place, parts in plan.pieces.items()
     ]
+    cold = [json.dumps([*place, ranges]) for place, ranges in plan.cold.items()]
     head = {
         "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
         "unused_rules": list(plan.unused_rules), "named": plan.named,
@@ -69,6 +72,7 @@ def save_plan(plan: Plan, path: Path) -> None:
             ',\n"objects": {\n' + ",\n".join(json.dumps(o) + ": " + json.dumps(d) for o, d in plan.objects)
         )
         stream.write('\n},\n"pieces": [\n' + ",\n".join(pieces))
+        stream.write('\n],\n"cold": [\n' + ",\n".join(cold))
         stream.write('\n],\n"units": [\n' + ",\n".join(rows) + "\n]}\n")
 
 
@@ -98,6 +102,10 @@ def load_plan(path: Path) -> Plan:
             },
             tuple(value["unused_rules"]),
             bool(value["named"]),
+            {
+                (str(row[0]), str(row[1])): tuple((int(start), int(end)) for start, end in row[2])
+                for row in value["cold"]
+            },
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error

@@ -26,7 +26,6 @@ from prune.elf import (
     SHF_LINK_ORDER,
     SHN_LORESERVE,
     SHT_PROGBITS,
-    SHT_RELA,
     STT_FILE,
     STT_FUNC,
     ObjectFile,
@@ -133,7 +132,7 @@ def _unbreakable(
     stay = np.ones(len(starts), bool)
     if len(starts) == 1:
         return stay, []
-    covered = _relocated(file, index)
+    covered = set(file.relocated(index).tolist())
     long: list[tuple[int, int]] = []
     for begin, size, target, operand in branches_in(file.content(index), knowledge):
         if not 0 <= target < int(file.sections["size"][index]):
@@ -147,13 +146,6 @@ def _unbreakable(
             low, high = np.searchsorted(starts, sorted((begin, target)), "right") - 1
             stay[low + 1 : high + 1] = False
     return stay, long
-
-
-def _relocated(file: ObjectFile, index: int) -> set[int]:
-    found: set[int] = set()
-    for at in np.flatnonzero((file.sections["type"] == SHT_RELA) & (file.sections["info"] == index)).tolist():
-        found.update(file.relocations(at)["offset"].tolist())
-    return found
 
 
 def branches_in(code: bytes, knowledge: Knowledge) -> list[tuple[int, int, int, int]]:

@@ -94,6 +94,7 @@ def command_of(settings: Settings) -> list[str]:
     }  # fmt: skip
     return [
         "kprune", "run", str(settings.workload), "--out", str(settings.out), "--keep", settings.keep,
+        *(["--grain", settings.grain] if settings.grain != "function" else []),
         "--sources", settings.sources, "--quiet-runs", str(settings.quiet),
         *(["--trace-runs", str(settings.trace_runs)] if settings.trace_runs else []),
         *(["--accept-stale-profile"] if settings.accept_stale else []),

@@ -12,6 +12,8 @@ from tracer.host import UserError, read_json, write_json
 SCHEMA = 1
 #: How far around what ran a plan keeps.
 WIDTHS = ("ran", "callees", "reachable")
+#: What goes: whole functions, or the cold blocks of those that stay as well.
+GRAINS = ("function", "block")
 #: What a profile can be traced with.
 SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 
@@ -39,6 +41,7 @@ class Settings:
     heal_rounds: int = 5
     free_boot: bool = True
     named: bool = False
+    grain: str = "function"
 
     def save(self) -> None:
         value: dict[str, Any] = {
@@ -56,7 +59,7 @@ def load_settings(out: Path) -> Settings:
     value = read_json(out / "run.json", "settings of the run", SCHEMA)
     known = {field.name: field.type for field in fields(Settings)}
     value.pop("schema_version")
-    if set(value) != set(known) or value["keep"] not in WIDTHS:
+    if set(value) != set(known) or value["keep"] not in WIDTHS or value["grain"] not in GRAINS:
         raise UserError(
             f"reading the settings of the run: {out / 'run.json'} is damaged", "begin again: kprune run"
         )

@@ -163,6 +163,7 @@ class Steps:
             "map": self.folder.base("vmlinux.map"),
             "rules": self.settings.rules,
             "keep": self.settings.keep,
+            "grain": self.settings.grain,
             "free_boot": str(self.settings.free_boot),
             "named": str(self.settings.named),
         }

@@ -18,10 +18,13 @@ from prune.image import Image
 from prune.knowledge import Knowledge, Table
 from tracer.host import UserError
 
+#: Owners that are no units: the entry speaks of nothing; it speaks of code that was taken out of its unit.
+NOBODY, GONE = -1, -2
+
 
 @dataclass(frozen=True)
 class TableUnit:
-    """One object's part of a kernel table. ``owners[i]``: unit that owns entry ``i``, -1 for none."""
+    """One object's part of a kernel table. ``owners[i]``: unit that owns entry ``i``, or one of the above."""
 
     table: Table
     unit: int

@@ -10,7 +10,9 @@
 4. *bytes*: apart from relocated fields, every kept unit is what the compiler made.
 5. *branches*: every direct branch and call, disassembled, lands in kept text or on a tombstone.
 6. *accounting*: executable sections are kept units, tombstones and fill, to the last byte.
-7. *phases*: what is freed after boot lies where the kernel frees, nothing else does, and resident code leads
+7. *blocks*: a cold block that was taken out of kept code has a trap wherever kept code or data may lead to
+   it, and the profile does not say that it ran. (The other checks are made against what must be left.)
+8. *phases*: what is freed after boot lies where the kernel frees, nothing else does, and resident code leads
    there only where boot took that way.
 """
 
@@ -21,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from prune.verify_blocks import check_blocks
 from prune.verify_code import (
     check_accounting,
     check_branches,
@@ -29,9 +32,10 @@ from prune.verify_code import (
     instruction_end,
 )
 from prune.verify_fields import check_fields
-from prune.verify_model import Check, load_model
+from prune.verify_load import load_model
+from prune.verify_model import Check
 from prune.verify_phases import check_phases
-from prune.verify_read import read_ran
+from prune.verify_read import read_blocks, read_ran
 from prune.verify_tables import check_tables
 
 __all__ = ["Check", "Verdict", "verify_image"]
@@ -87,6 +91,7 @@ def verify_image(
             unchanged,
             check_branches(model, listings),
             check_accounting(model),
+            check_blocks(model, read_blocks(profile) if profile else {}),
             check_phases(model, read_ran(profile) if profile else {}),
         )
     )

@@ -68,7 +68,8 @@ def take_apart(original: Object, pieces: Mapping[str, Sequence[Part]], pc_relati
         sections |= apart.cut(original.sections[index], layout)
     empty = original.empty | {index: original.sections[index].name for index in layouts}
     definitions = tuple(apart.moved(symbol) for symbol in original.definitions)
-    return Object(original.path, sections, empty, definitions)
+    functions = tuple(apart.moved(symbol) for symbol in original.functions)
+    return Object(original.path, sections, empty, definitions, functions)
 
 
 def _check_cover(original: Object, section: Section, parts: Sequence[Part]) -> None:

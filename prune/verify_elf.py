@@ -61,12 +61,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Object:
-    """Loaded sections by index, the names of ``empty`` ones, and global definitions."""
+    """Loaded sections by index, the names of ``empty`` ones, global definitions, and all functions."""
 
     path: str
     sections: dict[int, Section]
     empty: dict[int, str]
     definitions: tuple[Symbol, ...]
+    functions: tuple[Symbol, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,12 @@ def read_original(root: Path, name: str) -> Object:
         for index, section in enumerate(binary.sections)
         if int(section.flags) & ALLOC and not section.size
     }
-    return Object(name, sections, empty, definitions)
+    functions = tuple(
+        _symbol(symbol)
+        for symbol in binary.symtab_symbols
+        if symbol.type == lief.ELF.Symbol.TYPE.FUNC and symbol.shndx != UNDEFINED
+    )
+    return Object(name, sections, empty, definitions, functions)
 
 
 def _symbol(symbol: Any) -> Symbol:

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from prune.verify_apart import take_apart
 from prune.verify_elf import (
     COMMON,
     CONSTANT,
@@ -26,8 +24,6 @@ from prune.verify_elf import (
     Object,
     Section,
     Symbol,
-    read_linked,
-    read_original,
 )
 from prune.verify_read import (
     Fates,
@@ -35,12 +31,9 @@ from prune.verify_read import (
     Name,
     Piece,
     Stone,
-    read_facts,
-    read_fates,
-    read_map,
-    read_stones,
 )
-from tracer.host import UserError, say
+from prune.verify_trim import Outcome
+from tracer.host import UserError
 
 _SHOWN = 20
 
@@ -119,10 +112,11 @@ class Model:
         fates: Fates,
         stones: tuple[Stone, ...],
         facts: dict[str, Any],
+        outcome: Outcome,
     ) -> None:
         self.linked, self.map, self.objects = linked, link_map, objects
-        self.fates, self.freed = fates.kept, fates.freed
-        self.stones, self.facts = stones, facts
+        self.fates, self.freed, self.cold = fates.kept, fates.freed, fates.cold
+        self.stones, self.facts, self.outcome = stones, facts, outcome
         self.trap = bytes(facts["trap"])
         self.stone_of = {stone.of: stone for stone in stones}
         self.stone_at = {stone.address: stone for stone in stones}
@@ -230,6 +224,8 @@ class Model:
             lies = self.empty.get(place)
             return Target(":".join(place), None if lies is None else lies + symbol.value)
         label = f"{path}:{section.name}"
+        if (path, section.name) in self.outcome.traps:
+            return self._trapped((path, section.name))
         if self.fates.get((path, section.name)) is False:
             return self._dropped((path, section.name), label, symbol)
         piece = self.placed.get((path, symbol.section))
@@ -249,6 +245,17 @@ class Model:
         stone = self.stone_of.get(unit)
         return Target(label, stone.address if stone else None, dropped=True)
 
+    def _trapped(self, place: Name) -> Target:
+        """A place that went with a cold block."""
+        unit, offset = self.outcome.traps[place]
+        piece = self.piece_of.get(unit)
+        address = None if piece is None or offset is None else piece.address + offset
+        return Target(":".join(place), address, dropped=True)
+
+    @cached_property
+    def piece_of(self) -> dict[Name, Piece]:
+        return {(piece.object, piece.section): piece for piece in self.map.pieces if piece.size}
+
     def unit_of(self, path: str, symbol: Symbol) -> Name:
         """The unit that a symbol lies in; ("", name) for what no object has."""
         if not symbol.local:
@@ -262,40 +269,3 @@ class Model:
             return str(self.stone_at[address])
         piece = self.memory.at(address)
         return f"{piece}+{address - piece.address:#x}" if piece else f"{address:#x}, where nothing was kept"
-
-
-def _with_own_names(link_map: LinkMap, fates: Fates) -> LinkMap:
-    """The map with what is freed after boot called as in its object."""
-    original = {}
-    for name, section in fates.freed:
-        for group in (".init.text", ".init.data"):
-            original[name, group + section] = section
-    pieces = tuple(
-        replace(piece, section=original.get((piece.object, piece.section), piece.section))
-        for piece in link_map.pieces
-    )
-    return replace(link_map, pieces=pieces)
-
-
-def load_model(
-    vmlinux: Path, link_map: Path, plan: Path, tombstones: Path, objtree: Path, arch: str
-) -> Model:
-    """Read everything.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    facts = read_facts(arch)
-    linked = read_linked(vmlinux)
-    placed = read_map(link_map, linked)
-    fates = read_fates(plan)
-    placed = _with_own_names(placed, fates)
-    stones = read_stones(tombstones)
-    if len(fates.objects) > 100:
-        say(f"verify: reading {len(fates.objects):,} objects")
-    operands = facts["relocations"]["pc32"]
-    objects = {
-        name: take_apart(read_original(objtree, name), fates.pieces.get(name, {}), operands)
-        for name in fates.objects
-    }
-    return Model(linked, placed, objects, fates, stones, facts)

@@ -88,11 +88,11 @@ def _check_operands(model: Model, tally: Tally, original: Object, section: Secti
     if not into:
         return
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.detail = True
+    engine.detail = engine.skipdata = True
     operands = {
         each.address + each.disp_offset
         for each in engine.disasm(section.content, 0)
-        if each.disp_offset and each.mnemonic != "lea"
+        if each.id and each.disp_offset and each.mnemonic != "lea"
     }
     for field in into:
         tally.expect(

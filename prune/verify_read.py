@@ -109,13 +109,15 @@ def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked
 
 @dataclass(frozen=True)
 class Fates:
-    """The plan: its objects, unit -> kept, the units that are ``freed`` after boot, and the ``pieces`` of
-    sections that were taken apart: object -> section -> (name, start, size)."""
+    """The plan: its objects, unit -> kept, the units that are ``freed`` after boot, the ``pieces`` of
+    sections that were taken apart: object -> section -> (name, start, size), and the ranges of kept units
+    that are ``cold``: object -> section -> (begin, end)."""
 
     objects: tuple[str, ...]
     kept: dict[Name, bool]
     freed: frozenset[Name]
     pieces: dict[str, dict[str, list[tuple[str, int, int]]]]
+    cold: dict[str, dict[str, list[tuple[int, int]]]]
 
 
 def read_fates(path: Path) -> Fates:
@@ -124,7 +126,7 @@ def read_fates(path: Path) -> Fates:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "plan", 2)
+    value = read_json(path, "plan", 3)
     try:
         pieces: dict[str, dict[str, list[tuple[str, int, int]]]] = {}
         for name, section, parts in value["pieces"]:
@@ -134,7 +136,10 @@ def read_fates(path: Path) -> Fates:
         rows = value["units"]
         kept = {(row[0], row[1]): row[3] != "drop" for row in rows}
         freed = frozenset((row[0], row[1]) for row in rows if row[3] == "boot")
-        return Fates(tuple(value["objects"]), kept, freed, pieces)
+        cold: dict[str, dict[str, list[tuple[int, int]]]] = {}
+        for name, section, ranges in value["cold"]:
+            cold.setdefault(name, {})[section] = [(int(begin), int(end)) for begin, end in ranges]
+        return Fates(tuple(value["objects"]), kept, freed, pieces, cold)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 
@@ -155,13 +160,62 @@ def read_ran(path: Path) -> dict[Name, frozenset[str]]:
     return {place: frozenset(apps) for place, apps in found.items()}
 
 
+def read_blocks(path: Path) -> dict[Name, dict[str, list[tuple[int, int]]]]:
+    """(object, section) -> function -> the bytes of it that ran, by a profile; none where nobody can tell.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    found: dict[Name, dict[str, list[tuple[int, int]]]] = {}
+    try:
+        for row in json.loads(path.read_text())["functions"]:
+            bounds = [int(bound) for bound in row["ran"]]
+            ranges = list(zip(bounds[::2], bounds[1::2], strict=True))
+            found.setdefault((row["object"], row["section"]), {})[row["symbol"]] = ranges
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"verifying: reading the profile {path}: {error!r}", "kprune plan") from error
+    return found
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """A unit that lost cold blocks: the ranges of it, by the plan; where it lies and the ``traps`` in it,
+    (place now, place that it stands for), by ``tombstones.json``."""
+
+    cold: list[tuple[int, int]]
+    address: int
+    traps: list[tuple[int, int]]
+
+
+def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
+    """Object -> section -> how it was trimmed.
+
+    Raises:
+        UserError: missing or damaged, or the plan's are other ones.
+    """
+    value = read_json(path, "tombstones", 3)
+    found: dict[str, dict[str, Trimmed]] = {}
+    try:
+        for row in value["trimmed"]:
+            cold = fates.cold[row["object"]][row["section"]]
+            traps = [(int(now), int(was)) for now, was in row["traps"]]
+            found.setdefault(row["object"], {})[row["section"]] = Trimmed(cold, int(row["address"]), traps)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
+    names = {(name, section) for name, sections in found.items() for section in sections}
+    planned = {(name, section) for name, sections in fates.cold.items() for section in sections}
+    if names != planned:
+        raise UserError(f"verifying: {path}: the plan takes blocks out of other functions", _AGAIN)
+    return found
+
+
 def read_stones(path: Path) -> tuple[Stone, ...]:
     """Every tombstone.
 
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "tombstones", 2)
+    value = read_json(path, "tombstones", 3)
     try:
         return tuple(
             Stone((row["object"], row["section"]), int(row["address"]), tuple(row["names"]))

@@ -16,7 +16,7 @@ from tracer.identity import Carrier
 from tracer.profile import BlindSpot, KernelId, Profile, Run, Seen, records
 from tracer.runner import SessionResult
 from tracer.session import BOOT, SHUTDOWN, START
-from tracer.symbols import Identity, Symbols
+from tracer.symbols import Identity, Ranges, Symbols, union
 from tracer.workload import Workload
 
 
@@ -31,6 +31,8 @@ class Sightings:
         self.carrier = Carrier(production)
         self.seen: dict[Identity, dict[tuple[str, str], list[int | None]]] = {}
         self.seen_in: dict[Identity, int] = defaultdict(int)
+        nothing = np.empty(0, np.uint64)
+        self.executed = Ranges(nothing, nothing)
         self.runs: list[Run] = []
         self.ambiguous: set[str] = set()
         self.unmatched: set[str] = set()
@@ -43,6 +45,10 @@ class Sightings:
         }
         everything = {function for part in functions.values() for function in part}
         self.add_run(coverage.plan, coverage.result, everything, coverage.outside)
+        both = (self.executed, coverage.executed)
+        self.executed = union(
+            *(np.concatenate([getattr(r, end) for r in both]) for end in ("starts", "ends"))
+        )
         for phase, part in functions.items():
             for function in part:
                 self.add(function, phase, BLOCKS, 1)
@@ -136,6 +142,20 @@ class Sightings:
                     known[function.symbol] += sum(count or 0 for count in counts)
         return known
 
+    def _ran(self) -> dict[Identity, tuple[tuple[int, int], ...]]:
+        """Function -> the bytes of it that block coverage saw."""
+        rows = zip(
+            self.production.functions,
+            self.production.starts.tolist(),
+            self.production.ends.tolist(),
+            strict=True,
+        )
+        return {
+            function: self.executed.within(start, end)
+            for function, start, end in rows
+            if function in self.seen
+        }
+
     def profile(self, sources: list[str]) -> Profile:
         seen = {
             function: [Seen(app, source, total(counts)) for (app, source), counts in by_app.items()]
@@ -149,7 +169,7 @@ class Sightings:
             apps=tuple(app.name for app in self.workload.apps),
             sources=tuple(sources),
             files=files_of(seen, self.production),
-            functions=records(seen, self.seen_in),
+            functions=records(seen, self.seen_in, self._ran()),
             blind_spots=blind_spots(self.carrier, self.traced) if self.traced and FTRACE in sources else (),
             ambiguous=tuple(sorted(self.ambiguous)),
             unmatched=tuple(sorted(self.unmatched)),

@@ -15,7 +15,7 @@ import numpy as np
 
 from tracer.host import UserError
 from tracer.profile import BlindSpot, FunctionRecord, Profile, Run, Seen, records
-from tracer.symbols import Identity, Symbols
+from tracer.symbols import Identity, Symbols, union
 
 
 def merge(profiles: Sequence[Profile]) -> Profile:
@@ -198,10 +198,14 @@ def _merged_functions(profiles: Sequence[Profile]) -> tuple[FunctionRecord, ...]
     counts: dict[Identity, dict[tuple[str, str, str], list[int | None]]]
     counts = defaultdict(lambda: defaultdict(list))
     runs: dict[Identity, int] = defaultdict(int)
+    ran: dict[Identity, tuple[tuple[int, int], ...]] = {}
     before = 0
     for profile in profiles:
         for function in profile.functions:
             runs[function.identity] |= function.runs << before
+            known = ran.get(function.identity, function.ran)
+            # Where one cannot tell what ran, nobody can.
+            ran[function.identity] = _joined([*known, *function.ran]) if known and function.ran else ()
             for seen in function.seen:
                 counts[function.identity][seen.app, seen.source, seen.caller].append(seen.count)
         before += len(profile.runs)
@@ -209,7 +213,13 @@ def _merged_functions(profiles: Sequence[Profile]) -> tuple[FunctionRecord, ...]
         function: [Seen(app, source, total(numbers), who) for (app, source, who), numbers in by_app.items()]
         for function, by_app in counts.items()
     }
-    return records(seen_by, runs)
+    return records(seen_by, runs, ran)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    bounds = np.array(ranges, np.uint64)
+    joined = union(bounds[:, 0], bounds[:, 1])
+    return tuple(zip(joined.starts.tolist(), joined.ends.tolist(), strict=True))
 
 
 def same_kernel(first: Profile, other: Profile, doing: str) -> None:

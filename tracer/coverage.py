@@ -23,7 +23,7 @@ from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.runner import SessionResult
 from tracer.session import PANICKED, Poke, SessionOptions
-from tracer.symbols import Flags, Symbols, union
+from tracer.symbols import Flags, Ranges, Symbols, union
 from tracer.workload import Workload
 
 FTRACE, BLOCKS, STACK = "ftrace", "blocks", "stack"
@@ -74,12 +74,13 @@ class RunPlan:
 @dataclass(frozen=True)
 class Coverage:
     """One block run. ``ran``: per phase (:data:`MISS` for a deliberate one) the function rows that ran in it;
-    ``outside``: executed ranges that lie in no known function; ``flushed``: later phases show again what
-    earlier ones ran, so that ``ran`` is exact for each."""
+    ``executed``: all addresses that ran; ``outside``: how many of its ranges lie in no known function;
+    ``flushed``: later phases show again what earlier ones ran, so that ``ran`` is exact for each."""
 
     plan: RunPlan
     result: SessionResult
     ran: dict[str, Flags]
+    executed: Ranges
     outside: int
     flushed: bool = True
 
@@ -185,9 +186,10 @@ def read_coverage(
         with contextlib.suppress(OSError):
             log.unlink()
     ran = {MISS: touched_from(blocks, symbols, poke.before_phase)} if poke else touched(blocks, symbols)
-    outside = symbols.outside(blocks.executed_by(len(blocks.phase_names)))
+    executed = blocks.executed_by(len(blocks.phase_names))
     again = len(np.unique(blocks.starts)) < len(blocks.starts) * 0.9
-    return Coverage(plan, result, ran, outside, flushed=again or poke is not None)
+    outside = symbols.outside(executed)
+    return Coverage(plan, result, ran, executed, outside, flushed=again or poke is not None)
 
 
 def touched(blocks: Blocks, symbols: Symbols) -> dict[str, Flags]:

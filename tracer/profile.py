@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tracer.host import UserError, read_json, write_json
 from tracer.symbols import Identity
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 WHAT = "profile"
 
 T = TypeVar("T")
@@ -54,13 +55,18 @@ class Seen:
 @dataclass(frozen=True)
 class FunctionRecord:
     """One function, and who saw it. Bit ``i`` of ``runs`` (hexadecimal in the file): run ``i`` of the
-    profile did; healed and imported functions need no run."""
+    profile did; healed and imported functions need no run.
+
+    ``ran``: the bytes of it that were executed, [start, end) from its first one, in order; empty when
+    somebody saw it who cannot tell. Good for this very build alone.
+    """
 
     object: str
     section: str
     symbol: str
     seen: tuple[Seen, ...]
     runs: int = 0
+    ran: tuple[tuple[int, int], ...] = ()
 
     @property
     def identity(self) -> Identity:
@@ -116,12 +122,16 @@ class Profile:
 
 
 def records(
-    seen: dict[Identity, list[Seen]], runs: Mapping[Identity, int] | None = None
+    seen: dict[Identity, list[Seen]],
+    runs: Mapping[Identity, int] | None = None,
+    ran: Mapping[Identity, tuple[tuple[int, int], ...]] | None = None,
 ) -> tuple[FunctionRecord, ...]:
     """Function records in the profile's order."""
-    which = runs or {}
+    which, where = runs or {}, ran or {}
     return tuple(
-        FunctionRecord(*function, tuple(_sorted(seen[function])), which.get(function, 0))
+        FunctionRecord(
+            *function, tuple(_sorted(seen[function])), which.get(function, 0), where.get(function, ())
+        )
         for function in sorted(seen)
     )
 
@@ -141,6 +151,7 @@ def to_json(profile: Profile) -> dict[str, Any]:
     value["files"] = dict(profile.files)
     for row in value["functions"]:
         row["runs"] = f"{row['runs']:x}"
+        row["ran"] = [bound for bounds in row["ran"] for bound in bounds]
         for seen in row["seen"]:
             if not seen["caller"]:
                 del seen["caller"]
@@ -195,9 +206,15 @@ def _record(raw: Any) -> FunctionRecord:
     runs = _is(raw["runs"], str)
     if not re.fullmatch(r"[0-9a-f]{1,4096}", runs):
         raise ValueError(f"runs {runs[:40]!r} is not hexadecimal")
-    return FunctionRecord(
-        _is(raw["object"], str), _is(raw["section"], str), _is(raw["symbol"], str), seen, int(runs, 16)
-    )
+    names = Identity(*(_is(raw[key], str) for key in ("object", "section", "symbol")))
+    return FunctionRecord(*names, seen, int(runs, 16), _ran(raw["ran"]))
+
+
+def _ran(raw: Any) -> tuple[tuple[int, int], ...]:
+    bounds = [_is(bound, int) for bound in _list(raw)]
+    if len(bounds) % 2 or any(one >= other for one, other in pairwise([-1, *bounds])):
+        raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
+    return tuple(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def _seen(raw: Any) -> Seen:

@@ -50,6 +50,12 @@ class Ranges:
         result: Flags = (candidate < len(self.starts)) & (self.starts[inside] < ends)
         return result
 
+    def within(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        """What [start, end) has in common with ours, counted from ``start``."""
+        first, last = np.searchsorted(self.ends, start, side="right"), np.searchsorted(self.starts, end)
+        parts = zip(self.starts[first:last].tolist(), self.ends[first:last].tolist(), strict=True)
+        return tuple((max(one, start) - start, min(other, end) - start) for one, other in parts)
+
 
 def union(starts: Addresses, ends: Addresses) -> Ranges:
     """The union of ranges in any order."""

@@ -43,7 +43,8 @@ def graveyard(tmp_path: Path) -> Path:
         for name, address in rows
     ]
     path = tmp_path / "tombstones.json"
-    path.write_text(json.dumps({"schema_version": 2, "start": 0, "tombstones": stones, "freed": []}))
+    value = {"schema_version": 3, "start": 0, "tombstones": stones, "freed": [], "trimmed": []}
+    path.write_text(json.dumps(value))
     return path
 
 
@@ -71,7 +72,7 @@ def test_the_range_covers_every_tombstone(graveyard: Path) -> None:
 
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "tombstones.json"
-    path.write_text('{"schema_version": 2, "tombstones": [{}]}')
+    path.write_text('{"schema_version": 3, "tombstones": [{}]}')
     with pytest.raises(UserError, match="link again"):
         read_graveyard(path)
 

@@ -81,7 +81,7 @@ def test_a_seed_varies_the_order_of_apps_where_any_will_do() -> None:
 def covered(workload: Workload, known: Symbols, ran: Blocks) -> Coverage:
     plan = block_run(workload, Path("bzImage"), Path("out/run"), 0, False)
     result = SessionResult("powered off", "", (Mark("boot", 0),), b"", 1.0, (), "")
-    return Coverage(plan, result, touched(ran, known), 0)
+    return Coverage(plan, result, touched(ran, known), ran.executed_by(0), 0)
 
 
 def test_misses_are_caused_where_every_run_goes() -> None:

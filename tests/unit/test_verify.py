@@ -227,13 +227,18 @@ def _build(folder: Path) -> Built:
         for section in parts(folder / name)
         if section.loaded and section.size and not section.name.startswith((".note", ".eh_frame"))
     ]
-    plan = {"schema_version": 2, "objects": {"a.o": "", "b.o": ""}, "pieces": [], "units": units}
+    plan = {"schema_version": 3, "objects": {"a.o": "", "b.o": ""}, "pieces": [], "cold": [], "units": units}
     (folder / "plan.json").write_text(json.dumps(plan))
     stones = [
         {"symbol": name, "object": "a.o", "section": f".text.{name}", "names": [name], "address": built[name]}
         for name in ("gone", "lost")
     ]
-    value = {"schema_version": 2, "start": built["__kprune_tombstones_start"], "tombstones": stones}
+    value = {
+        "schema_version": 3,
+        "start": built["__kprune_tombstones_start"],
+        "tombstones": stones,
+        "trimmed": [],
+    }
     (folder / "tombstones.json").write_text(json.dumps(value))
     return built
 

@@ -1,0 +1,58 @@
+"""Which functions may lose their cold blocks: those of which it is known, byte for byte, what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from prune.callgraph import CallGraph
+from prune.image import Image
+from prune.knowledge import Knowledge
+from prune.roots import find_roots
+from prune.rules import KeepRule, apply_rules
+from prune.trim import Range
+from tracer.profile import Profile
+
+
+def may_lose_blocks(
+    image: Image,
+    graph: CallGraph,
+    profile: Profile,
+    rules: tuple[KeepRule, ...],
+    inferred: Iterable[int],
+    knowledge: Knowledge,
+    script_symbols: frozenset[str],
+) -> dict[int, list[Range]]:
+    """Unit -> the byte ranges of it that were executed.
+
+    A function that stays for another reason than having run stays whole: a root's way was not taken in every
+    form that it must work in.
+    """
+    barred = {*inferred, *apply_rules(image, rules)[0]}
+    for _, units in find_roots(image, graph, knowledge, script_symbols):
+        barred.update(units)
+    offsets: dict[tuple[int, str], int] = {}
+    for unit, offset, _, name in image.functions:
+        offsets.setdefault((unit, name), offset)
+    found: dict[int, list[Range]] = {}
+    for record in profile.functions:
+        unit = image.unit_of.get((record.object, record.section), -1)
+        at = offsets.get((unit, record.symbol))
+        if at is None or not record.ran or not image.units["function"][unit]:
+            barred.add(unit)
+        else:
+            found.setdefault(unit, []).extend((start + at, end + at) for start, end in record.ran)
+    return _without(found, barred)
+
+
+def _without(found: Mapping[int, list[Range]], barred: set[int]) -> dict[int, list[Range]]:
+    return {unit: _joined(ranges) for unit, ranges in found.items() if unit not in barred}
+
+
+def _joined(ranges: list[Range]) -> list[Range]:
+    joined: list[Range] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined

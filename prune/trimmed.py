@@ -1,0 +1,97 @@
+"""What an object must look like when cold blocks are taken out of its functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from prune.elf import STT_SECTION, Rows
+from prune.image import Image
+from prune.instructions import read_instructions
+from prune.knowledge import Knowledge
+from prune.places import skew
+from prune.trim import Trim, Trimming
+
+
+@dataclass(frozen=True)
+class Trimmed:
+    """Section ``section`` gets ``content``, its symbols (index, value, size); ``fields``: where each of its
+    relocations is now, -1 for those that went."""
+
+    section: int
+    content: bytes
+    symbols: tuple[tuple[int, int, int], ...]
+    fields: Rows
+
+
+def trimmed_sections(
+    image: Image, trimming: Trimming, knowledge: Knowledge
+) -> tuple[dict[int, tuple[Trimmed, ...]], dict[int, tuple[tuple[int, int], ...]]]:
+    """Object -> its trimmed sections; object -> (file position of a relocation, its new addend), for what
+    refers to a place that is somewhere else now.
+
+    Args:
+        image, trimming: what :func:`prune.trim.trim` left.
+    """
+    trims, places = trimming.trims, trimming.places
+    made: dict[int, list[Trimmed]] = {}
+    for unit, trim in trims.items():
+        made.setdefault(int(image.units["object"][unit]), []).append(_section(image, trim, knowledge))
+    rows = image.relocations
+    after = skew(image, rows, knowledge)
+    trimmed = np.zeros(len(image.units), bool)
+    trimmed[list(trims)] = True
+    into = np.flatnonzero((rows["target"] >= 0) & trimmed[rows["target"]])
+    into = into[np.argsort(rows["target"][into], kind="stable")]
+    addends: dict[int, list[tuple[int, int]]] = {}
+    bounds = np.flatnonzero(np.diff(rows["target"][into])) + 1
+    for mine in np.split(into, bounds) if len(into) else []:
+        trim = trims[int(rows["target"][mine[0]])]
+        offset, value = places.offset[mine], image.symbol_value[image.definition[rows["symbol"][mine]]]
+        new = trim.moved(offset) - trim.moved(value) - after[mine]
+        # What seems to lie before the function is its first byte, counted from some way on.
+        changed = (offset > 0) & (new != rows["addend"][mine])
+        for row, addend in zip(mine[changed].tolist(), new[changed].tolist(), strict=True):
+            obj = int(image.units["object"][rows["unit"][row]])
+            addends.setdefault(obj, []).append((int(rows["at"][row]), addend))
+    return (
+        {obj: tuple(sections) for obj, sections in made.items()},
+        {obj: tuple(pairs) for obj, pairs in addends.items()},
+    )
+
+
+def _section(image: Image, trim: Trim, knowledge: Knowledge) -> Trimmed:
+    row = image.units[trim.unit]
+    file, section = image.files[int(row["object"])], int(row["section"])
+    old = bytes(file.content(section))
+    new = bytearray(trim.size)
+    trap = knowledge.trap[0]
+    for start, end, at in zip(trim.start.tolist(), trim.end.tolist(), trim.new.tolist(), strict=True):
+        new[at : at + end - start] = old[start:end]
+    for place in trim.moved(trim.traps).tolist():
+        new[place] = trap
+    fields = file.relocated(section)
+    _redirect(new, old, trim, np.sort(fields), knowledge)
+    inside = np.flatnonzero((file.shndx == section) & (file.symbols["info"] & 15 != STT_SECTION))
+    value = file.symbols["value"][inside].astype(np.int64)
+    begin, end = trim.moved(value), trim.moved(value + file.symbols["size"][inside].astype(np.int64))
+    return Trimmed(
+        section,
+        bytes(new),
+        tuple(zip(inside.tolist(), begin.tolist(), (end - begin).tolist(), strict=True)),
+        np.where(trim.is_cold(fields), -1, trim.moved(fields)),
+    )
+
+
+def _redirect(new: bytearray, old: bytes, trim: Trim, fields: Rows, knowledge: Knowledge) -> None:
+    """Kept branches that the assembler resolved lead to where their targets are."""
+    code = read_instructions(old, fields, knowledge)
+    assert code is not None, "it was laid out"
+    rows = np.flatnonzero((code.target >= 0) & ~trim.is_cold(code.start))
+    ends = trim.moved(code.start[rows]) + code.size[rows]
+    distances = trim.moved(code.target[rows]) - ends
+    for end, distance, width in zip(
+        ends.tolist(), distances.tolist(), code.operand[rows].tolist(), strict=True
+    ):
+        new[end - width : end] = distance.to_bytes(width, "little", signed=True)

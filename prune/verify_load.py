@@ -1,0 +1,60 @@
+"""Read everything that verify proves a pruned kernel by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prune.verify_apart import take_apart
+from prune.verify_elf import read_linked, read_original
+from prune.verify_model import Model
+from prune.verify_read import Fates, LinkMap, read_facts, read_fates, read_map, read_stones, read_trimmed
+from prune.verify_trim import Outcome, take_out
+from tracer.host import say
+
+
+def _with_own_names(link_map: LinkMap, fates: Fates) -> LinkMap:
+    """The map with what is freed after boot called as in its object."""
+    original = {}
+    for name, section in fates.freed:
+        for group in (".init.text", ".init.data"):
+            original[name, group + section] = section
+    pieces = tuple(
+        replace(piece, section=original.get((piece.object, piece.section), piece.section))
+        for piece in link_map.pieces
+    )
+    return replace(link_map, pieces=pieces)
+
+
+def load_model(
+    vmlinux: Path, link_map: Path, plan: Path, tombstones: Path, objtree: Path, arch: str
+) -> Model:
+    """Read everything.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    facts = read_facts(arch)
+    linked = read_linked(vmlinux)
+    placed = read_map(link_map, linked)
+    fates = read_fates(plan)
+    placed = _with_own_names(placed, fates)
+    stones = read_stones(tombstones)
+    if len(fates.objects) > 100:
+        say(f"verify: reading {len(fates.objects):,} objects")
+    operands = facts["relocations"]["pc32"]
+    trimmed, outcome = read_trimmed(tombstones, fates), Outcome()
+    objects = {
+        name: take_out(
+            take_apart(read_original(objtree, name), fates.pieces.get(name, {}), operands),
+            trimmed.get(name, {}), facts, outcome,
+        )
+        for name in fates.objects
+    }  # fmt: skip
+    model = Model(linked, placed, objects, fates, stones, facts, outcome)
+    for name, sections in trimmed.items():
+        for section, each in sections.items():
+            piece = model.piece_of.get((name, section))
+            lies = piece is not None and piece.address == each.address
+            outcome.expect(lies, f"{name}:{section} does not lie where its traps are said to be")
+    return model
