@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from prune.callgraph import CallGraph
-from prune.image import Image
+from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.roots import find_roots
 from prune.rules import KeepRule, apply_rules
@@ -25,9 +27,11 @@ def may_lose_blocks(
     """Unit -> the byte ranges of it that were executed.
 
     A function that stays for another reason than having run stays whole: a root's way was not taken in every
-    form that it must work in.
+    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others.
     """
     barred = {*inferred, *apply_rules(image, rules)[0]}
+    walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
+    barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):
         barred.update(units)
     offsets: dict[tuple[int, str], int] = {}

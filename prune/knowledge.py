@@ -73,6 +73,7 @@ class Knowledge:
     split: frozenset[str]
     shared: frozenset[str]
     boot_code: tuple[str, ...]
+    walkers: tuple[str, ...]
     place: tuple[Place, ...]
     align: tuple[Align, ...]
     tables: tuple[Table, ...]
@@ -154,6 +155,7 @@ def read_knowledge(arch: str) -> Knowledge:
         split=frozenset(units["split"]),
         shared=frozenset(units["shared"]),
         boot_code=tuple(units["boot_code"]),
+        walkers=tuple(units["walkers"]),
         place=read_places(),
         tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),
         align=tuple(

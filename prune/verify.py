@@ -91,7 +91,7 @@ def verify_image(
             unchanged,
             check_branches(model, listings),
             check_accounting(model),
-            check_blocks(model, read_blocks(profile) if profile else {}),
+            check_blocks(model, read_blocks(profile) if profile else None),
             check_phases(model, read_ran(profile) if profile else {}),
         )
     )

@@ -10,11 +10,11 @@ from prune.verify_read import Name
 Ranges = list[tuple[int, int]]
 
 
-def check_blocks(model: Model, ran: Mapping[Name, Mapping[str, Ranges]]) -> Check:
+def check_blocks(model: Model, ran: Mapping[Name, Mapping[str, Ranges]] | None) -> Check:
     """What taking the blocks out has shown, and what the profile says of them.
 
     Args:
-        ran: unit -> function -> the bytes of it that ran.
+        ran: unit -> function -> the bytes of it that ran; None without a profile.
     """
     tally = Tally("blocks")
     tally.checked += model.outcome.checked
@@ -25,6 +25,8 @@ def check_blocks(model: Model, ran: Mapping[Name, Mapping[str, Ranges]]) -> Chec
         for section, cold in sections.items():
             taken += 1
             lost += sum(end - begin for begin, end in cold)
+            if ran is None:
+                continue
             label = f"{name}:{section}"
             functions = ran.get((name, section), {})
             tally.expect(bool(functions), f"{label} lost blocks, and the profile does not know it")

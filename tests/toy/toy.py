@@ -110,13 +110,19 @@ class Toy:
         )  # fmt: skip
 
 
-def build(tree: Path, flags: Sequence[str] = CFLAGS) -> Toy:
-    """Compile and link the toy without a plan; ``base.map`` is the map of that link."""
-    for name, folder in (("main", "init"), ("one", "init"), ("two", "lib")):
+def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = ()) -> Toy:
+    """Compile and link the toy without a plan; ``base.map`` is the map of that link.
+
+    Args:
+        more: sources that it can do without.
+    """
+    others = [(name, "lib") for name in more]
+    for name, folder in (("main", "init"), ("one", "init"), ("two", "lib"), *others):
         (tree / folder).mkdir(parents=True, exist_ok=True)
         target = tree / folder / f"{name}.o"
         subprocess.run(["gcc", *flags, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
-    subprocess.run(["ar", "cDPrST", "vmlinux.a", "init/main.o", "init/one.o"], cwd=tree, check=True)
+    whole = ["init/main.o", "init/one.o", *(f"{folder}/{name}.o" for name, folder in others)]
+    subprocess.run(["ar", "cDPrST", "vmlinux.a", *whole], cwd=tree, check=True)
     subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)
     script = tree / "arch/x86/kernel/vmlinux.lds"
     script.parent.mkdir(parents=True)

@@ -95,6 +95,8 @@ noinline void run(long argc)
 	say_number("once group ", __end_once - __start_once, 10);
 	say_number("hot call ", __x64_sys_hot(), 10);
 	tables();
+	if (shapes)
+		say_number("shapes ", shapes(argc), 10);
 	if (argc == 2)
 		say_number("cold call ", __x64_sys_cold(), 10);
 	if (argc == 3)
