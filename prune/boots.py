@@ -15,9 +15,10 @@ from prune.settings import cache_folder
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
 from tracer.parallel import in_parallel
+from tracer.phase_names import BOOT
 from tracer.rootfs import build_initrd
 from tracer.runner import caller_during_boot, run_session
-from tracer.session import BOOT, SessionOptions
+from tracer.session import SessionOptions
 from tracer.workload import Workload
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prune.misses import Miss
 from tracer.host import UserError, read_json, write_json
+from tracer.phase_names import BOOT
 from tracer.profile import KernelId, Profile, Seen, records
 from tracer.symbols import Identity
 
@@ -68,25 +69,30 @@ def rounds(healed: Iterable[Healed]) -> int:
 
 
 def add_misses(healed: tuple[Healed, ...], misses: Iterable[Miss]) -> tuple[Healed, ...]:
-    """``healed`` with one more round's misses, one for each boot that missed a function."""
-    known = {(each.object, each.section) for each in healed}
+    """``healed`` with one more round's misses, one for each boot that missed a function.
+
+    What was missed in boot, and kept for booting alone from then on, may be missed once more after that.
+    """
+    known = {(each.object, each.section, each.app == BOOT) for each in healed}
     by_place: dict[tuple[str, str], list[Miss]] = {}
     for miss in misses:
         by_place.setdefault((miss.object, miss.section), []).append(miss)
     number = rounds(healed) + 1
     new = []
     for place, each in by_place.items():
-        if place not in known:
+        phase = next((miss.phase for miss in each if miss.phase != BOOT), BOOT)
+        if (*place, False) not in known and (phase != BOOT or (*place, True) not in known):
             caller = next((miss.caller for miss in each if miss.caller), "")
-            new.append(
-                Healed(each[0].function, *place, caller, each[0].phase, len(each), number, each[0].offset)
-            )
+            new.append(Healed(each[0].function, *place, caller, phase, len(each), number, each[0].offset))
     return (*healed, *new)
 
 
 def healed_profile(healed: Iterable[Healed], kernel: KernelId, files: dict[str, str]) -> Profile:
     """The healed functions as a profile. ``files``: object -> hash of its source file."""
-    seen = {each.identity: [Seen(each.app or SOURCE, SOURCE, each.boots, each.caller)] for each in healed}
+    seen: dict[Identity, list[Seen]] = {}
+    for each in healed:
+        how = Seen(each.app or SOURCE, SOURCE, each.boots, each.caller)
+        seen.setdefault(each.identity, []).append(how)
     objects = sorted({identity.object for identity in seen})
     return Profile(
         kernel=kernel,

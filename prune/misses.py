@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError, read_json
+from tracer.phase_names import BOOT, START
 
 SCHEMA = 3
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
@@ -147,7 +148,8 @@ def find_misses(
 
 def _freed_misses(graveyard: Graveyard, console: str, phase: str) -> list[Miss]:
     """What was asked for after it had been freed: the processor may not execute what lies there now, and
-    the kernel says so (arch/x86/mm/fault.c, ``show_fault_oops``)."""
+    the kernel says so (arch/x86/mm/fault.c, ``show_fault_oops``). By then it has booted."""
+    phase = START if phase == BOOT else phase
     found: dict[tuple[str, str, str], Miss] = {}
     for fault in _FETCH.finditer(console):
         address = int(fault["address"], 16)

@@ -50,7 +50,8 @@ from tracer.host import (
     whole_file,
     write_json,
 )
-from tracer.phases import BOOT, boot_is_known, phases
+from tracer.phase_names import BOOT
+from tracer.phases import boot_is_known, phases
 from tracer.profile import Profile, load_profile
 from tracer.workload import Workload
 

@@ -26,7 +26,8 @@ class Step:
 class Answer:
     """Why one unit is kept or dropped. ``path`` leads to it from what ran or from a root.
 
-    For a dropped unit the path says how kept code could still reach it, at its tombstone.
+    For a dropped unit the path says how kept code could still reach it, at its tombstone. ``cold``: the
+    ranges of a kept one that were taken out.
     """
 
     function: str
@@ -35,11 +36,16 @@ class Answer:
     reason: str
     path: tuple[Step, ...]
     referenced_by: int
+    cold: tuple[tuple[int, int], ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.function} ({self.unit}): {'kept' if self.kept else 'dropped'}, {self.reason}"]
         if not self.kept:
             lines.append(f"  kept units that refer to it: {self.referenced_by}")
+        if self.cold:
+            size = sum(end - begin for begin, end in self.cold)
+            where = ", ".join(f"{begin:#x}-{end:#x}" for begin, end in self.cold[:8])
+            lines.append(f"  without {size:,} bytes of cold blocks: {where}{' ...' * (len(self.cold) > 8)}")
         for step in self.path:
             lines.append(f"  {step.edge + ' ' if step.edge else 'from '}{step.unit}")
         return "\n".join(lines)
@@ -77,6 +83,7 @@ def _answer(image: Image, graph: CallGraph, plan: Plan, function: str, unit: int
         plan.reason[unit] if plan.keep[unit] else "it never ran, no root and no rule reaches it",
         path,
         int(plan.keep[np.unique(into)].sum()) if len(into) else 0,
+        plan.cold.get(plan.units[unit][:2], ()),
     )
 
 

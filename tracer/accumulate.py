@@ -13,9 +13,9 @@ from tracer.boot_trace import BootTrace, functions_at, has_beginning
 from tracer.coverage import BLOCKS, FTRACE, STACK, Coverage, RunPlan
 from tracer.ftrace import Frame, read_frames, resolve, rows_by_app, stack_names
 from tracer.identity import Carrier
+from tracer.phase_names import BOOT, SHUTDOWN, START
 from tracer.profile import BlindSpot, KernelId, Profile, Run, Seen, records
 from tracer.runner import SessionResult
-from tracer.session import BOOT, SHUTDOWN, START
 from tracer.symbols import Identity, Ranges, Symbols, union
 from tracer.workload import Workload
 

@@ -18,8 +18,8 @@ from tracer.host import file_hash
 from tracer.identity import Carrier, base_symbol
 from tracer.manifest import OK
 from tracer.matching import ANOTHER, FTRACE_LIKE, PRODUCTION, TRACED, Kernels, Matched, match
+from tracer.phase_names import BOOT, START
 from tracer.profile import BlindSpot, Profile, Run, Seen, records
-from tracer.session import BOOT, START
 from tracer.sightings import ForeignTrace
 from tracer.symbols import Identity, Symbols
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tracer.phase_names import BOOT, SHUTDOWN
 from tracer.profile import FunctionRecord, Profile
 
-BOOT, RUN, SHUTDOWN = "boot", "run", "shutdown"
+RUN = "run"
 _STACK = "stack"
 
 

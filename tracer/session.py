@@ -33,12 +33,11 @@ from tracer.boot_trace import BOOT_ENDS
 from tracer.gdb import attached, poke_memory
 from tracer.host import HostError, check_room, ended_group
 from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
+from tracer.phase_names import BOOT, SHUTDOWN, START
 from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
 from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
-#: What runs before the kernel frees its init memory, from then to the first app, and after the last.
-BOOT, START, SHUTDOWN = "boot", "start", "shutdown"
 #: Between two readiness checks, in seconds.
 POLL_INTERVAL = 0.2
 PANICKED = "panicked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,15 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"heal\.json"):
         load_healed(path, "x")
+
+
+def test_what_boot_missed_can_be_missed_again_after_boot() -> None:
+    """Once kept for booting alone, it is freed; a miss after that makes it stay."""
+    early = replace(MISS, phase="boot")
+    first = add_misses((), [early])
+    assert add_misses(first, [early]) == first
+    second = add_misses(first, [replace(MISS, phase="start")])
+    assert [each.app for each in second] == ["boot", "start"]
+    assert add_misses(second, [early, MISS]) == second
+    profile = healed_profile(second, KernelId("", "", "", ""), {})
+    assert [seen.app for seen in profile.functions[0].seen] == ["boot", "start"]

@@ -83,3 +83,35 @@ def test_a_miss_knows_its_phase() -> None:
     phases = ((0, "boot"), (20, "web"))
     found = find_misses(stones, executed_blocks(log), "", phases)
     assert [(miss.function, miss.phase) for miss in found] == [("f", "boot"), ("g", "web")]
+
+
+@pytest.fixture
+def trimmed(tmp_path: Path) -> Path:
+    path = tmp_path / "tombstones.json"
+    row = {
+        "symbol": "tcp_ack", "object": "net/ipv4/tcp_input.o", "section": ".text.tcp_ack",
+        "address": 0xFFFFFFFF81003000, "traps": [[0x20, 0x20], [0x44, 0x90]],
+    }  # fmt: skip
+    value = {"schema_version": 3, "start": 0, "tombstones": [], "freed": [], "trimmed": [row]}
+    path.write_text(json.dumps(value))
+    return path
+
+
+def test_a_cold_block_is_named_by_function_and_place(trimmed: Path) -> None:
+    log = b"IN: \n0xffffffff81003044:  d6\n\n"
+    (miss,) = find_misses(read_graveyard(trimmed), executed_blocks(log), "")
+    assert (miss.function, miss.offset) == ("tcp_ack", 0x90)
+    assert str(miss).startswith("tcp_ack+0x90 (net/ipv4/tcp_input.o)")
+
+
+def test_a_trap_that_kept_code_runs_into_is_told_by_the_oops(trimmed: Path) -> None:
+    """The block that ends in it began before, where there is no trap."""
+    log = b"IN: \n0xffffffff81003010:  90\n\n"
+    oops = "RIP: 0010:tcp_ack+0x20/0x60\nCall Trace:\n tcp_rcv+0x10/0x40\n"
+    (miss,) = find_misses(read_graveyard(trimmed), executed_blocks(log), oops)
+    assert (miss.function, miss.offset, miss.caller) == ("tcp_ack", 0x20, "tcp_rcv")
+
+
+def test_an_oops_elsewhere_in_such_a_function_is_no_miss(trimmed: Path) -> None:
+    oops = "RIP: 0010:tcp_ack+0x21/0x60\nCall Trace:\n tcp_rcv+0x10/0x40\n"
+    assert find_misses(read_graveyard(trimmed), (), oops) == ()

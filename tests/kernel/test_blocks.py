@@ -1,0 +1,112 @@
+"""Cold blocks of functions that stay, taken out of a real kernel that then runs its workload."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prune.ledger import COLUMNS
+from prune.misses import read_graveyard
+from prune.plan_file import load_plan
+
+KPRUNE = Path(sys.executable).with_name("kprune")
+pytestmark = pytest.mark.kernel
+
+
+def kprune(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([KPRUNE, *map(str, words)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def trimmed(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of examples/micro, pruned again by the block from the same trace, and healed."""
+    out = tmp_path_factory.mktemp("blocks") / "out"
+    for name in ("base", "traced", "trace"):
+        shutil.copytree(micro / name, out / name)
+    for name in ("run.json", "heal.json"):
+        if (micro / name).is_file():
+            shutil.copy(micro / name, out)
+    done = kprune("heal", "--grain", "block", "--boots", "5", "--heal-rounds", "12", out)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return value
+
+
+def test_it_runs_the_whole_workload_and_is_proved(trimmed: Path) -> None:
+    report = report_of(trimmed)
+    assert report["heal"]["converged"] is True
+    assert report["validation"]["passed"] == report["validation"]["boots"] == 5
+    assert report["validation"]["verify"] == "ok"
+    blocks = next(
+        c for c in json.loads((trimmed / "verify.json").read_text())["checks"] if c["name"] == "blocks"
+    )
+    assert blocks["checked"] > 10_000
+
+
+def test_a_fifth_of_what_whole_functions_leave_goes(micro: Path, trimmed: Path) -> None:
+    before, after = report_of(micro)["pruned"], report_of(trimmed)["pruned"]
+    assert after["text_bytes"] < 0.80 * before["text_bytes"]
+    assert after["resident_text_bytes"] < 0.80 * before["resident_text_bytes"]
+    assert after["rodata_bytes"] < before["rodata_bytes"]
+
+
+def test_the_ledger_says_what_cold_blocks_were(trimmed: Path) -> None:
+    value = json.loads((trimmed / "ledger.json").read_text())
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in value["rows"]]
+    lost = sum(row["base"] - row["pruned"] for row in rows if row["removed_by"] == "cold blocks")
+    plan = load_plan(trimmed / "plan.json")
+    cold = sum(end - begin for ranges in plan.cold.values() for begin, end in ranges)
+    traps = len(read_graveyard(trimmed / "pruned" / "tombstones.json").offsets)
+    assert lost == cold - traps > 100_000
+
+
+def test_a_cold_block_that_is_asked_for_is_told_by_function_and_place(trimmed: Path, tmp_path: Path) -> None:
+    """The plan takes the way out of vfs_read that every read takes."""
+    out = tmp_path / "out"
+    shutil.copytree(trimmed, out)
+    profile = json.loads((out / "profile.json").read_text())
+    record = next(f for f in profile["functions"] if f["symbol"] == "ksys_read")
+    last = record["ran"][-1]
+    assert last > 40
+    # What ran is said to end with the first block.
+    record["ran"] = [0, record["ran"][1] // 2]
+    (out / "one.json").write_text(json.dumps(profile))
+    shutil.rmtree(out / "heal", ignore_errors=True)
+    done = kprune("plan", "--profile", out / "one.json", out)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert kprune("link", out).returncode == 0
+    done = kprune("boot", "--boots", "1", out)
+    assert done.returncode == 5
+    assert "missed ksys_read+0x" in done.stderr and "fs/read_write.o" in done.stderr
+
+
+def test_why_says_what_went(trimmed: Path) -> None:
+    plan = load_plan(trimmed / "plan.json")
+    (obj, section), ranges = max(plan.cold.items(), key=lambda item: sum(e - b for b, e in item[1]))
+    said = json.loads(kprune("why", f"{obj}:{section}", trimmed, "--json").stdout)
+    assert said[0]["cold"] == [list(each) for each in ranges]
+    done = kprune("why", f"{obj}:{section}", trimmed)
+    assert "bytes of cold blocks" in done.stdout
+
+
+def test_without_block_coverage_it_is_refused(trimmed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trimmed, out)
+    profile = json.loads((out / "profile.json").read_text())
+    for function in profile["functions"]:
+        function["ran"] = []
+    (out / "none.json").write_text(json.dumps(profile))
+    shutil.rmtree(out / "heal", ignore_errors=True)
+    done = kprune("plan", "--profile", out / "none.json", out)
+    assert done.returncode == 2
+    assert "does not say which blocks of this build ran" in done.stderr
