@@ -19,6 +19,7 @@ from typing import Any
 from prune.image import Image
 from prune.knowledge import FOLDER, Knowledge, read_toml
 from prune.linkmap import LinkMap, Output, take_apart
+from prune.paint import true_sizes
 from prune.plan_file import Plan
 from prune.sizes import original_object, section_label, unit_placed
 from tracer.host import UserError, whole_file
@@ -104,7 +105,7 @@ def make_ledger(image: Image, knowledge: Knowledge, plan: Plan, base: LinkMap, p
     cells: dict[tuple[str, str], _Cell] = {}
     others: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     totals = []
-    for side, link_map in enumerate((take_apart(base, image.pieces), pruned)):
+    for side, link_map in enumerate(map(true_sizes, (take_apart(base, image.pieces), pruned))):
         _add_units(image, knowledge, link_map, side, cells, others)
         totals.append(_add_rest(link_map, side, others))
     rows = [_unit_row(image, knowledge, plan, labels, key, cell) for key, cell in cells.items()]

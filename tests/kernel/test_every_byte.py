@@ -69,8 +69,7 @@ def test_the_ledger_is_what_vmlinux_has(micro: Path, rows: list[dict[str, Any]],
     sizes = {line[0]: int(line[1]) for line in lines if len(line) == 3 and line[1].isdigit()}
     assert all(sizes[name] == size for name, size in outputs.items() if name in sizes)
     unknown = [row for row in rows if row["kind"] == "unattributed"]
-    # ld's map counts merged strings where they were, not where they went.
-    assert unknown and sum(abs(row[side]) for row in unknown) < 0.01 * sum(outputs.values())
+    assert [row[side] for row in unknown] == [0]
 
 
 def test_every_byte_of_the_file_is_accounted_for(micro: Path, report: dict[str, Any]) -> None:
