@@ -1,8 +1,8 @@
 """How many bytes of an image each row of its link map is.
 
 ld merges equal constants, and its map shows them where and as large as they were: such rows overlap what
-follows. So every output section is covered byte by byte: what is not merged first, then what lies between, and of
-a merged row only what is still free counts.
+follows. So every output section is covered byte by byte: what is not merged first, then what lies between,
+and of a merged row only what is still free counts.
 """
 
 from __future__ import annotations
