@@ -7,10 +7,11 @@ then the first), and every relocation one target unit, so later passes never res
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property
+from fnmatch import translate
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -298,4 +299,10 @@ def _relocations(
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a glob of the list matches."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return _expression(tuple(patterns)).match(name) is not None
+
+
+@cache
+def _expression(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One for all of them: a kernel has a hundred thousand names."""
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)")

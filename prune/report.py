@@ -44,7 +44,8 @@ def make_report(
         validation: ``boots``, ``passed``, ``repeated``, ``misses`` of the boot stage, and ``verify``.
         stages: seconds of each stage when it last did its work.
         knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
-        more: ``ledger``, its summary, and ``memory`` that each kernel left for others.
+        more: ``ledger``, its summary; ``memory`` that each kernel left for others; ``block_traps``, the traps
+            in functions for cold blocks that were taken out.
         heal: ``rounds``, ``converged``, ``why`` not, and ``added``, the functions that boots missed.
     """
     return {
@@ -74,6 +75,8 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"{label:12}{base:12,}{pruned:12,}{report['change'][key]:9.1%}")
     validation = report["validation"]
     lines.append(f"{'tombstones':12}{'':12}{report['tombstones']:12,}")
+    if report["block_traps"]:
+        lines.append(f"{'block traps':12}{'':12}{report['block_traps']:12,}")
     lines += _apart(report["ledger"], report["memory"])
     lines.append("")
     lines.append(f"verify: {validation['verify'] or 'not run'}")

@@ -263,7 +263,9 @@ class Steps:
 
     def _report(self) -> None:
         image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
-        stones = len(read_graveyard(folder.pruned("tombstones.json")).stones)
+        graveyard = read_graveyard(folder.pruned("tombstones.json"))
+        traps = len(graveyard.offsets)  # in functions, which are counted as they are
+        stones = len(graveyard.stones) - traps
         plan = load_plan(folder.plan)
         maps = [read_link_map(side("vmlinux.map")) for side in (folder.base, folder.pruned)]
         ledger = make_ledger(image, knowledge, plan, maps[0], maps[1])
@@ -286,6 +288,7 @@ class Steps:
             {
                 "ledger": {**summary(ledger), "file": files},
                 "memory": results.memory(folder),
+                "block_traps": traps,
             },
         )  # fmt: skip
         write_json(folder.path("report.json"), value)

@@ -63,6 +63,10 @@ def test_a_fifth_of_what_whole_functions_leave_goes(micro: Path, trimmed: Path) 
 def test_the_ledger_says_what_cold_blocks_were(trimmed: Path) -> None:
     value = json.loads((trimmed / "ledger.json").read_text())
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in value["rows"]]
+    report = report_of(trimmed)
+    text = sum(row["pruned"] for row in rows if row["kind"] in ("text", "tombstones"))
+    assert report["pruned"]["text_bytes"] == text
+    assert report["block_traps"] == len(read_graveyard(trimmed / "pruned" / "tombstones.json").offsets)
     lost = sum(row["base"] - row["pruned"] for row in rows if row["removed_by"] == "cold blocks")
     plan = load_plan(trimmed / "plan.json")
     cold = sum(end - begin for ranges in plan.cold.values() for begin, end in ranges)
