@@ -83,6 +83,14 @@ def test_a_pruned_system_call_is_not_implemented(built: Toy, pruned: Toy) -> Non
     assert pruned.run("x")[1]["cold call"] == "-38"
 
 
+def test_a_pruned_system_call_is_answered_however_small_it_is(toy: Toy) -> None:
+    """Its entry would lead to what is not there."""
+    plan = toy.plan(small=64)
+    fate = {unit[:2]: keep for unit, keep in zip(plan.units, plan.keep.tolist(), strict=True)}
+    assert not fate["lib/two.o", ".text.__x64_sys_cold"]
+    assert fate["init/one.o", ".text.unlikely.hot_with_tail"]
+
+
 def test_the_local_of_the_same_name_that_was_kept_is_not_the_tombstone(pruned: Toy) -> None:
     """nm lists the kept local twin and the tombstone of the other, at two addresses."""
     said = subprocess.run(["nm", pruned.tree / "vmlinux"], capture_output=True, text=True, check=True).stdout

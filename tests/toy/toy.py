@@ -68,6 +68,7 @@ class Toy:
         rules: tuple[KeepRule, ...] = (),
         healed: tuple[tuple[str, str], ...] = (),
         never: tuple[str, ...] = (),
+        small: int = 0,
     ) -> Plan:
         """The plan for a profile in which :data:`HOT` and the hot twins ran, but not ``never``."""
         image = self.image()
@@ -83,7 +84,7 @@ class Toy:
         script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
         plan = make_plan(
             image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script,
-            healed=dict.fromkeys(healed, "missed by a boot"),
+            healed=dict.fromkeys(healed, "missed by a boot"), small=small,
         )  # fmt: skip
         save_plan(plan, self.tree / "plan.json")
         shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)
