@@ -12,6 +12,7 @@ from typing import Any
 
 from prune import cmd_compare, cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
+from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
 from tracer.host import HostError, KpruneError, UserError
 from tracer.parallel import interrupt_on_term
 
@@ -109,6 +110,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
     parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
+    parser.add_argument("--toolchain", choices=TOOLCHAINS, default="gcc", help="compiler and linker (gcc)")
+    parser.add_argument(
+        "--lto", choices=LTO, default="none", help="link-time optimisation, with clang (none)"
+    )
+    parser.add_argument(
+        "--opt", choices=OPTIMISATIONS, default="config", help="-Os, -O2, or as configured (config)"
+    )
     heal = parser.add_mutually_exclusive_group()
     heal.add_argument("--heal", action="store_true", default=True, help="mend what boots miss (default)")
     heal.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
@@ -137,7 +145,10 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
         help="put the names of dropped functions into kallsyms, too",
     )  # fmt: skip
     parser.add_argument("--rules", type=Path, help="keep rules (TOML)")
-    parser.add_argument("--profile", type=Path, help="take this profile instead of what was traced here")
+    parser.add_argument(
+        "--profile", type=Path,
+        help="take this profile instead of what was traced here; none: no profile, drop what nothing reaches",
+    )  # fmt: skip
     parser.add_argument(
         "--accept-stale-profile", dest="accept_stale", action="store_true", default=None,
         help="take profiles of other builds too: functions are carried over by object and name",
@@ -202,8 +213,12 @@ def _settings(options: argparse.Namespace) -> Settings:
         value = getattr(options, name, None)
         if value is not None and (name, options.verb) != ("boots", "boot"):
             changes[name] = value.absolute() if isinstance(value, Path) else value
+    if getattr(options, "profile", None) == Path("none"):
+        changes |= {"profile": None, "static": True}
+    elif "profile" in changes:
+        changes["static"] = False
     for name in ("rules", "profile"):
-        if name in changes and not changes[name].is_file():
+        if changes.get(name) and not changes[name].is_file():
             raise UserError(f"reading --{name}: {changes[name]} does not exist")
     if options.verb == "heal":
         changes["heal"] = True
@@ -225,6 +240,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         workload=options.workload.absolute(),
         out=out.absolute(),
         jobs=options.jobs,
+        toolchain=options.toolchain,
+        lto=options.lto,
+        opt=options.opt,
         heal=options.heal,
         **changes,
     )

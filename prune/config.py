@@ -63,8 +63,12 @@ def make_config(
     fragments: Sequence[Path],
     full_config: Path | None,
     tiny_target: str = "tinyconfig",
+    more: Sequence[str] = (),
 ) -> str:
     """The text of the ``.config`` for these inputs, made in a folder of its own.
+
+    Args:
+        more: words for make: the toolchain's.
 
     Raises:
         UserError: an option that was asked for did not survive ``olddefconfig``.
@@ -74,7 +78,7 @@ def make_config(
     try:
         clean = [f"--unset={name}" for name in leftovers()]
         make: list[str | Path] = [*(["env", *clean] if clean else []), "make", "-s", "-C", source.path]
-        make += [f"O={folder}", f"ARCH={arch}"]
+        make += [f"O={folder}", f"ARCH={arch}", *more]
         config = folder / ".config"
         asked: dict[str, str] = {}
         if full_config is None:

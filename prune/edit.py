@@ -283,7 +283,8 @@ def _new_tables(
     symbols = np.concatenate([symbols, new])
     gone = list(undefine)
     symbols["info"][gone] = STB_GLOBAL << 4
-    for column in ("shndx", "value", "size"):
+    # Hidden ones (LTO makes everything so) would end as local symbols of vmlinux: "other" is the visibility.
+    for column in ("shndx", "value", "size", "other"):
         symbols[column][gone] = 0
     tables = {file.symtab: symbols.tobytes(), int(file.sections[file.symtab]["link"]): bytes(strings)}
     for index in np.flatnonzero(file.sections["type"] == SHT_SYMTAB_SHNDX).tolist():

@@ -95,6 +95,15 @@ def _text(table: bytes, start: int) -> str:
     return table[start : table.index(b"\0", start)].decode("ascii", "surrogateescape")
 
 
+def is_bitcode(path: Path) -> bool:
+    """Whether a compiler left the work to the linker (llvm/BitstreamReader: magic numbers)."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in (b"BC\xc0\xde", b"\xde\xc0\x17\x0b")
+    except OSError:
+        return False  # whoever reads it will say so
+
+
 def read_object(path: Path, machine: str = "EM_X86_64") -> ObjectFile:
     """Read one relocatable object.
 

@@ -8,6 +8,7 @@ then the first), and every relocation one target unit, so later passes never res
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
@@ -21,6 +22,7 @@ from prune.elf import (
     RELA,
     SHF_ALLOC,
     SHF_EXECINSTR,
+    SHF_MERGE,
     SHN_COMMON,
     SHN_LORESERVE,
     SHN_UNDEF,
@@ -31,6 +33,7 @@ from prune.elf import (
     STT_NOTYPE,
     ObjectFile,
     Rows,
+    is_bitcode,
     read_object,
 )
 from prune.knowledge import Knowledge
@@ -149,7 +152,8 @@ def read_image(root: Path, link_map: LinkMap, knowledge: Knowledge) -> Image:
     Raises:
         UserError: a bad object, an object that the map knows otherwise, or no function sections.
     """
-    objects = tuple(name for name in link_map.objects if not knowledge.is_generated(name))
+    listed = tuple(name for name in link_map.objects if not knowledge.is_generated(name))
+    objects = tuple(name for name in listed if "(" in name or not is_bitcode(root / name))
     archived = [name for name in objects if "(" in name]
     if archived:
         raise UserError(
@@ -202,6 +206,7 @@ def _units(
     for item in link_map.placed:
         if item.object in placed:
             placed[item.object].setdefault(item.section, []).append((item.address, item.size, item.output))
+    merged = [(row.address, 0, row.output) for row in link_map.merged[:1]]
     rows: list[tuple[int, int, int, int, int, int, bool, bool]] = []
     names: list[str] = []
     outputs: list[str] = []
@@ -211,13 +216,17 @@ def _units(
         loaded = np.flatnonzero((file.sections["flags"] & SHF_ALLOC != 0) & (file.sections["size"] > 0))
         sizes, flags = file.sections["size"].tolist(), (file.sections["flags"] & 0xFFFFFFFF).tolist()
         count: dict[str, int] = {}
+        same = Counter(file.section_names[index] for index in loaded.tolist())
         for index in loaded.tolist():
             section = file.section_names[index]
-            where = placed[name].get(section)
-            nth = count[section] = count.get(section, -1) + 1
-            if where is None or nth >= len(where):
+            where, nth = placed[name].get(section, []), 0
+            if len(where) < same[section] and merged and flags[index] & SHF_MERGE:
+                where = merged
+            else:
+                nth = count[section] = count.get(section, -1) + 1
+            if nth >= len(where):
                 continue
-            alone = len(where) == 1
+            alone = same[section] == 1 if where is merged else len(where) == 1
             at[index] = len(rows)
             function, data = knowledge.unit_kind(section)
             executable = bool(flags[index] & SHF_EXECINSTR)

@@ -15,20 +15,20 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prune.config import make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
 from prune.make import run_make
 from prune.source import Source
+from prune.toolchain import Toolchain, find_toolchain
 from tracer.host import (
     BuildFailed,
     HostError,
     UserError,
     file_hash,
     read_json,
-    run_program,
     say,
     whole_file,
     write_json,
@@ -56,6 +56,7 @@ class KernelBuild:
     arch: str
     config: str
     home: Path
+    toolchain: Toolchain = field(default_factory=find_toolchain)
 
     @property
     def objtree(self) -> Path:
@@ -70,6 +71,7 @@ class KernelBuild:
         kbuild = kbuild_knowledge(self.arch)
         return [
             "make", "-C", str(self.source.path), f"O={self.objtree}", f"ARCH={kbuild['arch']}",
+            *self.toolchain.make,
             f"LD={_linker(self.home.parent.parent)}", f"KCFLAGS={KCFLAGS}",
             *(f"{key}={value}" for key, value in FIXED.items()),
             f"-j{jobs or len(os.sched_getaffinity(0))}", *targets,
@@ -118,11 +120,19 @@ def _linker(cache: Path) -> Path:
 
 
 def describe_build(
-    flavour: str, source: Source, arch: str, fragments: Sequence[Path], full_config: Path | None, cache: Path
+    flavour: str,
+    source: Source,
+    arch: str,
+    fragments: Sequence[Path],
+    full_config: Path | None,
+    cache: Path,
+    toolchain: Toolchain | None = None,
 ) -> KernelBuild:
     """Make the configuration (or take it from the cache) and say where the kernel is to be built."""
     kbuild = kbuild_knowledge(arch)
-    tools = " / ".join(tool_versions().values())
+    toolchain = toolchain or find_toolchain()
+    fragments = [*fragments, *toolchain.fragments]
+    tools = " / ".join(toolchain.versions().values())
     made_from = [
         source.content_hash,
         str(source.path),
@@ -133,11 +143,11 @@ def describe_build(
     made_from.append(_text_hash(full_config) if full_config else "")
     kept = cache / "configs" / f"{_hash(made_from)}.config"
     if not kept.is_file():
-        text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"])
+        text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"], toolchain.make)
         write_config(text, kept)
     config = kept.read_text()
     key = _hash([source.content_hash, str(source.path), arch, config, KCFLAGS, tools])
-    return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}")
+    return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}", toolchain)
 
 
 def _hash(parts: Sequence[str]) -> str:
@@ -149,15 +159,6 @@ def _text_hash(path: Path) -> str:
         return file_hash(path)
     except OSError as error:
         raise UserError(f"reading kernel configuration {path}: {error.strerror}") from error
-
-
-def tool_versions() -> dict[str, str]:
-    """Tool -> the first line of what it says to ``--version``."""
-    names = {"gcc": "gcc", "ld": os.environ.get("KPRUNE_LD", "ld"), "make": "make"}
-    return {
-        label: run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
-        for label, tool in names.items()
-    }
 
 
 def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> None:
@@ -261,7 +262,8 @@ def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = 
 
 
 def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[str, str]) -> None:
-    run_make(f"{build.flavour} kernel", command, log, {"KPRUNE_WRAPPER": str(linker_wrapper()), **extra})
+    own = {"KPRUNE_WRAPPER": str(linker_wrapper()), "KPRUNE_LD": build.toolchain.real_linker}
+    run_make(f"{build.flavour} kernel", command, log, {**own, **extra})
 
 
 @contextlib.contextmanager

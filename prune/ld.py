@@ -89,7 +89,7 @@ def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
     if not final and named:
         os.execv(linker, [linker, *words])
     with_map = [word for word in words if not word.startswith("-Map")] + [f"-Map={map_file}"]
-    done = subprocess.run([linker, *(with_map if final else words)], check=False).returncode
+    done, inputs = _run(linker, with_map if final else words)
     if done == 0:
         try:
             if not named:
@@ -97,7 +97,8 @@ def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
 
                 hide_tombstones(Path(output_of(arguments)))
             if final:
-                _describe(plan, folder, map_file)
+                _list_inputs(map_file, inputs)
+                _describe(plan, folder, map_file, Path(output_of(arguments)))
         except KpruneError:
             Path(output_of(arguments)).unlink(missing_ok=True)
             raise
@@ -107,16 +108,38 @@ def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
     return done
 
 
-def _describe(plan: str | None, folder: Path, map_file: Path) -> None:
-    """The files without which nothing can be said of this vmlinux; ld ignores a full disk under its map."""
+def _run(linker: str, words: list[str]) -> tuple[int, str]:
+    """(exit code, the inputs in order when the linker is lld, whose map does not tell)."""
+    if "lld" not in Path(linker).name:
+        return subprocess.run([linker, *words], check=False).returncode, ""
+    done = subprocess.run([linker, *words, "--trace"], check=False, stdout=subprocess.PIPE, text=True)
+    return done.returncode, done.stdout
+
+
+def _list_inputs(map_file: Path, inputs: str) -> None:
+    from prune.lldmap import INPUTS
     from tracer.host import HostError
 
-    if b"\nOUTPUT(" not in map_file.read_bytes():
+    if inputs:
+        try:
+            with map_file.open("a") as stream:
+                stream.write(INPUTS + inputs)
+        except OSError as error:
+            raise HostError(f"writing {map_file}: {error.strerror}", "free some space") from error
+
+
+def _describe(plan: str | None, folder: Path, map_file: Path, vmlinux: Path) -> None:
+    """The files without which nothing can be said of this vmlinux; ld ignores a full disk under its map."""
+    from prune.lldmap import INPUTS
+    from tracer.host import HostError
+
+    written = map_file.read_bytes()
+    if b"\nOUTPUT(" not in written and INPUTS.encode() not in written:
         raise HostError(f"writing {map_file}: it is cut short", "free some space, and link again")
     if plan:
         from prune.link import resolve_tombstones
 
-        resolve_tombstones(folder, map_file, Path("tombstones.json"))
+        resolve_tombstones(folder, map_file, vmlinux, Path("tombstones.json"))
 
 
 def _unpruned(arguments: list[str], at: int, script: Path, text: str, folder: Path) -> tuple[list[str], Path]:

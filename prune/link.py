@@ -28,7 +28,6 @@ LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
-_PIECE = re.compile(r"^ (\.\S+)\s+0x([0-9a-f]+)\s+0x[0-9a-f]+ (\S.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -121,19 +120,22 @@ def _key(root: Path, script: Path, plan: Path, objects: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
+def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) -> None:
     """Write ``tombstones.json``: the prepared tombstones with the addresses that the link gave them."""
+    from prune.nameless import tombstone_addresses  # numpy: in the last link alone.
+
     homes = list(folder.glob("plan-*/prepared.json"))
     if len(homes) != 1:
         raise HostError(f"reading {folder}: {len(homes)} prepared links", "link again")
     prepared = read_json(homes[0], "prepared link", SCHEMA)
     stones = prepared["tombstones"]
-    begin, names = _map_assignments(map_file)
+    names = tombstone_addresses(vmlinux)
+    begin = min(names.values(), default=0)
     for stone in stones:
         stone["address"] = names.get(stone["names"][0], 0)
     lost = [stone["names"][0] for stone in stones if not stone["address"]]
     if lost:
-        raise HostError(f"reading {map_file}: no address for tombstone {lost[0]}", "link again")
+        raise HostError(f"reading {vmlinux}: no address for tombstone {lost[0]}", "link again")
     at = _addresses(map_file)
     try:
         freed, trimmed = (
@@ -153,17 +155,10 @@ def resolve_tombstones(folder: Path, map_file: Path, into: Path) -> None:
 
 def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
     """(object, section) -> the address that the link gave it."""
-    text = map_file.read_text(errors="surrogateescape")
-    return {(_EDITED.sub("", found[3]), found[1]): int(found[2], 16) for found in _PIECE.finditer(text)}
+    from prune.linkmap import read_link_map
 
-
-def _map_assignments(map_file: Path) -> tuple[int, dict[str, int]]:
-    """(first address, name -> address) of what lies between the tombstone symbols of the map."""
-    text = map_file.read_text(errors="surrogateescape")
-    begin, end = text.find("__kprune_tombstones_start = ."), text.find("__kprune_tombstones_end = .")
-    found = re.findall(r"^ +0x([0-9a-f]+) +(\S+) = \.$", text[begin:end], re.M)
-    names = {name.strip('"'): int(address, 16) for address, name in found}
-    return min(names.values(), default=0), names
+    rows = read_link_map(map_file).placed
+    return {(_EDITED.sub("", row.object), row.section): row.address for row in rows if row.size}
 
 
 def write_prepared(

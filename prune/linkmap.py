@@ -1,4 +1,4 @@
-"""The link map (``ld -Map``): which section of which object lies where.
+"""The link map (``ld -Map``; lld's: :mod:`prune.lldmap`): which section of which object lies where.
 
 It is the only witness of identity that needs no guessing from names: every placed input section with
 its address, its size in the image, and its object. Thin archives, which kbuild makes, print the path
@@ -69,6 +69,7 @@ class LinkMap:
     boot (include/asm-generic/sections.h), (0, 0) for none.
 
     ``members``: the objects that came out of archives; the others were named on the command line.
+    ``merged``: rows of the linker's own for constants that it merged (lld has none of the objects').
     """
 
     placed: tuple[Placed, ...]
@@ -77,6 +78,7 @@ class LinkMap:
     outputs: tuple[Output, ...]
     fills: tuple[Fill, ...] = ()
     init: tuple[int, int] = (0, 0)
+    merged: tuple[Placed, ...] = ()
 
 
 def take_apart(link_map: LinkMap, pieces: Mapping[tuple[str, str], Sequence[Piece]]) -> LinkMap:
@@ -91,7 +93,7 @@ def take_apart(link_map: LinkMap, pieces: Mapping[tuple[str, str], Sequence[Piec
 
 
 def read_link_map(path: Path) -> LinkMap:
-    """Read a GNU ld map.
+    """Read a link map, of GNU ld or of lld.
 
     Raises:
         UserError: no such file, or not a link map.
@@ -127,6 +129,10 @@ def _inputs(text: str, members: list[str]) -> list[str]:
 
 def parse_link_map(text: str, name: str = "map") -> LinkMap:
     """As :func:`read_link_map`, from text."""
+    from prune.lldmap import HEADING, parse_lld_map
+
+    if HEADING.match(text):
+        return parse_lld_map(text, name)
     begin = text.find(_BEGIN)
     if begin < 0 or "\nOUTPUT(" not in text:
         raise UserError(f"reading link map {name}: this is not a whole GNU ld map", "build the kernel again")

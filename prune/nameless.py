@@ -8,7 +8,10 @@ an oops then shows how far into them it was.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -25,28 +28,61 @@ def hide_tombstones(vmlinux: Path) -> None:
     Raises:
         HostError: the linker has left no whole file.
     """
+    with _open(vmlinux, "r+b") as stream:
+        symbols, strings, at = _read(stream)
+        inside = _between(symbols, strings) & np.isin(symbols["info"] >> 4, (1, _UNIQUE))
+        inside &= symbols["name"] != strings.find(f"\0{FIRST}\0".encode()) + 1
+        symbols["info"][inside] = _UNIQUE << 4 | symbols["info"][inside] & 15
+        stream.seek(at)
+        stream.write(symbols.tobytes())
+
+
+def tombstone_addresses(vmlinux: Path) -> dict[str, int]:
+    """Name -> address of every tombstone.
+
+    Raises:
+        HostError: the linker has left no whole file.
+    """
+    with _open(vmlinux, "rb") as stream:
+        symbols, strings, _ = _read(stream)
+    inside = symbols[_between(symbols, strings)]
+    names = {
+        strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
+        for name, value in zip(inside["name"].tolist(), inside["value"].tolist(), strict=True)
+    }
+    return {name: value for name, value in names.items() if name not in (FIRST, LAST)}
+
+
+@contextlib.contextmanager
+def _open(vmlinux: Path, mode: str) -> Iterator[BinaryIO]:
     try:
-        with vmlinux.open("r+b") as stream:
-            header = stream.read(64)
-            at, count = int.from_bytes(header[40:48], "little"), int.from_bytes(header[60:62], "little")
-            stream.seek(at)
-            sections = np.frombuffer(stream.read(count * SECTION.itemsize), SECTION)
-            table = sections[sections["type"] == SHT_SYMTAB][0]
-            stream.seek(int(table["offset"]))
-            symbols = np.frombuffer(stream.read(int(table["size"])), SYMBOL).copy()
-            names = sections[int(table["link"])]
-            stream.seek(int(names["offset"]))
-            strings = stream.read(int(names["size"]))
-            first, last = (_value(symbols, strings, name) for name in (FIRST, LAST))
-            if first is None or last is None:
-                return
-            inside = (symbols["value"] >= first) & (symbols["value"] < last) & (symbols["info"] >> 4 == 1)
-            inside &= symbols["name"] != strings.find(f"\0{FIRST}\0".encode()) + 1
-            symbols["info"][inside] = _UNIQUE << 4 | symbols["info"][inside] & 15
-            stream.seek(int(table["offset"]))
-            stream.write(symbols.tobytes())
+        with vmlinux.open(mode) as stream:
+            yield cast(BinaryIO, stream)
     except (OSError, IndexError, ValueError) as error:
-        raise HostError(f"changing symbols of {vmlinux}: {error}", "link again") from error
+        raise HostError(f"reading symbols of {vmlinux}: {error}", "link again") from error
+
+
+def _read(stream: BinaryIO) -> tuple[Rows, bytes, int]:
+    """(the symbol table, its strings, where in the file it is)."""
+    header = stream.read(64)
+    at, count = int.from_bytes(header[40:48], "little"), int.from_bytes(header[60:62], "little")
+    stream.seek(at)
+    sections = np.frombuffer(stream.read(count * SECTION.itemsize), SECTION)
+    table = sections[sections["type"] == SHT_SYMTAB][0]
+    stream.seek(int(table["offset"]))
+    symbols = np.frombuffer(stream.read(int(table["size"])), SYMBOL).copy()
+    names = sections[int(table["link"])]
+    stream.seek(int(names["offset"]))
+    return symbols, stream.read(int(names["size"])), int(table["offset"])
+
+
+def _between(symbols: Rows, strings: bytes) -> Rows:
+    """Mask of the symbols of tombstones, the first one's among them; what was hidden is local by now."""
+    first, last = (_value(symbols, strings, name) for name in (FIRST, LAST))
+    if first is None or last is None:
+        return np.zeros(len(symbols), bool)
+    inside: Rows = (symbols["value"] >= first) & (symbols["value"] < last) & (symbols["info"] & 15 < 3)
+    return inside
 
 
 def _value(symbols: Rows, strings: bytes, name: str) -> int | None:

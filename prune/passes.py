@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prune.bootonly import Phases
 from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
@@ -116,7 +118,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     script_symbols = named_symbols(script.read_text())
     ran, healed = _ran(profile), _healed(profile)
     rules = read_rules(settings.rules) if settings.rules else ()
-    inferred = _inferred(profile, model)
+    inferred = _beginnings(model) if settings.static else _inferred(profile, model)
     image, graph = model.image, model.graph
     cold: dict[int, tuple[Range, ...]] = {}
     if settings.grain == "block" and _knows_blocks(profile):
@@ -131,16 +133,24 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         rules,
         model.knowledge,
         build_id=build_id(folder.base("vmlinux")),
-        width=settings.keep,
+        width="reachable" if settings.static else settings.keep,
         healed=healed,
         inferred=inferred,
         small=SMALL,
         script_symbols=script_symbols,
         phases=_phases(profile) if settings.free_boot and sees_all else None,
-        whole=not sees_all,
+        whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,
     )
+
+
+def _beginnings(model: Model) -> dict[int, str]:
+    """Where a kernel begins, for want of a profile: the lists of functions that booting calls. (Its entry and
+    what the linker script names are roots anyway.)"""
+    owners = [part.owners for part in model.tables.parts.values() if part.table.calls]
+    found = np.unique(np.concatenate(owners)) if owners else np.empty(0, np.int64)
+    return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
 
 
 def _knows_blocks(profile: Profile) -> bool:

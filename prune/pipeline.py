@@ -32,7 +32,7 @@ class Pipeline(Steps):
             KpruneError: the first stage that failed; a kernel that was linked is still checked to the end.
         """
         self.build()
-        if not self.settings.profile:
+        if not (self.settings.profile or self.settings.static):
             self.trace()
         return self.heal()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from prune.folder import Folder
@@ -68,6 +68,11 @@ def gather(settings: Settings, folder: Folder) -> Profile:
         UserError: there is no profile yet, or one is of another build.
     """
     symbols = load_symbols(folder.base("symbols.json"), "production")
+    if settings.static:
+        nothing = healed_profile((), kernel_id(symbols), {})
+        write_json(folder.stale, {"schema_version": SCHEMA, "stale": []})
+        save_profile(replace(nothing, workload_name="none", sources=()), folder.profile)
+        return nothing
     traced = settings.profile or folder.traced_profile
     named = [traced] if traced.is_file() or settings.profile or not folder.imports else []
     profiles, stale = [], []

@@ -94,11 +94,15 @@ def command_of(settings: Settings) -> list[str]:
     }  # fmt: skip
     return [
         "kprune", "run", str(settings.workload), "--out", str(settings.out), "--keep", settings.keep,
+        *(["--toolchain", settings.toolchain] if settings.toolchain != "gcc" else []),
+        *(["--lto", settings.lto] if settings.lto != "none" else []),
+        *(["--opt", settings.opt] if settings.opt != "config" else []),
         *(["--grain", settings.grain] if settings.grain != "function" else []),
         "--sources", settings.sources, "--quiet-runs", str(settings.quiet),
         *(["--trace-runs", str(settings.trace_runs)] if settings.trace_runs else []),
         *(["--accept-stale-profile"] if settings.accept_stale else []),
         *([] if settings.free_boot else ["--keep-boot"]),
+        *(["--profile", "none"] if settings.static else []),
         *(["--tombstone-names"] if settings.named else []),
         "--boots", str(settings.boots), "--heal-rounds", str(settings.heal_rounds),
         *([] if settings.heal else ["--no-heal"]),

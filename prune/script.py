@@ -23,6 +23,7 @@ from tracer.host import UserError
 _STATEMENT = re.compile(r"(?P<keep>KEEP\(\s*)?\*\((?P<patterns>[^()]*)\)(?(keep)\s*\))(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
 _NAMED = "[0-9a-zA-Z_]*"
+_PLAIN_PATH = re.compile(r"[\w./+-]+\Z", re.ASCII)
 _PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
 
 
@@ -166,9 +167,10 @@ def _only(path: str) -> str:
     """A pattern that matches this file alone.
 
     It must be a pattern: ld would open a plain name in the script as one more input, before those of
-    the command line, and the order of initcalls is the order of inputs.
+    the command line, and the order of initcalls is the order of inputs. To lld what is quoted is no pattern.
     """
-    return f'"[{path[0]}]{path[1:]}"'
+    pattern = f"[{path[0]}]{path[1:]}"
+    return pattern if _PLAIN_PATH.match(path) else f'"{pattern}"'
 
 
 def quoted(name: str) -> str:

@@ -22,7 +22,8 @@ SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 class Settings:
     """What the user asked for; paths are absolute. ``trace_runs``: 0 for as many as it takes until the last
     ``quiet`` add nothing; ``profile``: take this one instead of tracing; ``free_boot``: what only booting
-    runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones."""
+    runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
+    profile at all, what no reference from the kernel's beginnings reaches goes."""
 
     workload: Path
     out: Path
@@ -42,6 +43,10 @@ class Settings:
     free_boot: bool = True
     named: bool = False
     grain: str = "function"
+    static: bool = False
+    toolchain: str = "gcc"
+    lto: str = "none"
+    opt: str = "config"
 
     def save(self) -> None:
         value: dict[str, Any] = {

@@ -17,6 +17,7 @@ from prune.elf import SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, STT_FUNC
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.linkmap import LinkMap, take_apart
+from prune.lldmap import COMPILED, INTERNAL
 from tracer.host import UserError
 
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
@@ -58,7 +59,7 @@ def measure(
     count = dict.fromkeys(("text", "init_text", "rodata", "data", "bss"), 0)
     freed_text = 0
     placed: set[int] = set()
-    known = set(image.objects)
+    known = {*image.objects, INTERNAL, COMPILED}
     loaded: set[str] = set()
     for row in take_apart(link_map, image.pieces).placed:
         if not row.size:
@@ -73,7 +74,8 @@ def measure(
         elif not row.address:
             continue  # Not loaded: debug information, .comment.
         elif knowledge.is_generated(name) or name in known:
-            # kallsyms, made from a finished link; what ld itself adds to an object (.note.gnu.build-id).
+            # kallsyms, made from a finished link; what ld itself adds to an object (.note.gnu.build-id); what
+            # lld merged.
             count["rodata"] += row.size
         else:
             raise UserError(f"measuring: {name}:{row.section} is in the map but in no object")

@@ -18,7 +18,7 @@ from prune.doctor import require
 from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
-from prune.kbuild import KernelBuild, build_kernel, describe_build, relink, tool_versions
+from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.knowledge import FOLDER
 from prune.ledger import make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
@@ -31,6 +31,7 @@ from prune.sizes import measure
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash, stage_seconds
 from prune.symbols import build_id
+from prune.toolchain import find_toolchain
 from tracer.host import (
     GuestFailed,
     GuestLost,
@@ -46,7 +47,7 @@ STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report"
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
 _TO_BUILD = (
-    "make", "gcc", "ld", "flex", "bison", "bc", "xz", "perl", "cpio",
+    "make", "gcc", "flex", "bison", "bc", "xz", "perl", "cpio",
     "/usr/include/libelf.h", "/usr/include/openssl/ssl.h",
 )  # fmt: skip
 
@@ -66,13 +67,15 @@ class Steps:
     @cached_property
     def builds(self) -> tuple[KernelBuild, KernelBuild]:
         """(production, traced), as they are to be built."""
-        require(_TO_BUILD)
+        settings = self.settings
+        toolchain = find_toolchain(settings.toolchain, settings.lto, settings.opt)
+        require([*_TO_BUILD, *toolchain.tools])
         source = resolve_source(self.settings.kernel, cache_folder())
         own = [self.workload.kernel_config] if self.workload.kernel_config else []
 
         def describe(flavour: str, more: list[Path]) -> KernelBuild:
             return describe_build(
-                flavour, source, self.workload.arch, [*own, *more], self.settings.config, cache_folder()
+                flavour, source, self.workload.arch, [*own, *more], settings.config, cache_folder(), toolchain
             )
 
         return describe("production", []), describe("traced", [_TRACER / "traced.config"])
@@ -143,6 +146,7 @@ class Steps:
             "healed": self.folder.healed,
             "stale": str(self.settings.accept_stale),
             "sources": self.settings.sources,
+            "static": str(self.settings.static),
         }
         joined = (*self.folder.imports, *self.folder.retraced)
         inputs |= {str(path.relative_to(self.folder.out)): path for path in joined}
@@ -293,7 +297,7 @@ class Steps:
         )  # fmt: skip
         write_json(folder.path("report.json"), value)
         passes.page(folder, ledger, value, self.production.source.version, self.workload.arch)
-        tools = {"kernel": self.production.source.version, **tool_versions()}
+        tools = {"kernel": self.production.source.version, **self.production.toolchain.versions()}
         inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
         command = results.command_of(self.settings)
         write_json(

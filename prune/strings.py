@@ -63,7 +63,11 @@ def _squeeze(image: Image, unit: int, live: Rows, is_section: Rows, knowledge: K
         return None
     relocations = image.relocations[live]
     by_section = is_section[relocations["symbol"]]
-    if np.any(by_section & ~np.isin(relocations["type"], _absolute(knowledge))):
+    # A distance in data counts from the field; in an instruction, from where that ends.
+    in_code = image.units["flags"][relocations["unit"]] & SHF_EXECINSTR != 0
+    plain = np.isin(relocations["type"], _absolute(knowledge))
+    plain |= np.isin(relocations["type"], knowledge.kinds("pc32")) & ~in_code
+    if np.any(by_section & ~plain):
         return None
     definition = image.definition[relocations["symbol"]]
     offsets = image.symbol_value[definition] + np.where(by_section, relocations["addend"], 0)

@@ -143,7 +143,7 @@ def wrong_field(
     if target.dropped:
         return _wrong_severed(model, target, reached, base + at, end_of if relative else None)
     if target.constant is not None:
-        return _wrong_constant(model, target, relocation, reached, relative)
+        return _wrong_constant(model, target, relocation, reached, relative and end_of is not None)
     if target.address is None:
         return f"refers to {target.label}, which is not in the image"
     expected = target.address + relocation.addend
@@ -171,14 +171,14 @@ def _wrong_severed(
     return f"refers to dropped {target.label} past its tombstone"
 
 
-def _wrong_constant(model: Model, target: Target, relocation: Field, reached: int, relative: bool) -> str:
+def _wrong_constant(model: Model, target: Target, relocation: Field, reached: int, in_code: bool) -> str:
     """A reference into a section that ld merged: by a section symbol the addend chooses the constant, by
     another the symbol does and the addend is an offset from it.
     """
     section, symbol = target.constant, relocation.symbol
     assert section is not None
-    if symbol.is_section and relative:
-        # Never made: gas keeps the symbol, since the addend would count the instruction's end as well.
+    if symbol.is_section and in_code:
+        # Never made: assemblers keep the symbol, since the addend would count the instruction's end as well.
         return f"refers to merged {target.label} by distance, which verify does not support"
     start = symbol.value + relocation.addend if symbol.is_section else symbol.value
     address = reached if symbol.is_section else reached - relocation.addend & _MASK

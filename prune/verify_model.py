@@ -25,6 +25,7 @@ from prune.verify_elf import (
     Section,
     Symbol,
 )
+from prune.verify_lldmap import COMPILED
 from prune.verify_read import (
     Fates,
     LinkMap,
@@ -137,6 +138,9 @@ class Model:
                 named.setdefault(section.name, []).append(index)
             for name, indices in named.items():
                 pieces = found.get((original.path, name), [])
+                if 0 < len(pieces) < len(indices):
+                    # lld has no rows for what it merged.
+                    indices = [i for i in indices if not original.sections[i].is_merged]
                 if pieces and len(pieces) != len(indices) and len(indices) > 1:
                     raise UserError(
                         f"verifying {original.path}: {len(indices)} sections are called {name}, "
@@ -182,7 +186,14 @@ class Model:
                 known = found.get(symbol.name)
                 if known is None or (known[1].weak and not symbol.weak):
                     found[symbol.name] = (path, symbol)
-        return found
+        return {name: owner for name, owner in found.items() if not self._overruled(name, owner[1])}
+
+    def _overruled(self, name: str, symbol: Symbol) -> bool:
+        """Whether a weak definition gave way to one of bitcode, which only the linker has seen."""
+        if not symbol.weak or name not in self.linked.symbols:
+            return False
+        piece = self.memory.at(self.linked.symbols[name])
+        return piece is not None and piece.object == COMPILED
 
     def table_of(self, section: str) -> dict[str, Any] | None:
         """The kernel table, or the pair of one, that a section is a part of."""

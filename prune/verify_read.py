@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.verify_elf import Linked
+from prune.verify_lldmap import inputs_of, is_lld_map, outputs_of, rows_of
 from tracer.host import UserError, read_json
 
 _KNOWLEDGE = Path(__file__).resolve().parent.parent / "linkerscripts"
@@ -79,21 +80,33 @@ def read_map(path: Path, linked: Linked) -> LinkMap:
         text = path.read_text(errors="surrogateescape")
     except OSError as error:
         raise UserError(f"verifying: {path}: {error.strerror}", _AGAIN) from error
+    if is_lld_map(text):
+        _check_outputs(path, outputs_of(text), linked)
+        return LinkMap(
+            tuple(
+                Piece(_EDITED.sub("", name), section, output, address, size)
+                for name, section, output, address, size in rows_of(text, linked)
+            ),
+            tuple(dict.fromkeys(_EDITED.sub("", name) for name in inputs_of(text))),
+        )
     begin = text.find("\nLinker script and memory map\n")
     if begin < 0:
         raise UserError(f"verifying: {path} is not a link map", _AGAIN)
     found = list(_OUTPUT.finditer(text, begin))
-    outputs = {m[1]: (int(m[2], 16), int(m[3], 16)) for m in found}
+    _check_outputs(path, {m[1]: (int(m[2], 16), int(m[3], 16)) for m in found}, linked)
+    starts = [(m.start(), m[1]) for m in found]
+    pieces = tuple(_pieces(text, begin, starts, linked))
+    order = dict.fromkeys(_EDITED.sub("", name) for name in _LOADED.findall(text))
+    return LinkMap(pieces, tuple(order))
+
+
+def _check_outputs(path: Path, outputs: dict[str, tuple[int, int]], linked: Linked) -> None:
     for name, output in linked.outputs.items():
         if outputs.get(name) != (output.address, output.size):
             raise UserError(
                 f"verifying: {path} is truncated or of another link: {name} is not where vmlinux has it",
                 _AGAIN,
             )
-    starts = [(m.start(), m[1]) for m in found]
-    pieces = tuple(_pieces(text, begin, starts, linked))
-    order = dict.fromkeys(_EDITED.sub("", name) for name in _LOADED.findall(text))
-    return LinkMap(pieces, tuple(order))
 
 
 def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked) -> Iterator[Piece]:

@@ -28,6 +28,7 @@ CFLAGS = (
     "-O1 -ffunction-sections -fdata-sections -ffreestanding -nostdlib -fno-pie -fno-stack-protector "
     "-fcf-protection=none -fno-asynchronous-unwind-tables -fno-ipa-icf -Wall -Werror"
 ).split()
+CLANG_FLAGS = [flag for flag in CFLAGS if flag not in ("-fno-ipa-icf", "-Wall", "-Werror")] + ["-w"]
 # As kbuild calls it: whole archive of thin members, then the libraries.
 LINK = (
     "-m elf_x86_64 -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux "
@@ -111,7 +112,7 @@ class Toy:
         )  # fmt: skip
 
 
-def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = ()) -> Toy:
+def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = (), compiler: str = "gcc") -> Toy:
     """Compile and link the toy without a plan; ``base.map`` is the map of that link.
 
     Args:
@@ -121,7 +122,7 @@ def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = ()) -
     for name, folder in (("main", "init"), ("one", "init"), ("two", "lib"), *others):
         (tree / folder).mkdir(parents=True, exist_ok=True)
         target = tree / folder / f"{name}.o"
-        subprocess.run(["gcc", *flags, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
+        subprocess.run([compiler, *flags, "-c", SOURCES / f"{name}.c", "-o", target], check=True)
     whole = ["init/main.o", "init/one.o", *(f"{folder}/{name}.o" for name, folder in others)]
     subprocess.run(["ar", "cDPrST", "vmlinux.a", *whole], cwd=tree, check=True)
     subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)

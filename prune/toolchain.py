@@ -1,0 +1,68 @@
+"""With which compiler, linker and optimisation a kernel is built: rows of ``linkerscripts/kbuild.toml``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prune.knowledge import FOLDER, read_toml
+from tracer.host import UserError, run_program
+
+TOOLCHAINS = ("gcc", "clang")
+LTO = ("none", "thin", "full")
+#: What the configuration says; for size; for speed.
+OPTIMISATIONS = ("config", "s", "2")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """``make``: words for every make; ``linker``: the program behind kprune-ld; ``tools``: what must be
+    there; ``fragments``: of the configuration."""
+
+    name: str
+    lto: str
+    opt: str
+    make: tuple[str, ...]
+    linker: str
+    tools: tuple[str, ...]
+    fragments: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        words = [self.name, *([f"{self.lto} LTO"] if self.lto != "none" else [])]
+        return " ".join([*words, *([f"-O{self.opt}"] if self.opt != "config" else [])])
+
+    @property
+    def real_linker(self) -> str:
+        """The user's own choice first."""
+        return os.environ.get("KPRUNE_LD", self.linker)
+
+    def versions(self) -> dict[str, str]:
+        """Tool -> the first line of what it says to ``--version``."""
+        names = {
+            **{tool: self.real_linker if tool == self.linker else tool for tool in self.tools}, "make": "make"
+        }  # fmt: skip
+        return {
+            label: run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
+            for label, tool in names.items()
+        }
+
+
+def find_toolchain(name: str = "gcc", lto: str = "none", opt: str = "config") -> Toolchain:
+    """A toolchain by its names.
+
+    Raises:
+        UserError: it has no LTO.
+    """
+    known = read_toml(FOLDER / "kbuild.toml")
+    row = known["toolchain"][name]
+    if lto not in row["lto"]:
+        raise UserError(
+            f"building with {name} and LTO {lto}: the kernel supports that with clang alone",
+            "--toolchain clang",
+        )
+    files = [*row["lto"][lto], *known["optimisation"][opt]]
+    return Toolchain(
+        name, lto, opt, tuple(row["make"]), row["linker"], tuple(row["tools"]),
+        tuple(FOLDER / file for file in files),
+    )  # fmt: skip
