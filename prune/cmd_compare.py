@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prune import cmd_grid
 from tracer.host import UserError, read_json
 
 LEDGER_SCHEMA = 1
@@ -54,7 +55,7 @@ def add_parser(verbs: Any) -> None:
     """Add the verb to the command line's."""
     made = verbs.add_parser("compare", help="what differs between two kernels, and by how much")
     made.add_argument(
-        "old", type=Path, metavar="A", help="OUT of a run, OUT/base, or a folder with vmlinux.map"
+        "old", type=Path, metavar="A", nargs="?", help="OUT of a run, OUT/base, or a folder with vmlinux.map"
     )
     made.add_argument(
         "new", type=Path, metavar="B", nargs="?", help="the same; default: A's base with A's pruned"
@@ -66,6 +67,7 @@ def add_parser(verbs: Any) -> None:
     made.add_argument("--resident", action="store_true", help="count only what is not freed after boot")
     made.add_argument("--json", action="store_true", help="print JSON, all rows")
     made.add_argument("--csv", action="store_true", help="print CSV, all rows")
+    cmd_grid.add_arguments(made)
     made.set_defaults(handler=run)
 
 
@@ -75,7 +77,13 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a folder holds no kernel that can be compared.
     """
+    if options.grid:
+        return cmd_grid.run(options)
     old, new = options.old, options.new
+    if old is None:
+        raise UserError(
+            "comparing: nothing was named", "kprune compare OUT, or kprune compare --grid WORKLOAD"
+        )
     if new is None:
         old, new = options.old / "base", options.old
     changes = compare(

@@ -1,0 +1,66 @@
+"""What a linked kernel offers to somebody who got in: gadgets, and system calls that still answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import capstone
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from prune.knowledge import Knowledge
+
+#: A gadget is at most so many bytes before its return, as ROPgadget's --depth counts them by default.
+DEPTH = 10
+_RETURN = re.compile(rb"\xc3|\xc2..|\xcb|\xca..", re.S)
+
+
+def measure_security(vmlinux: Path, knowledge: Knowledge) -> dict[str, int]:
+    """``gadgets``, ``system_calls``."""
+    with vmlinux.open("rb") as stream:
+        file = ELFFile(stream)
+        code = [
+            section.data()
+            for section in file.iter_sections()
+            if section["sh_flags"] & 4 and section["sh_type"] == "SHT_PROGBITS"
+        ]
+        gadgets = {gadget for data in code for gadget in find_gadgets(data, knowledge)}
+        table = file.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        return {"gadgets": len(gadgets), "system_calls": len(_answering(table, knowledge))}
+
+
+def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
+    """Different byte strings that are whole instructions up to a return, from any byte on."""
+    known = knowledge.disassembler
+    decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
+    seen: dict[bytes, bool] = {}
+    for end in _RETURN.finditer(code):
+        for start in range(max(end.start() - DEPTH, 0), end.start() + 1):
+            gadget = code[start : end.end()]
+            if gadget not in seen:
+                seen[gadget] = _is_gadget(decoder, gadget)
+                if seen[gadget]:
+                    yield gadget
+
+
+def _is_gadget(decoder: capstone.Cs, code: bytes) -> bool:
+    """Whether it decodes to its last byte, and nothing before the last instruction leaves."""
+    rows = list(decoder.disasm_lite(code, 0))
+    whole = bool(rows) and rows[-1][0] + rows[-1][1] == len(code)
+    return whole and not any(row[2].startswith(("j", "call", "ret", "loop")) for row in rows[:-1])
+
+
+def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:
+    """System calls whose entry is code of its own, not that of what answers for pruned ones."""
+    entries: dict[str, int] = {}
+    refused: set[int] = set()
+    for symbol in table.iter_symbols():
+        name = symbol.name
+        if any(re.fullmatch(each.pattern.replace("*", ".*"), name) for each in knowledge.redirects):
+            entries[name] = symbol["st_value"]
+        if any(name == each.to for each in knowledge.redirects):
+            refused.add(symbol["st_value"])
+    return {name for name, value in entries.items() if value not in refused}

@@ -1,0 +1,60 @@
+"""The grid's table says what was measured, and of the rest that it was not."""
+
+from __future__ import annotations
+
+import pytest
+
+from prune.grid import COLUMNS, ROWS, RUNS, chosen, make_column, table
+from prune.knowledge import read_knowledge
+from prune.security import find_gadgets
+from tracer.host import UserError
+
+SIDE = {
+    "text_bytes": 1000, "resident_text_bytes": 900, "init_text_bytes": 10, "rodata_bytes": 20,
+    "data_bytes": 30, "bss_bytes": 40, "image_bytes": 500, "functions": 7,
+}  # fmt: skip
+REPORT = {
+    "base": SIDE, "pruned": {**SIDE, "text_bytes": 300}, "memory": {"base": 4096, "pruned": None},
+    "ledger": {"by_kind": {"text": [1000, 300], "bss": [40, 40]}}, "validation": {"boots": 4, "passed": 3},
+}  # fmt: skip
+X86 = read_knowledge("x86_64")
+
+
+def test_every_column_is_a_side_of_a_known_run() -> None:
+    assert all(column.run in RUNS and column.side in ("base", "pruned") for column in COLUMNS)
+
+
+def test_each_side_has_its_numbers() -> None:
+    gcc, pruned = (next(c for c in COLUMNS if c.name == name) for name in ("gcc", "pruned (gcc)"))
+    cells = make_column(pruned, REPORT, {"gadgets": 5, "system_calls": 6})
+    assert tuple(cells) == ROWS
+    assert cells["text, bytes"].value == 300 and cells["memory image, bytes"].value == 340
+    assert cells["boots"].value == 0.75 and cells["left when booted, KiB"].value is None
+    assert make_column(gcc, REPORT, None)["left when booted, KiB"].value == 4
+
+
+def test_what_failed_says_why() -> None:
+    column = COLUMNS[0]
+    cells = {column.name: make_column(column, "building: no clang", None)}
+    text = table([column], cells)
+    assert "gcc: building: no clang" in text and "1,000" not in text
+
+
+def test_an_unknown_column_is_refused() -> None:
+    assert chosen([]) == COLUMNS and [c.name for c in chosen(["clang"])] == ["clang"]
+    with pytest.raises(UserError, match="there is no icc"):
+        chosen(["icc"])
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        (b"\xc3", 1),
+        (b"\x58\xc3", 2),  # pop %rax; ret, and ret
+        (b"\xc3\xc3", 1),  # nothing goes on behind a return
+        (b"\xeb\x00\xc3", 2),  # a jump is none, but what its last byte makes of the return is: add %al, %bl
+        (b"\x0f\x0b", 0),
+    ],
+)
+def test_gadgets_are_whole_instructions_up_to_a_return(code: bytes, count: int) -> None:
+    assert len(set(find_gadgets(code, X86))) == count
