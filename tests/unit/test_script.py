@@ -58,7 +58,8 @@ def test_discards_come_first_and_name_the_object_by_a_pattern() -> None:
     """ld would open a plain name as an input, ahead of the command line's."""
     script = discard_units(LDS, {"net/ipv4/tcp.o": [".text.a", ".data.b"], "mm/x.o": []})
     body = script[script.index("{") :]
-    assert body.split("\n")[1:4] == [" /DISCARD/ : {", '  "[n]et/ipv4/tcp.o"(.text.a .data.b)', " }"]
+    assert body.split("\n")[1:4] == [" /DISCARD/ : {", "  [n]et/ipv4/tcp.o(.text.a .data.b)", " }"]
+    assert '"[n]et/a=b.o"(.text.a)' in discard_units(LDS, {"net/a=b.o": [".text.a"]})
     assert "mm/x.o" not in script
 
 
