@@ -12,16 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import capstone
 import numpy as np
 
 from prune.callgraph import ADDRESS, CALL, TAIL_CALL, CallGraph
 from prune.elf import SHF_EXECINSTR, SHF_MERGE, Rows
-from prune.image import Image, matches
-from prune.knowledge import Knowledge
+from prune.image import Image
 
 Place = tuple[str, str]
-_MERGED = ("*.str1.*", "*.cst*")
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,7 @@ class Phases:
     only: frozenset[Place]
 
 
-def boot_only(
-    image: Image, graph: CallGraph, phases: Phases | None, candidates: Rows, kept: Rows, knowledge: Knowledge
-) -> Rows:
+def boot_only(image: Image, graph: CallGraph, phases: Phases | None, candidates: Rows, kept: Rows) -> Rows:
     """Mask of the units to be freed after boot.
 
     Args:
@@ -46,20 +41,18 @@ def boot_only(
     if phases is None:
         return boot
     boot[[image.unit_of[place] for place in phases.only if place in image.unit_of]] = True
-    movable: Rows = np.array([matches(name, knowledge.boot_code) for name in image.names])
-    boot &= candidates & image.units["function"] & movable
+    boot &= candidates & image.units["function"] & image.units["movable"]
     ran = np.zeros(len(image.units), bool)
     ran[[image.unit_of[place] for place in phases.boot if place in image.unit_of]] = True
     code = image.units["flags"] & SHF_EXECINSTR != 0
-    init = np.array([knowledge.is_init(name) for name in image.names])
     # Resident code that boot did not run; what is promoted here ran in boot, so once is enough.
-    late = kept & code & ~init & ~ran
+    late = kept & code & ~image.units["init"] & ~ran
     refers = np.isin(graph.kind, (CALL, TAIL_CALL, ADDRESS)) & late[graph.source]
     boot[graph.target[refers]] = False
     return boot
 
 
-def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int], knowledge: Knowledge) -> Rows:
+def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int]) -> Rows:
     """Mask of the data that goes with the code which is freed.
 
     That nobody else refers to a variable is not enough: its address may be in a list by now. So every
@@ -71,35 +64,11 @@ def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int], knowl
     """
     rows, units = image.relocations, image.units
     code = units["flags"] & SHF_EXECINSTR != 0
-    init = np.array([knowledge.is_init(name) for name in image.names])
-    own = np.array([name not in knowledge.shared and not matches(name, _MERGED) for name in image.names])
-    found: Rows = units["data"] & kept & ~init & own & (units["flags"] & SHF_MERGE == 0)
+    found: Rows = units["data"] & kept & ~units["init"] & units["alone"] & (units["flags"] & SHF_MERGE == 0)
     found[list(named)] = False
     refers = (rows["target"] >= 0) & kept[rows["unit"]]
-    freed_code = code & (boot | init)
-    found[rows["target"][refers & ~freed_code[rows["unit"]]]] = False
+    freed_code = code & (boot | units["init"])
+    found[rows["target"][refers & ~(freed_code[rows["unit"]] & rows["reads"])]] = False
     reached = np.zeros(len(units), bool)
     reached[rows["target"][refers]] = True
-    found &= reached
-    into = np.flatnonzero(refers & found[rows["target"]])
-    for unit in np.unique(rows["unit"][into]).tolist():
-        mine = into[rows["unit"][into] == unit]
-        loads = memory_operands(image, unit, knowledge)
-        escapes = [row for row in mine.tolist() if int(rows["offset"][row]) not in loads]
-        found[rows["target"][escapes]] = False
-    return found
-
-
-def memory_operands(image: Image, unit: int, knowledge: Knowledge) -> set[int]:
-    """Offsets of the fields in some code that are addresses which an instruction reads or writes at, and
-    that go nowhere else."""
-    known = knowledge.disassembler
-    decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
-    decoder.detail = True
-    row = image.units[unit]
-    code = bytes(image.files[int(row["object"])].content(int(row["section"])))
-    return {
-        instruction.address + instruction.disp_offset
-        for instruction in decoder.disasm(code, 0)
-        if instruction.disp_offset and instruction.mnemonic not in known["addresses"]
-    }
+    return found & reached

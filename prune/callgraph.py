@@ -92,7 +92,7 @@ def edges(
     valid = (rows["target"] >= 0) & (within | (rows["target"] != tables.owner))
     executable = image.units["flags"] & SHF_EXECINSTR != 0
     source, target = tables.owner[valid], rows["target"][valid]
-    from_table = np.isin(rows["unit"][valid], list(tables.parts))
+    from_table = np.isin(rows["unit"][valid], tables.rows["unit"])
     kind = np.full(len(source), ADDRESS, np.int8)
     into_code = executable[target]
     last, two = rows["before"][valid] & 0xFF, rows["before"][valid]

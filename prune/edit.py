@@ -1,85 +1,37 @@
 """Edit the objects: no reference to a dropped unit is left but through its tombstone.
 
-In one object, in place, so that file offsets stay:
+All objects at once, in one array of bytes with room for it (:mod:`prune.room`), so that nothing moves:
 
-* a relocation that reaches a dropped unit by a local or section symbol is moved to a new undefined
-  global symbol, the tombstone's name; its addend becomes that of a reference to the first byte;
-* a global symbol that the object defines in a dropped unit and that the script will define becomes
-  undefined;
-* kernel tables lose the entries whose owner was dropped, and their relocations with them;
-* what only booting needs gets the name of a section that the kernel frees;
-* string sections lose the strings that nothing refers to any more, functions their cold blocks.
-
-The new symbol and string tables go to the end of the file (gABI chapter 4: nothing orders sections).
+* a relocation that reaches a dropped unit by a local or section symbol is moved to its stand-in, an undefined
+  global symbol of the tombstone's name; its addend becomes that of a reference to the first byte;
+* a global symbol that an object defines in a dropped unit and that the script will define becomes undefined;
+* dropped units, and what only booting needs, get the names by which the script finds them;
+* string sections lose the strings that nothing refers to any more, functions their cold blocks;
+* kernel tables lose the entries whose owner was dropped, and their relocations with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 
-from prune.elf import (
-    RELA,
-    SECTION,
-    SHF_EXECINSTR,
-    SHT_RELA,
-    SHT_SYMTAB_SHNDX,
-    STB_GLOBAL,
-    STB_LOCAL,
-    SYMBOL,
-    ObjectFile,
-    Rows,
-    add_name,
-    section_names_at,
-)
+from prune.elf import RELA, SECTION, SHF_EXECINSTR, SHT_RELA, STB_GLOBAL, SYMBOL, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
-from prune.strings import Squeeze, squeeze_strings
+from prune.room import FREED_AT, freed_name
+from prune.strings import spread, squeeze_strings
 from prune.tables import NOBODY, Tables
 from prune.tombstones import Burial
 from prune.trim import Trimming
 from prune.trimmed import Trimmed, trimmed_sections
 from tracer.host import UserError
 
-#: Where code and data go that the kernel frees after boot: the section's own name follows.
-FREED_GROUPS = (".init.text", ".init.data")
+__all__ = ["edit_image", "freed_name"]
+_SIZE, _NAME = (SECTION.fields[column][1] for column in ("size", "name"))  # type: ignore[index]
+_INFO, _VALUE = (SYMBOL.fields[column][1] for column in ("info", "value"))  # type: ignore[index]
+_ADDEND = RELA.fields["addend"][1]  # type: ignore[index]
 
 
-@dataclass(frozen=True)
-class Move:
-    """The relocation row at file position ``at`` gets ``addend`` and the symbol ``name`` ("": its own)."""
-
-    at: int
-    name: str
-    addend: int
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Section ``section`` keeps those of its ``entry``-byte entries that the mask ``stays`` names."""
-
-    section: int
-    entry: int
-    stays: Rows
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What changes in one object; ``undefine`` are symbol indices, ``renames`` (section, its new name),
-    ``addends`` (file position of a relocation, its new addend)."""
-
-    moves: tuple[Move, ...]
-    undefine: tuple[int, ...]
-    cuts: tuple[Cut, ...]
-    renames: tuple[tuple[int, str], ...] = ()
-    squeezes: tuple[Squeeze, ...] = ()
-    trimmed: tuple[Trimmed, ...] = ()
-    addends: tuple[tuple[int, int], ...] = ()
-
-
-def plan_edits(
+def edit_image(
     image: Image,
     tables: Tables,
     keep: Rows,
@@ -87,63 +39,63 @@ def plan_edits(
     burial: Burial,
     knowledge: Knowledge,
     trimming: Trimming | None = None,
-) -> dict[int, Edit]:
-    """Object -> its edit, for the objects that need one.
+) -> Rows:
+    """The objects' new content, as ``image.data`` has the old.
 
     Args:
         boot: mask of the kept units that are freed after boot.
         image, tables, trimming: what :func:`prune.trim.trim` left.
 
     Raises:
-        UserError: something refers to an entry of a table that loses entries.
+        UserError: something refers to an entry of a table that loses entries, or is of an unknown kind.
     """
-    moves = _moves(image, burial, knowledge)
-    undefine = _undefined(image, burial)
-    cuts = _cuts(image, tables, keep)
-    renames: dict[int, list[tuple[int, str]]] = {}
-    for unit in np.flatnonzero(boot).tolist():
-        row = image.units[unit]
-        name = freed_name(image.names[unit], executable=bool(row["flags"] & SHF_EXECINSTR))
-        renames.setdefault(int(row["object"]), []).append((int(row["section"]), name))
-    squeezes = squeeze_strings(image, tables, keep, knowledge)
-    trimmed, addends = trimmed_sections(image, trimming, knowledge) if trimming else ({}, {})
-    parts: tuple[Mapping[int, object], ...]
-    parts = (moves, undefine, cuts, renames, squeezes, trimmed, addends)
-    return {
-        obj: Edit(
-            tuple(moves.get(obj, ())),
-            tuple(undefine.get(obj, ())),
-            tuple(cuts.get(obj, ())),
-            tuple(renames.get(obj, ())),
-            squeezes.get(obj, ()),
-            trimmed.get(obj, ()),
-            addends.get(obj, ()),
-        )
-        for obj in sorted({obj for part in parts for obj in part})
-    }
+    data = image.data.copy()
+    _sever(data, image, burial, knowledge)
+    _undefine(data, image, burial)
+    _rename(data, image, keep, boot)
+    _squeeze(data, image, tables, keep)
+    if trimming:
+        _trim(data, image, trimming, knowledge)
+    _cut(data, image, tables, keep)
+    return data
 
 
-def freed_name(section: str, *, executable: bool) -> str:
-    """What a section is called where the kernel frees it: ``.text.foo`` -> ``.init.text.text.foo``."""
-    return FREED_GROUPS[0 if executable else 1] + section
+def put(data: Rows, at: Rows, values: Rows) -> None:
+    """Write each of the values, of one type, at its place."""
+    if len(at):
+        content = np.ascontiguousarray(values).view(np.uint8).reshape(len(at), -1)
+        data[at[:, None] + np.arange(content.shape[1])] = content
 
 
-def _moves(image: Image, burial: Burial, knowledge: Knowledge) -> dict[int, list[Move]]:
-    found: dict[int, list[Move]] = {}
-    for relocation in image.relocations[burial.severed]:
-        obj, index = image.locate_symbol(int(relocation["symbol"]))
-        is_local = image.files[obj].symbols["info"][index] >> 4 == STB_LOCAL
-        in_code = bool(image.units["flags"][relocation["unit"]] & SHF_EXECINSTR)
-        addend = first_byte_addend(int(relocation["type"]), int(relocation["addend"]), in_code, knowledge)
-        if not is_local and addend == relocation["addend"]:
-            continue  # The script defines the name.
-        name = burial.stones[int(relocation["target"])].local_name if is_local else ""
-        found.setdefault(obj, []).append(Move(int(relocation["at"]), name, addend))
-    return found
+def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> None:
+    """Move references to dropped units to their tombstones."""
+    rows = image.relocations[burial.severed]
+    in_code = image.units["flags"][rows["unit"]] & SHF_EXECINSTR != 0
+    addends = first_byte_addends(rows["type"], rows["addend"], in_code, knowledge)
+    put(data, rows["at"] + _ADDEND, addends)
+    used, which = np.unique(image.units["stand_in"][rows["target"][burial.local]], return_inverse=True)
+    obj = image.units["object"][image.stand_ins["unit"][used]]
+    part = image.parts[obj]
+    # Stand-ins are in the order of the objects: the rows behind an object's symbols are taken in turn.
+    nth = np.arange(len(used)) - np.searchsorted(obj, obj)
+    number = part["symbols"] + nth
+    moved = rows[burial.local]
+    info = number[which].astype(np.uint64) << np.uint64(32) | moved["type"].astype(np.uint64)
+    put(data, moved["at"] + RELA.fields["info"][1], info)  # type: ignore[index]
+    symbols = np.zeros(len(used), SYMBOL)
+    symbols["name"], symbols["info"] = image.stand_ins["name"][used], STB_GLOBAL << 4
+    put(data, part["symtab_at"] + SYMBOL.itemsize * number, symbols)
+    owners, count = np.unique(obj, return_counts=True)
+    grown = image.parts[owners]
+    symtabs = grown["headers"] + SECTION.itemsize * grown["symtab"]
+    put(data, symtabs + _SIZE, SYMBOL.itemsize * (grown["symbols"] + count).astype(np.uint64))
+    wide = grown["shndx"] >= 0
+    tables = grown["headers"][wide] + SECTION.itemsize * grown["shndx"][wide]
+    put(data, tables + _SIZE, 4 * (grown["symbols"] + count)[wide].astype(np.uint64))
 
 
-def first_byte_addend(kind: int, addend: int, in_code: bool, knowledge: Knowledge) -> int:
-    """The addend that makes a reference mean the first byte of its target.
+def first_byte_addends(kind: Rows, addend: Rows, in_code: Rows, knowledge: Knowledge) -> Rows:
+    """The addends that make references mean the first byte of their target.
 
     An absolute field, and a relative one in data (``.long f - .``), hold it with addend 0. The operand
     of an instruction is relative to the instruction's end: -4, or down to -8 when an immediate follows,
@@ -152,143 +104,174 @@ def first_byte_addend(kind: int, addend: int, in_code: bool, knowledge: Knowledg
     Raises:
         UserError: a relocation type that ``linkerscripts/`` does not describe.
     """
-    if kind in knowledge.kinds("pc32"):
-        if not in_code:
-            return 0
-        return addend if -8 <= addend <= -4 else -4
-    if kind in (*knowledge.kinds("abs64"), *knowledge.kinds("abs32"), *knowledge.kinds("pc64")):
-        return 0
-    raise UserError(
-        f"editing objects: relocation type {kind} is not supported on {knowledge.arch}",
-        "describe it in linkerscripts/",
+    relative = np.isin(kind, knowledge.kinds("pc32"))
+    known = relative | np.isin(
+        kind, [*knowledge.kinds("abs64"), *knowledge.kinds("abs32"), *knowledge.kinds("pc64")]
     )
-
-
-def _undefined(image: Image, burial: Burial) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    names = {name for stone in burial.stones.values() for name in stone.names} | set(burial.aliases)
-    for name in sorted(names & image.globals_.keys()):
-        obj, index = image.locate_symbol(image.globals_[name])
-        found.setdefault(obj, []).append(index)
-    return found
-
-
-def _cuts(image: Image, tables: Tables, keep: Rows) -> dict[int, list[Cut]]:
-    found: dict[int, list[Cut]] = {}
-    cut_units: list[int] = []
-    for part in tables.parts.values():
-        stays = (part.owners == NOBODY) | (part.owners >= 0) & keep[part.owners]
-        if stays.all():
-            continue
-        obj = int(image.units["object"][part.unit])
-        for unit, entry in ((part.unit, part.entry), (part.pair, part.pair_entry)):
-            if unit is not None:
-                found.setdefault(obj, []).append(Cut(int(image.units["section"][unit]), entry, stays))
-                cut_units.append(unit)
-    into = np.isin(image.relocations["target"], cut_units) & keep[image.relocations["unit"]]
-    if into.any():
-        row = image.relocations[into][0]
+    if not known.all():
         raise UserError(
-            f"editing objects: {image.unit_label(int(row['unit']))} refers to an entry of "
-            f"{image.unit_label(int(row['target']))}, which loses entries",
-            "this kernel's table is used in a way that kprune does not support",
+            f"editing objects: relocation type {int(kind[~known][0])} is not supported on {knowledge.arch}",
+            "describe it in linkerscripts/",
         )
+    at_first = (addend >= -8) & (addend <= -4)
+    found: Rows = np.where(relative & in_code, np.where(at_first, addend, -4), 0).astype(np.int64)
     return found
 
 
-def edit_object(file: ObjectFile, edit: Edit) -> bytes:
-    """The object's new content."""
-    data = np.frombuffer(file.data, np.uint8).copy()
-    sections = data[file.shoff : file.shoff + file.sections.nbytes].view(SECTION)
-    names = sorted({move.name for move in edit.moves if move.name})
-    number = {name: len(file.symbols) + i for i, name in enumerate(names)}
-    for move in edit.moves:
-        row = data[move.at : move.at + RELA.itemsize].view(RELA)
-        if move.name:
-            row["info"] = number[move.name] << 32 | int(row["info"][0]) & 0xFFFFFFFF
-        row["addend"] = move.addend
-    for at, addend in (*edit.addends, *(pair for squeeze in edit.squeezes for pair in squeeze.addends)):
-        data[at : at + RELA.itemsize].view(RELA)["addend"] = addend
-    for cut in edit.cuts:
-        _cut_table(data, sections, cut)
-    tail = bytearray()
-    smaller: tuple[Squeeze | Trimmed, ...] = (*edit.squeezes, *edit.trimmed)
-    for part in smaller:
-        start = int(sections["offset"][part.section])
-        data[start : start + len(part.content)] = np.frombuffer(part.content, np.uint8)
-        sections["size"][part.section] = len(part.content)
-    symbols = np.array(file.symbols)
-    for index, value in (pair for squeeze in edit.squeezes for pair in squeeze.values):
-        symbols["value"][index] = value
-    for trimmed in edit.trimmed:
-        _move_fields(data, sections, trimmed)
+def _undefine(data: Rows, image: Image, burial: Burial) -> None:
+    """Hidden symbols (LTO makes everything so) would end as local ones of vmlinux: visibility goes, too."""
+    rows = burial.undefined
+    blank = np.zeros(len(rows), SYMBOL)
+    blank["info"] = STB_GLOBAL << 4
+    content = blank.view(np.uint8).reshape(len(rows), SYMBOL.itemsize)[:, _INFO:]
+    put(data, image.symbol_at(rows) + _INFO, content)
+    obj = np.searchsorted(image.symbols_at, rows, "right") - 1
+    wide = image.parts["shndx_at"][obj] >= 0
+    index = rows[wide] - image.symbols_at[obj[wide]]
+    put(data, image.parts["shndx_at"][obj[wide]] + 4 * index, np.zeros(len(index), np.uint32))
+
+
+def _rename(data: Rows, image: Image, keep: Rows, boot: Rows) -> None:
+    """By which name the script finds a unit says what becomes of it."""
+    for mask, skip in ((~keep, 0), (boot, FREED_AT)):
+        put(data, image.headers[mask] + _NAME, image.units["label"][mask] + np.uint32(skip))
+
+
+def _squeeze(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
+    left = squeeze_strings(image, tables, keep)
+    data[left.clear] = 0
+    data[left.at] = left.content
+    put(data, image.headers[left.units] + _SIZE, left.sizes.astype(np.uint64))
+    put(data, image.relocations["at"][left.rows] + _ADDEND, left.addends.astype(np.int64))
+    put(data, image.symbol_at(left.symbols) + _VALUE, left.values.astype(np.uint64))
+
+
+def _trim(data: Rows, image: Image, trimming: Trimming, knowledge: Knowledge) -> None:
+    """Functions without their cold blocks."""
+    sections, rows, addends = trimmed_sections(image, trimming, knowledge)
+    put(data, image.relocations["at"][rows] + _ADDEND, addends)
+    for unit, trimmed in sections.items():
+        row = image.units[unit]
+        content = np.frombuffer(trimmed.content, np.uint8)
+        data[row["at"] : row["at"] + len(content)] = content
+        put(data, image.headers[[unit]] + _SIZE, np.array([len(content)], np.uint64))
+        _move_fields(data, image, unit, trimmed)
+        part = image.parts[row["object"]]
         for index, value, size in trimmed.symbols:
-            symbols["value"][index], symbols["size"][index] = value, size
-    tables = _new_tables(file, symbols, edit.undefine, names)
-    if edit.renames:
-        at = section_names_at(file)
-        strings = bytearray(tables.get(at) or file.content(at))
-        for section, name in edit.renames:
-            sections["name"][section] = add_name(strings, name)
-        tables[at] = bytes(strings)
-    for index, content in tables.items():
-        tail += bytes(-(len(data) + len(tail)) % 8)
-        sections["offset"][index] = len(data) + len(tail)
-        sections["size"][index] = len(content)
-        tail += content
-    return data.tobytes() + bytes(tail)
+            at = np.array([part["symtab_at"] + SYMBOL.itemsize * index + _VALUE])
+            put(data, at, np.array([[value, size]], np.uint64))
 
 
-def _cut_table(data: Rows, sections: Rows, cut: Cut) -> None:
-    """Close the gaps of one table, in place; its relocation sections follow."""
-    start, size = int(sections["offset"][cut.section]), int(sections["size"][cut.section])
-    left = data[start : start + size].reshape(-1, cut.entry)[cut.stays].ravel()
-    data[start : start + len(left)] = left
-    sections["size"][cut.section] = len(left)
-    gone_before = np.cumsum(~cut.stays) * cut.entry
-    for index in np.flatnonzero((sections["type"] == SHT_RELA) & (sections["info"] == cut.section)):
-        at, length = int(sections["offset"][index]), int(sections["size"][index])
-        rows = data[at : at + length].view(RELA)
-        of_entry = (rows["offset"] // cut.entry).astype(np.int64)
-        rows, of_entry = rows[cut.stays[of_entry]], of_entry[cut.stays[of_entry]]
-        rows["offset"] -= gone_before[of_entry].astype(np.uint64)
-        data[at : at + rows.nbytes] = rows.view(np.uint8)
-        sections["size"][index] = rows.nbytes
-
-
-def _move_fields(data: Rows, sections: Rows, trimmed: Trimmed) -> None:
+def _move_fields(data: Rows, image: Image, unit: int, trimmed: Trimmed) -> None:
     """Relocations go to where their fields are now, and away with those that went."""
-    done = 0
-    for index in np.flatnonzero((sections["type"] == SHT_RELA) & (sections["info"] == trimmed.section)):
-        at, length = int(sections["offset"][index]), int(sections["size"][index])
+    part = image.parts[image.units["object"][unit]]
+    file = image.files[int(image.units["object"][unit])]
+    section, done = int(image.units["section"][unit]), 0
+    for index in np.flatnonzero(
+        (file.sections["type"] == SHT_RELA) & (file.sections["info"] == section)
+    ).tolist():
+        at, length = int(part["at"] + file.sections["offset"][index]), int(file.sections["size"][index])
         rows = data[at : at + length].view(RELA)
         offsets = trimmed.fields[done : done + len(rows)]
         done += len(rows)
         left = rows[offsets >= 0]
         left["offset"] = offsets[offsets >= 0]
         data[at : at + left.nbytes] = left.view(np.uint8)
-        sections["size"][index] = left.nbytes
+        header = np.array([int(part["headers"]) + SECTION.itemsize * index + _SIZE])
+        put(data, header, np.array([left.nbytes], np.uint64))
 
 
-def _new_tables(
-    file: ObjectFile, symbols: Rows, undefine: tuple[int, ...], names: list[str]
-) -> dict[int, bytes]:
-    """Section index -> content of the symbol table, its strings and its wide section indices."""
-    strings = bytearray(file.strtab)
-    new = np.zeros(len(names), SYMBOL)
-    for number, name in enumerate(names):
-        new["name"][number] = len(strings)
-        strings += name.encode("ascii", "surrogateescape") + b"\0"
-    new["info"] = STB_GLOBAL << 4
-    symbols = np.concatenate([symbols, new])
-    gone = list(undefine)
-    symbols["info"][gone] = STB_GLOBAL << 4
-    # Hidden ones (LTO makes everything so) would end as local symbols of vmlinux: "other" is the visibility.
-    for column in ("shndx", "value", "size", "other"):
-        symbols[column][gone] = 0
-    tables = {file.symtab: symbols.tobytes(), int(file.sections[file.symtab]["link"]): bytes(strings)}
-    for index in np.flatnonzero(file.sections["type"] == SHT_SYMTAB_SHNDX).tolist():
-        wide = np.frombuffer(file.content(index), "<u4").copy()
-        wide[gone] = 0
-        tables[index] = wide.tobytes() + bytes(4 * len(names))
-    return tables
+def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
+    """Close the gaps of the tables that lose entries; their relocations, edited by now, follow."""
+    stays = (tables.owners == NOBODY) | (tables.owners >= 0) & keep[tables.owners]
+    rows = tables.rows
+    gone = np.concatenate([[0], np.cumsum(~stays)])
+    lost = gone[rows["first"] + rows["entries"]] - gone[rows["first"]]
+    rows = rows[lost > 0]
+    pairs = rows[rows["pair"] >= 0]
+    unit = np.concatenate([rows["unit"], pairs["pair"]]).astype(np.int64)
+    entry = np.concatenate([rows["entry"], pairs["pair_entry"]])
+    first = np.concatenate([rows["first"], pairs["first"]])
+    entries = np.concatenate([rows["entries"], pairs["entries"]])
+    _check_uncut(image, unit, keep)
+    left = entries - (gone[first + entries] - gone[first])
+    # Bytes: those of the entries that stay, to the beginning of their section.
+    number = spread(first, entries)
+    size = np.repeat(entry, entries)[stays[number]]
+    begins = np.repeat(image.units["at"][unit], entries) + (number - np.repeat(first, entries)) * np.repeat(
+        entry, entries
+    )
+    source = spread(begins[stays[number]], size)
+    data[spread(image.units["at"][unit], left * entry)] = data[source]
+    put(data, image.headers[unit] + _SIZE, (left * entry).astype(np.uint64))
+    _cut_relocations(data, image, stays, gone, unit, entry, first)
+
+
+def _cut_relocations(
+    data: Rows, image: Image, stays: Rows, gone: Rows, unit: Rows, entry: Rows, first: Rows
+) -> None:
+    """Those of table ``unit[i]``, whose entries of ``entry[i]`` bytes begin at row ``first[i]`` of ``stays``."""
+    position = np.full(len(image.units), -1, np.int64)
+    position[unit] = np.arange(len(unit))
+    rows = image.relocations
+    mine = np.flatnonzero(position[rows["unit"]] >= 0)
+    mine = mine[np.lexsort((rows["at"][mine], position[rows["unit"][mine]]))]
+    which = position[rows["unit"][mine]]
+    number = first[which] + rows["offset"][mine] // entry[which]
+    left = stays[number]
+    chosen, of, number = mine[left], which[left], number[left]
+    relocations = data[rows["at"][chosen][:, None] + np.arange(RELA.itemsize)].view(RELA).reshape(-1)
+    before = gone[number] - gone[first[of]]
+    relocations["offset"] = rows["offset"][chosen] - before * entry[of]
+    # They go where the first ones of the section are.
+    starts = np.searchsorted(of, np.arange(len(unit)))
+    nth = np.arange(len(of)) - starts[of]
+    base = np.zeros(len(unit), np.int64)
+    has = np.flatnonzero(image.units["rela"][unit] != -1)
+    base[has] = _first_field(image, unit[has])
+    put(data, base[of] + RELA.itemsize * nth, relocations)
+    headers = image.parts["headers"][image.units["object"][unit[has]]]
+    headers = headers + SECTION.itemsize * image.units["rela"][unit[has]]
+    count = np.bincount(of, minlength=len(unit))[has]
+    put(data, headers + _SIZE, (count * RELA.itemsize).astype(np.uint64))
+
+
+def _first_field(image: Image, units: Rows) -> Rows:
+    """Where the relocations of these units begin in the image's data.
+
+    Raises:
+        UserError: they are in several sections.
+    """
+    if np.any(image.units["rela"][units] < 0):
+        label = image.unit_label(int(units[image.units["rela"][units] < 0][0]))
+        raise UserError(
+            f"editing objects: the relocations of {label} are in several sections",
+            "build with the kernel's own kbuild",
+        )
+    found: Rows = image.units["rela_at"][units]
+    return found
+
+
+def _check_uncut(image: Image, cut: Rows, keep: Rows) -> None:
+    """Nothing that stays refers to a place in a table that moves."""
+    moves = np.zeros(len(image.units), bool)
+    moves[cut] = True
+    rows = image.relocations
+    into = (rows["target"] >= 0) & moves[rows["target"]] & keep[rows["unit"]]
+    if into.any():
+        row = rows[into][0]
+        raise UserError(
+            f"editing objects: {image.unit_label(int(row['unit']))} refers to an entry of "
+            f"{image.unit_label(int(row['target']))}, which loses entries",
+            "this kernel's table is used in a way that kprune does not support",
+        )
+
+
+def edited_objects(image: Image, data: Rows) -> dict[str, bytes]:
+    """Object -> its content in ``data``, each on its own."""
+    begins = image.parts["at"].tolist()
+    sizes = image.parts["size"].tolist()
+    return {
+        name: data[at : at + size].tobytes()
+        for name, at, size in zip(image.objects, begins, sizes, strict=True)
+    }

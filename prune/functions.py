@@ -92,10 +92,10 @@ def make_functions(image: Image, tables: Tables, knowledge: Knowledge) -> Functi
     names = tuple(tuple(symbols[key]) for key in keys.tolist())
     rows, source, target, kind = edges(image, tables, knowledge, within=True)
     # Lists that booting goes through call what they name; the others only speak of their owners.
-    lists = [unit for unit, part in tables.parts.items() if part.table.calls]
+    lists = tables.rows["unit"][[tables.known[number].calls for number in tables.rows["table"]]]
     called = np.isin(image.relocations["unit"][rows], lists)
     source = np.where(called, image.relocations["unit"][rows], source)
-    plain = called | ~np.isin(image.relocations["unit"][rows], list(tables.parts))
+    plain = called | ~np.isin(image.relocations["unit"][rows], tables.rows["unit"])
     rows, source, target, kind = rows[plain], source[plain], target[plain], kind[plain]
     source = _vertex(keys, len(image.units), source, image.relocations["offset"][rows].astype(np.int64))
     inside = np.flatnonzero(shared[target])

@@ -2,63 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
 from prune.config import read_options
-from prune.edit import FREED_GROUPS, edit_object, freed_name, plan_edits
-from prune.image import Image, read_image
+from prune.edit import edit_image
+from prune.elf import Rows
+from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
-from prune.link import LINK_MAP, write_prepared
-from prune.linkmap import read_link_map
-from prune.plan_file import Plan, load_plan, object_digests
+from prune.link import Contents, write_prepared
+from prune.plan_file import Plan
+from prune.room import DROPPED, FREED_GROUPS, freed_name
 from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
-from prune.tables import find_tables
+from prune.tables import Tables
 from prune.tombstones import Burial, bury_dropped
 from prune.trim import Trim, trim
 from tracer.host import UserError
 
 
-def generate(
-    script: Path, plan_file: Path, home: Path, root: Path = Path(), image: Image | None = None
-) -> None:
-    """Write the script and the edited objects of ``plan_file`` into ``home``.
+def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> None:
+    """Write the script and the edited objects of a plan into ``home``.
 
     Args:
         script, home: relative to ``root``, the object tree, which is where ld will run.
-        image: of these objects, when it has been read before.
+        image, tables: of the plan's objects.
 
     Raises:
-        UserError: the plan is about other objects than those in the tree.
+        UserError: the plan asks for what these objects cannot do.
     """
-    plan = load_plan(plan_file)
     knowledge = read_knowledge(plan.arch)
-    link_map = read_link_map(plan_file.with_name(LINK_MAP))
-    image = image or read_image(root, link_map, knowledge)
-    _check_same(plan, image)
     cold = {image.unit_of[place]: ranges for place, ranges in plan.cold.items()}
-    image, tables, trimming = trim(image, find_tables(image, knowledge), cold, knowledge)
+    image, tables, trimming = trim(image, tables, cold, knowledge)
     trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
-    apart = {name for name, _ in image.pieces}
-    edits = plan_edits(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
-    contents = {
-        name: file.data for name, file in zip(image.objects, image.files, strict=True) if name in apart
-    }
-    contents |= {image.objects[obj]: edit_object(image.files[obj], edit) for obj, edit in edits.items()}
+    data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
-    names = _names_for_ld(home, image, contents)
-    text = generate_script(text, image, plan, burial, knowledge, names)
     write_prepared(
         root,
         home,
-        text,
-        contents,
-        image.objects,
-        # What the command line names itself stays there.
-        [name for name in image.objects if name in link_map.members],
+        generate_script(text, image, plan.keep, burial, knowledge),
+        Contents(image.objects, image.digests, image.parts, data, image.archive),
         [_as_json(image, burial, unit) for unit in burial.stones],
         _freed(image, plan, trims),
         _trimmed(image, plan, trims),
@@ -77,7 +63,7 @@ def _options(config: Path) -> frozenset[str]:
 
 def _freed(image: Image, plan: Plan, trims: Mapping[int, Trim]) -> list[dict[str, object]]:
     """The functions that are freed after boot, as ``tombstones.json`` has them."""
-    units = [u for u in np.flatnonzero(plan.boot).tolist() if image.units["function"][u]]
+    units = np.flatnonzero(plan.boot & image.units["function"]).tolist()
     labels = image.labels(units)
     return [
         _place(image, plan, unit, labels)
@@ -106,47 +92,43 @@ def _place(image: Image, plan: Plan, unit: int, labels: Mapping[int, str]) -> di
     }
 
 
-def _check_same(plan: Plan, image: Image) -> None:
+def check_same(plan: Plan, image: Image) -> None:
     """The plan's units are the image's, and its objects have the content that it was made for.
 
     Objects without function sections may differ: some hold the time and place of the build
     (init/version.o), and which tombstones they need is found anew.
+
+    Raises:
+        UserError: the plan is about other objects than those in the tree.
     """
-    now = dict(object_digests(image.root, image.objects))
+    now = dict(zip(image.objects, image.digests, strict=True))
     functions = image.units["object"][image.units["function"]]
     code = {image.objects[obj] for obj in np.unique(functions).tolist()}
+    gone = [name for name, _ in plan.objects if name not in now]
     changed = [name for name, digest in plan.objects if now.get(name) != digest and name in code]
-    rows = [(image.objects[obj], name) for obj, name in zip(image.units["object"], image.names, strict=True)]
-    if changed or rows != [row[:2] for row in plan.units]:
-        what = f"{changed[0]} changed" if changed else "the units differ"
+    same = [row[:2] for row in image.rows] == [row[:2] for row in plan.units]
+    if gone or changed or not same:
+        what = f"{gone[0]} went" if gone else f"{changed[0]} changed" if changed else "the units differ"
         raise UserError(
             f"preparing the pruned link: {what} since the plan was made", "make it again: kprune plan"
         )
 
 
-def _names_for_ld(home: Path, image: Image, contents: Mapping[str, bytes]) -> tuple[str, ...]:
-    return tuple(str(home / "objects" / name) if name in contents else name for name in image.objects)
-
-
-def generate_script(
-    script: str,
-    image: Image,
-    plan: Plan,
-    burial: Burial,
-    knowledge: Knowledge,
-    names: Sequence[str],
-) -> str:
-    """The kernel's script with everything placed, dropped and buried; ``names`` as ld is given them."""
-    dropped: dict[str, list[str]] = {}
-    for unit, keep in enumerate(plan.keep.tolist()):
-        if not keep:
-            dropped.setdefault(names[int(image.units["object"][unit])], []).append(image.names[unit])
+def generate_script(script: str, image: Image, keep: Rows, burial: Burial, knowledge: Knowledge) -> str:
+    """The kernel's script with everything placed, dropped and buried."""
+    owners = image.units["object"]
+    gone = (~keep).tolist()
+    bounds = np.searchsorted(owners, np.arange(len(image.objects) + 1)).tolist()
+    dropped = {
+        name: list(compress(image.names[first:last], gone[first:last]))
+        for name, first, last in zip(image.objects, bounds, bounds[1:], strict=False)
+    }
     text_place = next(place for place in knowledge.place if place.token == ".text")
     elsewhere = {place.token for place in knowledge.place}
     parts = {name for _, name in image.pieces} - elsewhere
     placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
     buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
-    return assign(discard_units(buried, dropped), burial.aliases)
+    return assign(discard_units(buried, DROPPED, dropped), burial.aliases)
 
 
 def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:

@@ -8,7 +8,6 @@ the objects, the script and kprune itself are the same, by content.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,28 +15,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prune.digests import digests_of
 from tracer.host import HostError, UserError, read_json, whole_file, write_json
 
 if TYPE_CHECKING:
-    from prune.image import Image
+    from prune.elf import Rows
+    from prune.plan_file import Plan
+    from prune.store import Stored
 
-SCHEMA = 3
+SCHEMA = 4
+#: Of tombstones.json, which others read.
+TOMBSTONES_SCHEMA = 3
 #: Of plan.json (:mod:`prune.plan_file`, which needs numpy).
 PLAN_SCHEMA = 3
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
+ARCHIVE = "archive.a"
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the linker is given: ``edited`` maps an object to the file that stands for it; ``named``: kallsyms
-    is to have the tombstones' names."""
+    """What the linker is given: ``archive`` has the edited members of all archives ("": there are none),
+    ``edited`` maps every other object to the file that stands for it; ``named``: kallsyms is to have the
+    tombstones' names."""
 
     script: Path
+    archive: str
     edited: Mapping[str, str]
     named: bool
+
+
+@dataclass(frozen=True)
+class Made:
+    """A plan and the image that it was made of, where somebody has them at hand."""
+
+    plan: Plan
+    stored: Stored
 
 
 def prepare_link(
@@ -53,20 +68,27 @@ def prepare_link(
         UserError: the plan is about other objects.
     """
     prepared = prepare(script, plan, folder)
+    return pruned_arguments(arguments, at, prepared), Path("vmlinux.map"), prepared.named
+
+
+def pruned_arguments(arguments: Sequence[str], at: int, prepared: Prepared) -> list[str]:
+    """The arguments of a link with the script (the argument ``at``) and the objects replaced."""
     words: list[str] = []
-    listed = False
+    listed = whole = False
     for index, word in enumerate(arguments):
         if index == at:
             words.append(f"--script={prepared.script}" if word.startswith("--") else str(prepared.script))
         elif word.endswith(".a"):
             # The first archive stands for all objects of the plan, in the order of the first link;
             # an archive that is searched again would bring dropped members back.
-            if not listed:
-                words.append(f"@{prepared.script.parent / 'objects.list'}")
+            if not listed and prepared.archive:
+                around = ([], []) if whole else (["--whole-archive"], ["--no-whole-archive"])
+                words += [*around[0], prepared.archive, *around[1]]
             listed = True
         else:
+            whole = word == "--whole-archive" or (whole and word != "--no-whole-archive")
             words.append(prepared.edited.get(_relative(word), word))
-    return words, Path("vmlinux.map"), prepared.named
+    return words
 
 
 def _relative(word: str) -> str:
@@ -74,43 +96,71 @@ def _relative(word: str) -> str:
 
 
 def prepare(
-    script: Path, plan: Path, folder: Path, root: Path = Path(), image: Image | None = None
+    script: Path, plan: Path, folder: Path, root: Path = Path(), made: Made | None = None
 ) -> Prepared:
-    """Make what the linker is given, unless it is there. The pipeline, which has read the image, does so
-    ahead of kbuild; ``root`` is the object tree, ``script`` and ``folder`` are relative to it.
+    """Make what the linker is given, unless it is there.
+
+    Args:
+        script, folder: relative to ``root``, the object tree.
+        made: what the pipeline has read, ahead of kbuild.
 
     Raises:
         UserError: the plan is about other objects.
     """
-    head = _plan_head(plan)
-    key = _key(root, script, plan, tuple(head["objects"]))
-    home = folder / f"plan-{key}"
-    if not (root / home / "prepared.json").is_file():
+    home = folder / f"plan-{_key(root / script, plan)}"
+    value = _prepared_before(root, home)
+    if value is None:
         for old in (root / folder).glob("plan-*"):
             shutil.rmtree(old)
-        from prune.generate import generate  # numpy and the ELF model: only when there is work.
+        # numpy and the ELF model: only when there is work.
+        from prune.generate import check_same, generate
 
-        generate(script, plan, home, root, image)
-    value = read_json(root / home / "prepared.json", "prepared link", SCHEMA)
-    return Prepared(home / "vmlinux.lds", value["edited"], value["named"])
+        if made is None:
+            made = _read(plan, root)
+            check_same(made.plan, made.stored.image)
+        generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
+        value = _load(root / home)
+    return Prepared(home / "vmlinux.lds", value["archive"], value["edited"], value["named"])
 
 
-def _plan_head(plan: Path) -> dict[str, Any]:
-    value: dict[str, Any] = read_json(plan, "plan", PLAN_SCHEMA)
-    if not isinstance(value.get("objects"), dict):
-        raise UserError(f"reading the plan: {plan} lists no objects", "make it again: kprune plan")
+def _read(plan: Path, root: Path) -> Made:
+    from prune.knowledge import read_knowledge
+    from prune.plan_file import load_plan
+    from prune.store import stored
+
+    loaded = load_plan(plan)
+    return Made(loaded, stored(root, plan.with_name(LINK_MAP), read_knowledge(loaded.arch)))
+
+
+def _load(home: Path) -> dict[str, Any]:
+    value: dict[str, Any] = read_json(home / "prepared.json", "prepared link", SCHEMA)
     return value
 
 
-def _key(root: Path, script: Path, plan: Path, objects: Sequence[str]) -> str:
-    """Content hash of everything that the prepared link is made from."""
+def _prepared_before(root: Path, home: Path) -> dict[str, Any] | None:
+    """What was prepared for this plan, if the objects are those that it was made of."""
+    if not (root / home / "prepared.json").is_file():
+        return None
+    value = _load(root / home)
+    try:
+        now = digests_of([root / name for name in value["objects"]])
+    except OSError as error:
+        raise UserError(
+            f"preparing the pruned link: {error.filename}: {error.strerror}",
+            "the plan is about another object tree; make it again: kprune plan",
+        ) from error
+    return value if list(now) == list(value["objects"].values()) else None
+
+
+def _key(script: Path, plan: Path) -> str:
+    """Content hash of what the prepared link is made from, but for the objects."""
     digest = hashlib.blake2b(digest_size=8)
     own = [
         *Path(__file__).parent.glob("*.py"),
         *(Path(__file__).parent.parent / "linkerscripts").glob("*.toml"),
     ]
     try:
-        for path in (root / script, plan, *sorted(own), *(root / name for name in objects)):
+        for path in (script, plan, plan.with_name(LINK_MAP), *sorted(own)):
             digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
     except OSError as error:
         raise UserError(
@@ -127,7 +177,7 @@ def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) 
     homes = list(folder.glob("plan-*/prepared.json"))
     if len(homes) != 1:
         raise HostError(f"reading {folder}: {len(homes)} prepared links", "link again")
-    prepared = read_json(homes[0], "prepared link", SCHEMA)
+    prepared = _load(homes[0].parent)
     stones = prepared["tombstones"]
     names = tombstone_addresses(vmlinux)
     begin = min(names.values(), default=0)
@@ -146,7 +196,7 @@ def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) 
         raise HostError(
             f"reading {map_file}: {':'.join(error.args[0])} is not in it", "link again"
         ) from error
-    head = {"schema_version": SCHEMA, "start": begin}
+    head = {"schema_version": TOMBSTONES_SCHEMA, "start": begin}
     write_json(into, {**head, "tombstones": stones, "freed": freed, "trimmed": trimmed})
     # The script says in full what was dropped, for a person to read.
     with whole_file(into.with_name("kprune.lds")) as stream:
@@ -161,25 +211,40 @@ def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
     return {(_EDITED.sub("", row.object), row.section): row.address for row in rows if row.size}
 
 
+@dataclass(frozen=True)
+class Contents:
+    """The edited objects: ``data`` holds them all, its first ``archive`` bytes the members of archives; ``parts``:
+    ``OBJECT`` rows of :mod:`prune.image`; ``digests`` of the files that they were made of."""
+
+    objects: Sequence[str]
+    digests: Sequence[str]
+    parts: Rows
+    data: Rows
+    archive: int
+
+
 def write_prepared(
     root: Path,
     home: Path,
     script: str,
-    contents: Mapping[str, bytes],
-    objects: Sequence[str],
-    listed: Sequence[str],
+    contents: Contents,
     tombstones: Sequence[Mapping[str, Any]],
     freed: Sequence[Mapping[str, Any]],
     trimmed: Sequence[Mapping[str, Any]],
     named: bool,
 ) -> None:
-    """Write script, edited objects and their list; ``prepared.json`` last, as the sign that all is there."""
+    """Write script and edited objects; ``prepared.json`` last, as the sign that all is there."""
     edited: dict[str, str] = {}
+    archive = str(home / "objects" / ARCHIVE) if contents.parts["member"].any() else ""
     try:
-        for name, content in contents.items():
+        (root / home / "objects").mkdir(parents=True, exist_ok=True)
+        if archive:
+            (root / archive).write_bytes(contents.data[: contents.archive].data)
+        for number in (~contents.parts["member"]).nonzero()[0].tolist():
+            name, part = contents.objects[number], contents.parts[number]
             path = home / "objects" / name
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(content)
+            (root / path).write_bytes(contents.data[part["at"] : part["at"] + part["size"]].data)
             edited[name] = str(path)
     except OSError as error:
         shutil.rmtree(root / home, ignore_errors=True)
@@ -188,17 +253,17 @@ def write_prepared(
         ) from error
     with whole_file(root / home / "vmlinux.lds") as stream:
         stream.write(script)
-    with whole_file(root / home / "objects.list") as stream:
-        stream.write("\n".join(json.dumps(edited.get(name, name)) for name in listed) + "\n")
     write_json(
         root / home / "prepared.json",
         {
             "schema_version": SCHEMA,
+            "archive": archive,
             "edited": edited,
-            "objects": list(objects),
+            "objects": dict(zip(contents.objects, contents.digests, strict=True)),
             "tombstones": list(tombstones),
             "freed": list(freed),
             "trimmed": list(trimmed),
             "named": named,
         },
+        indent=None,
     )

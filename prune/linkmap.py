@@ -15,6 +15,8 @@ from pathlib import Path
 from prune.apart import Piece
 from tracer.host import UserError
 
+# A member of the archive of edited objects, which kprune-ld gives a pruned link, by the path of its object.
+_EDITED_MEMBER = re.compile(r"^(\.kprune/plan-[0-9a-f]+/objects/)archive\.a\((.+)\)$")
 _MEMBERS = "Archive member included to satisfy reference by file (symbol)\n\n"
 _LOADED = re.compile(r"^LOAD (\S+)$", re.M)
 _BEGIN = "\nLinker script and memory map\n"
@@ -108,7 +110,11 @@ def read_link_map(path: Path) -> LinkMap:
 def _members(text: str) -> list[str]:
     begin = text.find(_MEMBERS)
     listed = text[begin + len(_MEMBERS) : text.find("\n\n", begin + len(_MEMBERS))] if begin >= 0 else ""
-    return [line.split()[0] for line in listed.splitlines() if line and not line[0].isspace()]
+    return [_path(line.split()[0]) for line in listed.splitlines() if line and not line[0].isspace()]
+
+
+def _path(name: str) -> str:
+    return _EDITED_MEMBER.sub(r"\1\2", name)
 
 
 def _inputs(text: str, members: list[str]) -> list[str]:
@@ -151,10 +157,11 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
             size = int(found["fill_size"] or found["statement_size"], 16)
             fills.append(Fill(outputs[current][1], int(address, 16), size, bool(found["statement"])))
             continue
-        objects.setdefault(found["object"])
+        path = _path(found["object"])
+        objects.setdefault(path)
         placed.append(
             Placed(
-                found["object"],
+                path,
                 found["section"],
                 int(found["address"], 16),
                 int(found["size"], 16),

@@ -25,23 +25,23 @@ from prune.functions import make_functions
 from prune.grain import may_lose_blocks
 from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
-from prune.image import Image, read_image
+from prune.image import Image
 from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
 from prune.ledger import Ledger
-from prune.link import LINK_MAP, PREPARED, prepare
-from prune.linkmap import read_link_map
+from prune.link import LINK_MAP, PREPARED, Made, prepare
 from prune.misses import Miss
 from prune.page import make_page
 from prune.page_data import page_data
 from prune.plan import SMALL, make_plan
-from prune.plan_file import Plan, save_plan
+from prune.plan_file import Plan, load_plan, save_plan
 from prune.profiling import is_smp
 from prune.rules import read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
+from prune.store import Stored, stored
 from prune.symbols import build_id, write_symbols
-from prune.tables import Tables, find_tables
+from prune.tables import Tables
 from prune.trim import Range, find_cold, trim
 from prune.verify import Verdict, verify_image
 from tracer.host import (
@@ -75,16 +75,20 @@ class Model:
         return read_knowledge(self.arch)
 
     @cached_property
+    def stored(self) -> Stored:
+        return stored(self.objtree, self.folder.base("vmlinux.map"), self.knowledge)
+
+    @property
     def image(self) -> Image:
-        return read_image(self.objtree, read_link_map(self.folder.base("vmlinux.map")), self.knowledge)
+        return self.stored.image
 
-    @cached_property
+    @property
     def tables(self) -> Tables:
-        return find_tables(self.image, self.knowledge)
+        return self.stored.tables
 
-    @cached_property
+    @property
     def graph(self) -> CallGraph:
-        return make_call_graph(self.image, self.tables, self.knowledge)
+        return self.stored.graph
 
 
 def export(build: KernelBuild, into: Path, arch: str) -> None:
@@ -92,7 +96,7 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
     for name in ("vmlinux", "bzImage", "vmlinux.map", ".config", "link.json"):
         copy_whole(build.artefacts / name, into / name)
     knowledge = read_knowledge(arch)
-    image = read_image(build.objtree, read_link_map(into / "vmlinux.map"), knowledge)
+    image = stored(build.objtree, into / "vmlinux.map", knowledge).image
     identity = {
         "build_id": build_id(into / "vmlinux"), "config": file_hash(into / ".config"),
         "source": build.source.content_hash, "version": build.source.version,
@@ -149,7 +153,7 @@ def _beginnings(model: Model) -> dict[int, str]:
     """Where a kernel begins, for want of a profile: the lists of functions that booting calls. (Its entry and
     what the linker script names are roots anyway.)"""
     owners = [part.owners for part in model.tables.parts.values() if part.table.calls]
-    found = np.unique(np.concatenate(owners)) if owners else np.empty(0, np.int64)
+    found = np.unique(np.concatenate([*owners, np.empty(0, np.int64)]))
     return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
 
 
@@ -261,7 +265,7 @@ def link(build: KernelBuild, folder: Folder, model: Model) -> None:
 def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:
     """Make what the linker is given; in the linker's place the objects would be read once more."""
     script = Path(json.loads(folder.base("link.json").read_text())["script"])
-    prepare(script, folder.plan, Path(PREPARED), build.objtree, model.image)
+    prepare(script, folder.plan, Path(PREPARED), build.objtree, Made(load_plan(folder.plan), model.stored))
 
 
 def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:

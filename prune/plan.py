@@ -16,7 +16,7 @@ from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
-from prune.plan_file import Plan, object_digests
+from prune.plan_file import Plan
 from prune.roots import find_roots, referenced_data, script_units
 from prune.rules import KeepRule, apply_rules
 from tracer.host import UserError
@@ -91,18 +91,18 @@ def make_plan(
         reached = graph.closure(reasons.mask(image), (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
         reasons.add(np.flatnonzero(reached).tolist(), lambda _: "reachable")
     only_ran = _mask(image, hot) & ~_mask(image, reasons.again)
-    boot = boot_only(image, graph, phases, only_ran, reasons.mask(image), knowledge)
+    boot = boot_only(image, graph, phases, only_ran, reasons.mask(image))
     referenced = referenced_data(image, graph, reasons.mask(image))
     reasons.add(referenced, lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
     kept = reasons.mask(image)
     if phases:
-        boot |= boot_data(image, boot, kept, script_units(image, script_symbols), knowledge)
+        boot |= boot_data(image, boot, kept, script_units(image, script_symbols))
     return Plan(
         knowledge.arch,
         build_id,
         width,
-        object_digests(image.root, image.objects),
-        _rows(image),
+        tuple(zip(image.objects, image.digests, strict=True)),
+        image.rows,
         kept,
         boot,
         tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
@@ -132,15 +132,6 @@ class _Reasons:
 
     def mask(self, image: Image) -> Rows:
         return _mask(image, self.of)
-
-
-def _rows(image: Image) -> tuple[tuple[str, str, int], ...]:
-    return tuple(
-        (image.objects[obj], name, size)
-        for obj, name, size in zip(
-            image.units["object"].tolist(), image.names, image.units["size"].tolist(), strict=True
-        )
-    )
 
 
 def hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:

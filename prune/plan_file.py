@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,13 +39,6 @@ class Plan:
     unused_rules: tuple[str, ...] = ()
     named: bool = False
     cold: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = field(default_factory=dict)
-
-
-def object_digests(root: Path, objects: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(object, BLAKE2 of its content), to tell whether a plan is about the objects at hand."""
-    return tuple(
-        (name, hashlib.blake2b((root / name).read_bytes(), digest_size=12).hexdigest()) for name in objects
-    )
 
 
 def save_plan(plan: Plan, path: Path) -> None:

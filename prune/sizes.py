@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from prune.edit import FREED_GROUPS
 from prune.elf import SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, STT_FUNC
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.linkmap import LinkMap, take_apart
 from prune.lldmap import COMPILED, INTERNAL
+from prune.room import FREED_GROUPS
 from tracer.host import UserError
 
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")

@@ -5,121 +5,178 @@ them. Here it is squeezed: the strings that kept code, data and table entries re
 go. What refers by a symbol moves with the symbol, what refers by the section and an offset gets a new offset
 (gas keeps the symbol where an operand counts from its own place).
 
-A section that is not understood to the last reference stays whole.
+Which string a reference means is found once (:func:`find_strings`), what is left of them for every plan
+(:func:`squeeze`). A section that is not understood to the last reference that is alive stays whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from prune.elf import SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS, STT_SECTION, Rows
-from prune.image import Image
+from prune.image import STRING, STRING_SYMBOL, Image
 from prune.knowledge import Knowledge
 from prune.tables import Tables
 
 
+def find_strings(
+    data: Rows,
+    units: Rows,
+    relocations: Rows,
+    symbols: Rows,
+    symbol_unit: Rows,
+    definition: Rows,
+    entsize: Rows,
+    knowledge: Knowledge,
+) -> tuple[Rows, Rows]:
+    """(``STRING`` rows: the strings that something refers to, by unit and place; ``STRING_SYMBOL`` rows: the
+    symbols in string sections, with the string that each lies in, -1 for none, and where in it).
+
+    ``relocations`` learn their ``string``, and whether they are ``odd``: nobody knows which string is meant, or
+    how to make it mean another place.
+
+    Args:
+        entsize: of each unit's section.
+    """
+    wanted = SHF_MERGE | SHF_STRINGS
+    section = units["data"] & (units["flags"] & (wanted | SHF_EXECINSTR) == wanted) & (entsize == 1)
+    section[relocations["unit"]] = False  # what has references itself is no plain text
+    into = np.flatnonzero((relocations["target"] >= 0) & section[relocations["target"]])
+    into = into[np.argsort(relocations["target"][into], kind="stable")]
+    rows = relocations[into]
+    by_section = symbols["info"][rows["symbol"]] & 15 == STT_SECTION
+    # A distance in data counts from the field; in an instruction, from where that ends.
+    in_code = units["flags"][rows["unit"]] & SHF_EXECINSTR != 0
+    plain = np.isin(rows["type"], [*knowledge.kinds("abs64"), *knowledge.kinds("abs32")])
+    plain |= np.isin(rows["type"], knowledge.kinds("pc32")) & ~in_code
+    offsets = symbols["value"][definition[rows["symbol"]]].astype(np.int64)
+    offsets += np.where(by_section, rows["addend"], 0)
+    relocations["odd"][into] = by_section & ~plain
+    own = np.flatnonzero((symbols["info"] & 15 != STT_SECTION) & (symbol_unit >= 0) & section[symbol_unit])
+    found: list[tuple[int, int, int]] = []
+    places: list[tuple[int, int, int]] = []
+    targets, begins = np.unique(rows["target"], return_index=True)
+    bounds = [*begins.tolist(), len(into)]
+    for unit, first, last in zip(targets.tolist(), bounds, bounds[1:], strict=False):
+        mine, there = into[first:last], offsets[first:last]
+        at, size = int(units["at"][unit]), int(units["size"][unit])
+        content = data[at : at + size].tobytes()
+        spans = [_span(content, offset, int(units["align"][unit])) for offset in there.tolist()]
+        relocations["odd"][mine] |= [span is None for span in spans]
+        ends: dict[int, int] = {}
+        for span in spans:
+            if span:
+                ends[span[1]] = min(span[0], ends.get(span[1], span[0]))
+        number = {end: len(found) + i for i, end in enumerate(sorted(ends))}
+        found += [(unit, ends[end], end) for end in sorted(ends)]
+        relocations["string"][mine] = [number[span[1]] if span else -1 for span in spans]
+    strings = np.array(found, STRING)
+    for row in own.tolist():
+        unit, value = int(symbol_unit[row]), int(symbols["value"][row])
+        places.append((row, *_holder(strings, unit, value)))
+    return strings, np.array(places, STRING_SYMBOL)
+
+
+def _span(content: bytes, offset: int, align: int) -> tuple[int, int] | None:
+    """(start, end) of the string at an offset; None: it is not aligned as strings of this section are, so
+    nobody knows where it begins."""
+    if not 0 <= offset < len(content) or content[-1]:
+        return None
+    start = content.rfind(b"\0", 0, offset) + 1
+    end = content.index(b"\0", offset) + 1
+    if start % align:
+        if offset % align or content[start:offset].strip(b"\0"):
+            return None
+        start = offset
+    return start, end
+
+
+def _holder(strings: Rows, unit: int, value: int) -> tuple[int, int]:
+    """(the string that a place lies in, where in it); (-1, 0) for none."""
+    first, last = np.searchsorted(strings["unit"], [unit, unit + 1]).tolist()
+    at = first + int(np.searchsorted(strings["end"][first:last], value, "right"))
+    if at < last and strings["start"][at] <= value:
+        return at, value - int(strings["start"][at])
+    return -1, 0
+
+
 @dataclass(frozen=True)
 class Squeeze:
-    """Section ``section`` gets ``content``; relocation rows at file positions get addends, symbols values."""
+    """What changes, as rows: the ``sizes`` of the sections of ``units`` and their bytes (zeros at the places
+    ``clear`` of the image's data, then ``content`` at the places ``at``); the ``addends`` of the relocations
+    ``rows``; the ``values`` of the flat symbol rows ``symbols``."""
 
-    section: int
-    content: bytes
-    addends: tuple[tuple[int, int], ...]
-    values: tuple[tuple[int, int], ...]
+    units: Rows
+    sizes: Rows
+    clear: Rows
+    at: Rows
+    content: Rows
+    rows: Rows
+    addends: Rows
+    symbols: Rows
+    values: Rows
 
 
-def squeeze_strings(
-    image: Image, tables: Tables, keep: Rows, knowledge: Knowledge
-) -> dict[int, tuple[Squeeze, ...]]:
-    """Object -> its string sections that get smaller."""
-    units, rows = image.units, image.relocations
-    wanted = SHF_MERGE | SHF_STRINGS
-    strings = (
-        keep & units["data"] & (units["flags"] & wanted == wanted) & (units["flags"] & SHF_EXECINSTR == 0)
+def squeeze_strings(image: Image, tables: Tables, keep: Rows) -> Squeeze:
+    """What is left of the strings, and where it is now."""
+    rows, strings, units = image.relocations, image.strings, image.units
+    alive = keep[rows["unit"]] & keep[tables.owner] & (rows["string"] >= 0)
+    live = np.zeros(len(strings), bool)
+    live[rows["string"][alive]] = True
+    whole = ~keep
+    odd = rows["odd"] & keep[rows["unit"]] & keep[tables.owner]
+    whole[rows["target"][odd]] = True
+    live &= ~whole[strings["unit"]]
+    chosen = np.flatnonzero(live)
+    of, start, length = (
+        strings["unit"][chosen],
+        strings["start"][chosen],
+        strings["end"][chosen] - strings["start"][chosen],
     )
-    strings[rows["unit"]] = False  # what has references itself is no plain text
-    into = np.flatnonzero((rows["target"] >= 0) & strings[rows["target"]])
-    into = into[np.argsort(rows["target"][into], kind="stable")]
-    bounds = np.searchsorted(rows["target"][into], np.flatnonzero(strings))
-    is_section = np.concatenate([file.symbols["info"] & 15 == STT_SECTION for file in image.files])
-    found: dict[int, list[Squeeze]] = {}
-    for unit, mine in zip(np.flatnonzero(strings).tolist(), np.split(into, bounds)[1:], strict=True):
-        live = mine[keep[rows["unit"][mine]] & keep[tables.owner[mine]]]
-        made = _squeeze(image, unit, live, is_section, knowledge)
-        if made is not None:
-            found.setdefault(int(units["object"][unit]), []).append(made)
-    return {obj: tuple(made) for obj, made in found.items()}
-
-
-def _squeeze(image: Image, unit: int, live: Rows, is_section: Rows, knowledge: Knowledge) -> Squeeze | None:
-    row = image.units[unit]
-    obj, section = int(row["object"]), int(row["section"])
-    file = image.files[obj]
-    header, content = file.sections[section], file.content(section)
-    if int(header["entsize"]) != 1 or not content or content[-1]:
-        return None
-    relocations = image.relocations[live]
-    by_section = is_section[relocations["symbol"]]
-    # A distance in data counts from the field; in an instruction, from where that ends.
-    in_code = image.units["flags"][relocations["unit"]] & SHF_EXECINSTR != 0
-    plain = np.isin(relocations["type"], _absolute(knowledge))
-    plain |= np.isin(relocations["type"], knowledge.kinds("pc32")) & ~in_code
-    if np.any(by_section & ~plain):
-        return None
-    definition = image.definition[relocations["symbol"]]
-    offsets = image.symbol_value[definition] + np.where(by_section, relocations["addend"], 0)
-    if np.any((offsets < 0) | (offsets >= len(content))):
-        return None
-    kept = list(_intervals(content, np.unique(offsets), max(int(header["align"]), 1)))
-    if any(start < 0 for start, _, _ in kept):
-        return None
-    size = kept[-1][2] + kept[-1][1] - kept[-1][0] if kept else 0
-    if not kept or size >= len(content):
-        return None
-    new = bytearray(size)
-    for start, end, at in kept:
-        new[at : at + end - start] = content[start:end]
-    starts = np.array([start for start, _, _ in kept])
-    ends, places = np.array([end for _, end, _ in kept]), np.array([at for _, _, at in kept])
-
-    def moved(old: Rows) -> Rows:
-        which = np.maximum(np.searchsorted(starts, old, "right") - 1, 0)
-        return np.where((old >= starts[which]) & (old < ends[which]), old - starts[which] + places[which], 0)
-
-    own = np.flatnonzero(file.shndx == section)
-    own = own[(file.symbols["info"][own] & 15) != STT_SECTION]
-    values = moved(file.symbols["value"][own].astype(np.int64))
-    addends = moved(offsets[by_section])
+    step = units["align"][of]
+    taken = (length + step - 1) // step * step
+    before = np.cumsum(taken) - taken
+    sections, first, count = np.unique(of, return_index=True, return_counts=True)
+    place = before - np.repeat(before[first], count)
+    last = first + count - 1
+    sizes = place[last] + length[last] if len(last) else np.empty(0, np.int64)
+    smaller = sizes < units["size"][sections]
+    stays = np.repeat(smaller, count)
+    chosen, of, start, length, place = (each[stays] for each in (chosen, of, start, length, place))
+    sections, sizes = sections[smaller], sizes[smaller]
+    moved = np.full(len(strings), -1, np.int64)
+    moved[chosen] = place
+    at, content = spread(units["at"][of] + place, length), image.data[spread(units["at"][of] + start, length)]
+    # Between two strings lies what alignment needs.
+    clear = spread(units["at"][sections], sizes)
+    by_section = image.symbols["info"][rows["symbol"]] & 15 == STT_SECTION
+    changed = np.flatnonzero(alive & by_section & (moved[rows["string"]] >= 0))
+    which = rows["string"][changed]
+    inside = rows["addend"][changed] - strings["start"][which]
+    inside += image.symbol_value[image.definition[rows["symbol"][changed]]]
+    symbols = image.string_symbols
+    known = np.zeros(len(units), bool)
+    known[sections] = True
+    mine = symbols[known[image.symbol_unit[symbols["symbol"]]]]
+    new = np.where(mine["string"] >= 0, moved[mine["string"]], -1)
     return Squeeze(
-        section,
-        bytes(new),
-        tuple(zip(relocations["at"][by_section].tolist(), addends.tolist(), strict=True)),
-        tuple(zip(own.tolist(), values.tolist(), strict=True)),
+        sections,
+        sizes,
+        clear,
+        at,
+        content,
+        changed,
+        moved[which] + inside,
+        mine["symbol"].astype(np.int64),
+        np.where(new >= 0, new + mine["offset"], 0),
     )
 
 
-def _absolute(knowledge: Knowledge) -> list[int]:
-    return [*knowledge.kinds("abs64"), *knowledge.kinds("abs32")]
-
-
-def _intervals(content: bytes, offsets: Rows, align: int) -> Iterator[tuple[int, int, int]]:
-    """(start, end, new place) of each string that something refers to, in order; start -1: it is not aligned
-    as strings of this section are, so nobody knows where it begins."""
-    at, done = 0, 0
-    for offset in offsets.tolist():
-        if offset < done:
-            continue  # the end of one that is there already
-        start = content.rfind(b"\0", 0, offset) + 1
-        end = content.index(b"\0", offset) + 1
-        if start % align:
-            if offset % align or content[start:offset].strip(b"\0"):
-                yield -1, 0, 0
-                return
-            start = offset
-        at += -at % align
-        yield start, end, at
-        at += end - start
-        done = end
+def spread(starts: Rows, lengths: Rows) -> Rows:
+    """Every place of these ranges, one range after the other."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    found: Rows = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return found

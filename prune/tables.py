@@ -8,8 +8,9 @@ the size must divide the table of every object and put a relocation at the owner
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,14 @@ from tracer.host import UserError
 
 #: Owners that are no units: the entry speaks of nothing; it speaks of code that was taken out of its unit.
 NOBODY, GONE = -1, -2
+
+
+PART = np.dtype(
+    [
+        ("unit", "<i4"), ("table", "<i4"), ("entry", "<i8"), ("first", "<i8"), ("entries", "<i8"),
+        ("pair", "<i4"), ("pair_entry", "<i8"),
+    ]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,30 @@ class TableUnit:
 
 @dataclass(frozen=True)
 class Tables:
-    """All table parts, by unit; ``owner`` maps each relocation of the image to the unit it speaks for."""
+    """All parts of tables, an object's share of one each.
 
-    parts: dict[int, TableUnit]
+    ``rows``: ``PART`` rows; ``table`` is an index into ``known``, a part's entries are those from ``first`` on
+    among the ``owners``, ``pair`` is the unit that has a row for each entry, or -1. ``owner`` maps each
+    relocation of the image to the unit it speaks for.
+    """
+
+    known: tuple[Table, ...]
+    rows: Rows
+    owners: Rows
     owner: Rows
+
+    @cached_property
+    def parts(self) -> dict[int, TableUnit]:
+        """Unit -> its part."""
+        return {int(row["unit"]): self._part(row) for row in self.rows}
+
+    def _part(self, row: Any) -> TableUnit:
+        first = int(row["first"])
+        pair = int(row["pair"])
+        return TableUnit(
+            self.known[int(row["table"])], int(row["unit"]), int(row["entry"]),
+            self.owners[first : first + int(row["entries"])], pair if pair >= 0 else None, int(row["pair_entry"]),
+        )  # fmt: skip
 
 
 def find_tables(image: Image, knowledge: Knowledge) -> Tables:
@@ -49,18 +78,23 @@ def find_tables(image: Image, knowledge: Knowledge) -> Tables:
         UserError: no known entry size fits, so kprune does not know this kernel's layout.
     """
     owner = image.relocations["unit"].copy()
-    parts: dict[int, TableUnit] = {}
     kind: dict[str, Table | None] = {name: knowledge.table_of(name) for name in set(image.names)}
-    for table in knowledge.tables:
+    rows: list[Rows] = [np.empty(0, PART)]
+    owners: list[Rows] = [np.empty(0, np.int64)]
+    for number, table in enumerate(knowledge.tables):
         units = np.array([u for u, name in enumerate(image.names) if kind[name] is table], np.int64)
         if len(units):
-            for part in _probe(image, table, units, owner):
-                parts[part.unit] = part
-    _refuse_unknown(image, parts, knowledge)
-    return Tables(parts, owner)
+            part, owns = _probe(image, table, units, owner)
+            part["table"] = number
+            part["first"] += sum(map(len, owners))
+            rows.append(part)
+            owners.append(owns)
+    found = Tables(knowledge.tables, np.concatenate(rows), np.concatenate(owners), owner)
+    _refuse_unknown(image, found.rows, knowledge)
+    return found
 
 
-def _refuse_unknown(image: Image, parts: Mapping[int, TableUnit], knowledge: Knowledge) -> None:
+def _refuse_unknown(image: Image, parts: Rows, knowledge: Knowledge) -> None:
     """A section that says, relative to itself, where instructions within functions are is a table of places:
     the kernel would patch them although their function is gone.
 
@@ -69,7 +103,8 @@ def _refuse_unknown(image: Image, parts: Mapping[int, TableUnit], knowledge: Kno
     """
     rows, units = image.relocations, image.units
     known = np.zeros(len(units), bool)
-    known[[*parts, *(part.pair for part in parts.values() if part.pair is not None)]] = True
+    known[parts["unit"]] = True
+    known[parts["pair"][parts["pair"] >= 0]] = True
     fixed = ~known & ~units["data"] & (units["flags"] & SHF_EXECINSTR == 0)
     defined = (rows["target"] >= 0) & fixed[rows["unit"]] & np.isin(rows["type"], knowledge.kinds("pc32"))
     some = rows[defined]
@@ -83,7 +118,9 @@ def _refuse_unknown(image: Image, parts: Mapping[int, TableUnit], knowledge: Kno
         )
 
 
-def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> list[TableUnit]:
+def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> tuple[Rows, Rows]:
+    """(``PART`` rows of one table, the owners of their entries); ``owner`` learns whom the table's relocations
+    speak for."""
     position = np.full(len(image.units), -1, np.int64)
     position[units] = np.arange(len(units))
     rows = np.flatnonzero(position[image.relocations["unit"]] >= 0)
@@ -100,13 +137,11 @@ def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> list[TableUn
         owners = _through(image, owners)
     found = owners[first[which] + offsets // entry]
     owner[rows] = np.where(found >= 0, found, owner[rows])
-    pairs = [
-        _pair(image, table, int(unit), int(size) // entry) for unit, size in zip(units, sizes, strict=True)
-    ]
-    return [
-        TableUnit(table, int(unit), entry, owners[first[i] : first[i + 1]], *pairs[i])
-        for i, unit in enumerate(units)
-    ]
+    parts = np.zeros(len(units), PART)
+    parts["unit"], parts["entry"], parts["first"], parts["entries"] = units, entry, first[:-1], sizes // entry
+    for part in parts:
+        part["pair"], part["pair_entry"] = _pair(image, table, int(part["unit"]), int(part["entries"]))
+    return parts, owners
 
 
 def _entry_size(table: Table, sizes: Rows, which: Rows, offsets: Rows) -> int:
@@ -135,9 +170,10 @@ def _through(image: Image, owners: Rows) -> Rows:
     return np.where(owners >= 0, stands_for[owners], -1)
 
 
-def _pair(image: Image, table: Table, unit: int, entries: int) -> tuple[int | None, int]:
+def _pair(image: Image, table: Table, unit: int, entries: int) -> tuple[int, int]:
+    """(the unit that has a row for each entry, -1 for none, the size of such a row)"""
     if table.pair is None:
-        return None, 0
+        return -1, 0
     label = image.objects[int(image.units["object"][unit])]
     pair = image.unit_of.get((label, table.pair))
     size = int(image.units["size"][pair]) if pair is not None else 0

@@ -1,8 +1,7 @@
 """Tombstones: which dropped units are still referred to, and under which names the link will look.
 
 A reference to a dropped unit that goes by a global name needs that name defined by the script. One that
-goes by a local or section symbol needs a name first: the function's own when no object of the link uses
-it, else the name with a number, so that two locals of one name stay two and the oops still reads well.
+goes by a local or section symbol goes by that of the unit's stand-in from now on (:mod:`prune.room`).
 A name has a tombstone only when the definition that the link chose was dropped: a dropped weak
 function never shadows the strong one.
 """
@@ -45,12 +44,16 @@ class Burial:
     """What the link needs to know of the dead.
 
     ``stones`` by unit; ``aliases`` maps a dropped name to the kept symbol that answers for it
-    (pruned system calls); ``severed`` are the rows of ``image.relocations`` that refer to a dropped unit.
+    (pruned system calls); ``severed`` are the rows of ``image.relocations`` that refer to a dropped unit, and
+    ``local`` says which of them do so by a local or section symbol; ``undefined`` are the flat symbol rows of
+    definitions that the script takes over.
     """
 
     stones: dict[int, Tombstone]
     aliases: dict[str, str]
     severed: Rows
+    local: Rows
+    undefined: Rows
 
 
 def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge) -> Burial:
@@ -60,33 +63,41 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
         UserError: a kept unit refers to dropped data, which the plan must never do.
     """
     rows = image.relocations
-    severed = np.flatnonzero(
-        keep[rows["unit"]] & keep[tables.owner] & (rows["target"] >= 0) & ~keep[rows["target"]]
-    )
+    target = rows["target"]
+    severed = np.flatnonzero((target >= 0) & keep[rows["unit"]] & keep[tables.owner] & ~keep[target])
     _no_dropped_data(image, rows[severed])
-    local, global_rows = _by_symbol(image, severed)
-    kept_names = {name: row for name, row in image.globals_.items() if _is_kept(image, keep, row)}
+    local = image.symbols["info"][rows["symbol"][severed]] >> 4 == STB_LOCAL
+    meant = np.unique(image.definition[rows["symbol"][severed[~local]]])
+    labels = np.array(image.text.globals, object)[np.searchsorted(image.global_rows, meant)].tolist()
     aliases: dict[str, str] = {}
     names: dict[int, set[str]] = {}
-    for row in sorted(global_rows):
-        name, unit = image.symbol_name(row), global_rows[row]
-        to = _answering(name, knowledge, kept_names)
+    answers = _Answers(image, keep, knowledge)
+    for name, unit in zip(labels, image.symbol_unit[meant].tolist(), strict=True):
+        to = answers.to(name)
         if to is not None:
             aliases[name] = to
         else:
             names.setdefault(unit, set()).add(name)
-    stones: dict[int, Tombstone] = {}
-    taken = set(image.global_names)
-    labels = image.labels({*names, *local})
-    for unit in sorted({*names, *local}):
-        label = labels.get(unit) or image.names[unit].removeprefix(".text.")
-        local_name = ""
-        if unit in local:
-            local_name = min(names.get(unit, ()), default="") or _free_name(label, taken)
-            taken.add(local_name)
-        all_names = tuple(sorted({*names.get(unit, ()), *([local_name] if local_name else [])}))
-        stones[unit] = Tombstone(unit, label, all_names, local_name)
-    return Burial(stones, aliases, severed)
+    by_local = np.unique(target[severed[local]])
+    stand_ins = image.units["stand_in"][by_local]
+    for unit, number in zip(by_local.tolist(), stand_ins.tolist(), strict=True):
+        names.setdefault(unit, set()).add(image.text.stand_ins[number])
+    local_name = {
+        unit: image.text.stand_ins[number]
+        for unit, number in zip(by_local.tolist(), stand_ins.tolist(), strict=True)
+    }
+    units = sorted(names)
+    known = image.labels(units)
+    stones = {
+        unit: Tombstone(
+            unit, known.get(unit) or image.names[unit].removeprefix(".text."), tuple(sorted(names[unit])),
+            local_name.get(unit, ""),
+        )
+        for unit in units
+    }  # fmt: skip
+    taken_over = image.stand_ins["row"][stand_ins]
+    undefined = np.unique(np.concatenate([meant, taken_over[taken_over >= 0]]))
+    return Burial(stones, aliases, severed, local, undefined)
 
 
 def _no_dropped_data(image: Image, rows: Rows) -> None:
@@ -100,36 +111,20 @@ def _no_dropped_data(image: Image, rows: Rows) -> None:
         )
 
 
-def _by_symbol(image: Image, severed: Rows) -> tuple[set[int], dict[int, int]]:
-    """(units referred to by a local symbol, flat global symbol row -> unit)."""
-    rows = image.relocations[severed]
-    symbols, first = np.unique(rows["symbol"], return_index=True)
-    local: set[int] = set()
-    global_rows: dict[int, int] = {}
-    for symbol, unit in zip(symbols.tolist(), rows["target"][first].tolist(), strict=True):
-        obj, index = image.locate_symbol(symbol)
-        if image.files[obj].symbols["info"][index] >> 4 == STB_LOCAL:
-            local.add(unit)
-        else:
-            global_rows[symbol] = unit
-    return local, global_rows
+class _Answers:
+    """Who answers for a name that is gone."""
 
+    def __init__(self, image: Image, keep: Rows, knowledge: Knowledge) -> None:
+        kept: Mapping[str, int] = image.globals_
 
-def _is_kept(image: Image, keep: Rows, row: int) -> bool:
-    unit = int(image.symbol_unit[row])
-    return unit < 0 or bool(keep[unit])
+        def is_kept(name: str) -> bool:
+            unit = int(image.symbol_unit[kept[name]]) if name in kept else -2
+            return unit == -1 or (unit >= 0 and bool(keep[unit]))
 
+        self.redirects = [each for each in knowledge.redirects if is_kept(each.to)]
 
-def _answering(name: str, knowledge: Knowledge, kept: Mapping[str, int]) -> str | None:
-    for redirect in knowledge.redirects:
-        if redirect.to in kept and name != redirect.to and matches(name, (redirect.pattern,)):
-            return redirect.to
-    return None
-
-
-def _free_name(label: str, taken: set[str]) -> str:
-    name, number = label, 1
-    while name in taken:
-        number += 1
-        name = f"{label}.{number}"
-    return name
+    def to(self, name: str) -> str | None:
+        for redirect in self.redirects:
+            if name != redirect.to and matches(name, (redirect.pattern,)):
+                return redirect.to
+        return None

@@ -110,15 +110,17 @@ def trim(
         fields = places.within(unit)
         alive[fields] = ~made.is_cold(image.relocations["offset"][fields])
     alive[(places.entry >= 0) & gone[places.entry]] = False
-    parts = dict(tables.parts)
-    for unit in np.unique(entries.part[gone]).tolist():
-        part = parts[unit]
-        owners = part.owners.copy()
-        owners[entries.number[gone & (entries.part == unit)]] = GONE
-        parts[unit] = replace(part, owners=owners)
+    first = np.zeros(len(image.units), np.int64)
+    first[tables.rows["unit"]] = tables.rows["first"]
+    owners = tables.owners.copy()
+    owners[first[entries.part[gone]] + entries.number[gone]] = GONE
     kept = np.flatnonzero(alive)
     left = Trimming(trims, replace(places, offset=places.offset[kept]))
-    return replace(image, relocations=image.relocations[kept]), Tables(parts, tables.owner[kept]), left
+    return (
+        replace(image, relocations=image.relocations[kept]),
+        replace(tables, owners=owners, owner=tables.owner[kept]),
+        left,
+    )
 
 
 def _gone(place: Rows, ranges: Rows, made: Trim) -> Rows:

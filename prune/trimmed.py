@@ -16,10 +16,9 @@ from prune.trim import Trim, Trimming
 
 @dataclass(frozen=True)
 class Trimmed:
-    """Section ``section`` gets ``content``, its symbols (index, value, size); ``fields``: where each of its
-    relocations is now, -1 for those that went."""
+    """A section gets ``content``, its symbols (index, value, size); ``fields``: where each of its relocations is
+    now, -1 for those that went."""
 
-    section: int
     content: bytes
     symbols: tuple[tuple[int, int, int], ...]
     fields: Rows
@@ -27,24 +26,21 @@ class Trimmed:
 
 def trimmed_sections(
     image: Image, trimming: Trimming, knowledge: Knowledge
-) -> tuple[dict[int, tuple[Trimmed, ...]], dict[int, tuple[tuple[int, int], ...]]]:
-    """Object -> its trimmed sections; object -> (file position of a relocation, its new addend), for what
-    refers to a place that is somewhere else now.
+) -> tuple[dict[int, Trimmed], Rows, Rows]:
+    """Unit -> its section trimmed; the rows of ``image.relocations`` that refer to a place that is somewhere
+    else now, and their new addends.
 
     Args:
         image, trimming: what :func:`prune.trim.trim` left.
     """
     trims, places = trimming.trims, trimming.places
-    made: dict[int, list[Trimmed]] = {}
-    for unit, trim in trims.items():
-        made.setdefault(int(image.units["object"][unit]), []).append(_section(image, trim, knowledge))
     rows = image.relocations
     after = skew(image, rows, knowledge)
     trimmed = np.zeros(len(image.units), bool)
     trimmed[list(trims)] = True
     into = np.flatnonzero((rows["target"] >= 0) & trimmed[rows["target"]])
     into = into[np.argsort(rows["target"][into], kind="stable")]
-    addends: dict[int, list[tuple[int, int]]] = {}
+    where, addends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     bounds = np.flatnonzero(np.diff(rows["target"][into])) + 1
     for mine in np.split(into, bounds) if len(into) else []:
         trim = trims[int(rows["target"][mine[0]])]
@@ -52,13 +48,10 @@ def trimmed_sections(
         new = trim.moved(offset) - trim.moved(value) - after[mine]
         # What seems to lie before the function is its first byte, counted from some way on.
         changed = (offset > 0) & (new != rows["addend"][mine])
-        for row, addend in zip(mine[changed].tolist(), new[changed].tolist(), strict=True):
-            obj = int(image.units["object"][rows["unit"][row]])
-            addends.setdefault(obj, []).append((int(rows["at"][row]), addend))
-    return (
-        {obj: tuple(sections) for obj, sections in made.items()},
-        {obj: tuple(pairs) for obj, pairs in addends.items()},
-    )
+        where.append(mine[changed])
+        addends.append(new[changed])
+    made = {unit: _section(image, trim, knowledge) for unit, trim in trims.items()}
+    return made, np.concatenate(where), np.concatenate(addends)
 
 
 def _section(image: Image, trim: Trim, knowledge: Knowledge) -> Trimmed:
@@ -77,7 +70,6 @@ def _section(image: Image, trim: Trim, knowledge: Knowledge) -> Trimmed:
     value = file.symbols["value"][inside].astype(np.int64)
     begin, end = trim.moved(value), trim.moved(value + file.symbols["size"][inside].astype(np.int64))
     return Trimmed(
-        section,
         bytes(new),
         tuple(zip(inside.tolist(), begin.tolist(), (end - begin).tolist(), strict=True)),
         np.where(trim.is_cold(fields), -1, trim.moved(fields)),

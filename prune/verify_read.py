@@ -19,7 +19,8 @@ from prune.verify_lldmap import inputs_of, is_lld_map, outputs_of, rows_of
 from tracer.host import UserError, read_json
 
 _KNOWLEDGE = Path(__file__).resolve().parent.parent / "linkerscripts"
-_EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
+# Edited objects stand for those that they were made of, as files and as members of one archive.
+_EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/(?:archive\.a\((?=.*\)$))?|(?<=\.o)\)$")
 _AGAIN = "link again: kprune link"
 
 Name = tuple[str, str]
@@ -64,7 +65,8 @@ class Stone:
         return f"the tombstone of {self.of[0]}:{self.of[1]}"
 
 
-_LOADED = re.compile(r"^LOAD (\S.*\.o)$", re.M)
+_LOADED = re.compile(r"^LOAD (\S.*\.[oa])$", re.M)
+_MEMBER = re.compile(r"^(\.kprune/plan-[0-9a-f]+/objects/archive\.a\(.+?\))(?:\s|$)", re.M)
 _OUTPUT = re.compile(r"^([^\s*]\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)", re.M)
 # One space, a name; a long name has its line to itself. "*fill*" and "*(.text)" begin with a star.
 _PIECE = re.compile(r"^ ([^\s*]\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$", re.M)
@@ -96,7 +98,9 @@ def read_map(path: Path, linked: Linked) -> LinkMap:
     _check_outputs(path, {m[1]: (int(m[2], 16), int(m[3], 16)) for m in found}, linked)
     starts = [(m.start(), m[1]) for m in found]
     pieces = tuple(_pieces(text, begin, starts, linked))
-    order = dict.fromkeys(_EDITED.sub("", name) for name in _LOADED.findall(text))
+    members = _MEMBER.findall(text, 0, begin)
+    loaded = [members if name.endswith("/archive.a") else [name] for name in _LOADED.findall(text)]
+    order = dict.fromkeys(_EDITED.sub("", name) for names in loaded for name in names)
     return LinkMap(pieces, tuple(order))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prune.elf import parse_object
-from prune.image import Image, read_image
+from prune.assemble import read_image
+from prune.image import Image
 from prune.knowledge import read_knowledge
 from prune.linkmap import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map

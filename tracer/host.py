@@ -98,11 +98,10 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 os.unlink(temporary)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all."""
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write ``value`` as JSON, whole or not at all; without ``indent`` on one line, which is many times faster."""
     with whole_file(path) as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")
+        stream.write(json.dumps(value, indent=indent) + "\n")
 
 
 def read_json(path: Path, what: str, schema_version: int) -> Any:

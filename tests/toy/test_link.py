@@ -80,9 +80,8 @@ def test_each_tombstone_is_one_trap_between_its_bounds(pruned: Toy) -> None:
 
 
 def test_binutils_read_the_image_and_every_edited_object_without_a_word(pruned: Toy) -> None:
-    edited = sorted(pruned.tree.glob(".kprune/plan-*/objects/**/*.o"))
-    assert edited
-    for path in (pruned.tree / "vmlinux", *edited):
+    (edited,) = pruned.tree.glob(".kprune/plan-*/objects/archive.a")
+    for path in (pruned.tree / "vmlinux", edited):
         for command in (["readelf", "-aW", path], ["objdump", "-dr", path], ["nm", path]):
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             assert done.stderr == "", (path.name, command[0], done.stderr)
@@ -235,9 +234,8 @@ def test_the_order_of_objects_is_that_of_the_first_link(toy: Toy) -> None:
     assert order == ["init/main.o", "init/one.o", "init/aa.o", "init/zz.o"]
     toy.plan()
     assert toy.link(plan=True).returncode == 0
-    (listed,) = toy.tree.glob(".kprune/plan-*/objects.list")
-    again = [json.loads(line).partition("/objects/") for line in listed.read_text().splitlines()]
-    assert [path[2] or path[0] for path in again] == [*order, "lib/two.o"]
+    again = [name.rpartition("/objects/")[2] for name in read_link_map(toy.tree / "vmlinux.map").objects]
+    assert again == [*order, "lib/two.o"]
 
 
 # --- what is wrong with the input -----------------------------------------------------------------
@@ -295,7 +293,7 @@ def test_a_plan_that_lists_an_object_that_is_gone_is_refused(toy: Toy) -> None:
     value = json.loads(path.read_text())
     value["objects"]["init/gone.o"] = "00"
     path.write_text(json.dumps(value))
-    one_clear_error(toy.link(plan=True), 2, "init/gone.o: No such file")
+    one_clear_error(toy.link(plan=True), 2, "init/gone.o went since the plan was made")
 
 
 def test_a_plan_for_another_architecture_is_refused(toy: Toy) -> None:
@@ -358,7 +356,7 @@ def test_a_disk_that_fills_up_at_any_point(toy: Toy, tmp_path: Path, pruned_too:
         environment["KPRUNE_PLAN"] = "plan.json"
     wanted = ["tombstones.json"] * pruned_too + ["vmlinux", "vmlinux.map"]
     codes = []
-    for spare in range(0, 96, 8):
+    for spare in range(0, 640, 40):
         done = subprocess.run(
             ["unshare", "-m", "sh", "-c", FULL, tmp_path / "small", str(spare), WRAPPER, *LINK],
             cwd=toy.tree, env=environment, capture_output=True, text=True, check=True,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune.callgraph import make_call_graph
-from prune.image import Image, read_image
+from prune.assemble import read_image
+from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP
 from prune.linkmap import read_link_map

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune.image import Image, read_image
+from prune.assemble import read_image
+from prune.image import Image
 from prune.linkmap import parse_link_map
 from tests.conftest import X86, image
 from tracer.host import UserError
