@@ -122,6 +122,7 @@ class _Assembly:
         first = np.unique(functions["unit"], return_index=True)
         units["first"] = -1
         units["first"][first[0]] = first[1]
+        starts = self._named(units, functions, function_names)
         by_row = sorted((row, name) for name, row in chosen.items())
         stand_ins, stand_in_names = _stand_ins(
             units, names, relocations, symbols, [*zip(functions["unit"].tolist(), function_names, strict=True)],
@@ -138,7 +139,8 @@ class _Assembly:
         )
         text = Names(names, tuple(name for _, name in by_row), function_names, stand_in_names)
         return Image(
-            self.root, self.knowledge.machine, self.objects, digests, self.pieces, text, data, archive, parts,
+            self.root, self.knowledge.machine, self.objects, digests, self.pieces, starts, text, data,
+            archive, parts,
             units, self.symbols_at, symbols, symbol_unit, definition,
             np.array([row for row, _ in by_row], np.int64), relocations, functions, stand_ins, strings,
             string_symbols,
@@ -182,6 +184,7 @@ class _Assembly:
                         max(int(header["align"]), 1), relocated_by.get(index, (-1, 0))[1], 0,
                         relocated_by.get(index, (-1, 0))[0], -1, -1,
                         lone and function and executable, lone and data and not executable, init, movable, alone,
+                        False, False,
                     )
                 )  # fmt: skip
                 names.append(section)
@@ -270,6 +273,20 @@ class _Assembly:
                     found.append((int(of_unit[index]), int(row["value"]), int(row["size"])))
                     names.append(name)
         return np.array(found, FUNCTION), tuple(names)
+
+    def _named(self, units: Rows, functions: Rows, names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """What ``roots.toml`` and the redirects name; ``units`` learn which are barriers, and which answered."""
+        units_of: dict[str, list[int]] = {}
+        for unit, name in zip(functions["unit"].tolist(), names, strict=True):
+            units_of.setdefault(name, []).append(unit)
+        known = self.knowledge
+        for column, patterns in (
+            ("barred", known.roots["barriers"]["symbols"]),
+            ("answered", [each.pattern for each in known.redirects]),
+        ):
+            units[column][[u for name, found in units_of.items() if matches(name, patterns) for u in found]] = True
+        lists = [*(row["start"] for row in known.roots["root"]), [row.to for row in known.redirects]]
+        return tuple(tuple(u for name in wanted for u in units_of.get(name, ())) for wanted in lists)
 
     def _lay_out(self, units: Rows, stand_ins: Rows, names: Sequence[str]) -> tuple[Rows, int, Rows]:
         """Give the objects room; ``units`` and ``stand_ins`` learn where it is."""

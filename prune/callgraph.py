@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
 from prune.elf import SHF_EXECINSTR, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.tables import Tables
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 CALL, TAIL_CALL, ADDRESS, TABLE, DATA = range(5)
 EDGE_KINDS = ("call", "tail call", "address taken", "table entry", "data reference")
@@ -34,6 +37,8 @@ class CallGraph:
     @cached_property
     def graph(self) -> nx.DiGraph:
         """networkx digraph of all units; edge attribute ``kind`` is the most direct kind."""
+        import networkx as nx  # a second of importing, for those who ask
+
         graph = nx.DiGraph()
         graph.add_nodes_from(range(self.units))
         order = np.argsort(-self.kind, kind="stable")

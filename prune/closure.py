@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 import numpy as np
 
@@ -97,9 +98,11 @@ class _Reasoner:
         if not what.complete:  # nobody saw all that ran of what shared a section: it is kept (prune.plan)
             shared |= functions.image.was_shared
         shared = shared[functions.of_unit] & functions.is_code
-        init = np.array([knowledge.is_init(name) for name in functions.image.names])[functions.of_unit]
-        self.shared, self.init = shared, functions.is_code & init
-        self.barred = self._named(knowledge.closure["barriers"]["symbols"])
+        self.shared, self.init = shared, functions.is_code & units["init"][functions.of_unit]
+
+    @cached_property
+    def barred(self) -> Rows:
+        return self._named(self.known["barriers"]["symbols"])
 
     def closures(self, what: Watched) -> Iterable[tuple[str, Rows]]:
         """(reason, what is reached), the most certain first."""

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import capstone
 import numpy as np
 
 from prune.callgraph import CALL, CallGraph, edges, unique_edges
@@ -133,6 +132,8 @@ def _target_offsets(image: Image, rows: Rows, knowledge: Knowledge) -> Rows:
 
 def _calls_within(image: Image, shared: Rows, knowledge: Knowledge) -> Iterator[tuple[int, int, int]]:
     """(unit, from, to) of the calls and jumps that the assembler has resolved."""
+    import capstone
+
     known = knowledge.disassembler
     decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
     decoder.skipdata = True

@@ -34,6 +34,7 @@ UNIT = np.dtype(
         ("object", "<i4"), ("section", "<i4"), ("size", "<i8"), ("address", "<u8"), ("placed", "<i8"),
         ("flags", "<i8"), ("at", "<i8"), ("align", "<i8"), ("rela_at", "<i8"), ("label", "<u4"), ("rela", "<i4"), ("stand_in", "<i4"), ("first", "<i4"),
         ("function", "?"), ("data", "?"), ("init", "?"), ("movable", "?"), ("alone", "?"),
+        ("barred", "?"), ("answered", "?"),
     ]
 )  # fmt: skip
 RELOCATION = np.dtype(
@@ -72,7 +73,9 @@ class Image:
     ``data`` its bytes are, ``align`` at least 1, ``label`` and ``stand_in`` see :mod:`prune.room`, ``rela`` the section that relocates it
     (-1: none, -2: several), ``rela_at`` where in ``data`` that is, ``first`` the row of its first function; ``function``/``data`` say that the section
     holds one function or variable and may be dropped; ``init``: freed after boot or discarded; ``movable``: code
-    that may be placed there; ``alone``: data that nothing else shares a section of this name with.
+    that may be placed there; ``alone``: data that nothing else shares a section of this name with; ``barred``: a barrier of
+    ``roots.toml``; ``answered``: something answers for it when it is gone.
+    ``starts``: the units that each root of ``roots.toml`` begins with, and those that answer for others.
     ``symbols_at[i]``: row of object ``i``'s symbol 0 in the flat symbol arrays ``symbols`` (``SYMBOL``),
     ``symbol_unit`` (-1: none) and ``symbol_value``; ``definition``: the row that each resolves to, -1 for none.
     ``global_rows``: ascending, flat rows of the definitions that the link chose.
@@ -87,6 +90,7 @@ class Image:
     objects: tuple[str, ...]
     digests: tuple[str, ...]
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
+    starts: tuple[tuple[int, ...], ...]
     text: Names
     data: Rows
     archive: int

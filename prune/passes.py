@@ -21,7 +21,7 @@ from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
 from prune.closure import SEES_ALL, infer, watched
 from prune.folder import Folder
-from prune.functions import make_functions
+from prune.functions import Functions
 from prune.grain import may_lose_blocks
 from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
@@ -89,6 +89,10 @@ class Model:
     @property
     def graph(self) -> CallGraph:
         return self.stored.graph
+
+    @property
+    def functions(self) -> Functions:
+        return self.stored.functions
 
 
 def export(build: KernelBuild, into: Path, arch: str) -> None:
@@ -202,8 +206,7 @@ def _inferred(profile: Profile, model: Model) -> dict[int, str]:
     if not what.complete:
         boot = "" if what.boot else ", and no boot was watched"
         say(f"{len(what.blind):,} functions cannot be traced{boot}: reasoning which of them may have run")
-    functions = make_functions(model.image, model.tables, model.knowledge)
-    return infer(what, functions, model.knowledge)
+    return infer(what, model.functions, model.knowledge)
 
 
 def _ran(profile: Profile) -> dict[tuple[str, str], str]:

@@ -14,7 +14,7 @@ import numpy as np
 from prune.bootonly import Phases, boot_data, boot_only
 from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
-from prune.image import Image, matches
+from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.plan_file import Plan
 from prune.roots import find_roots, referenced_data, script_units
@@ -75,7 +75,7 @@ def make_plan(
     reasons.add(_called_by_healed(image, graph, hot, mended), lambda _: "called by what was healed")
     reasons.add(_beside_healed(image, graph, hot, mended), lambda _: "referred to beside what was healed")
     reasons.add(
-        _small(image, graph, [*hot, *mended], small, knowledge),
+        _small(image, graph, [*hot, *mended], small),
         lambda _: "small, and code that ran refers to it",
     )
     for why, units in find_roots(image, graph, knowledge, script_symbols):
@@ -177,12 +177,10 @@ def _beside_healed(image: Image, graph: CallGraph, hot: Iterable[int], healed: I
     return [unit for unit in found if image.units["function"][unit]]
 
 
-def _small(image: Image, graph: CallGraph, hot: Iterable[int], size: int, knowledge: Knowledge) -> list[int]:
+def _small(image: Image, graph: CallGraph, hot: Iterable[int], size: int) -> list[int]:
     """Functions of at most ``size`` bytes that hot code calls, or takes the address of; not what is answered
     when it is gone: the entry of a system call is small, and what it calls is not there."""
-    tiny = image.units["function"] & (image.units["size"] <= size)
-    answered = [each.pattern for each in knowledge.redirects]
-    tiny[[unit for unit, _, _, name in image.functions if matches(name, answered)]] = False
+    tiny = image.units["function"] & (image.units["size"] <= size) & ~image.units["answered"]
     refers = np.isin(graph.kind, _REFERS) & _mask(image, hot)[graph.source] & tiny[graph.target]
     found: list[int] = np.unique(graph.target[refers]).tolist()
     return found

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from prune.callgraph import EDGE_KINDS, CallGraph
 from prune.elf import Rows
-from prune.image import Image, matches
+from prune.image import Image
 from prune.knowledge import Knowledge
 
 
@@ -17,36 +15,27 @@ def find_roots(
 ) -> list[tuple[str, list[int]]]:
     """(reason, units): what has no section of its own, what the script names, and each root of
     ``roots.toml`` with what it reaches, up to the barriers."""
-    units_of: dict[str, list[int]] = {}
-    for unit, _, _, name in image.functions:
-        units_of.setdefault(name, []).append(unit)
-    barriers = knowledge.roots["barriers"]["symbols"]
-    barred = np.zeros(len(image.units), bool)
-    for name, units in units_of.items():
-        if matches(name, barriers):
-            barred[units] = True
+    *starts, answering = image.starts
     fixed = np.flatnonzero(~(image.units["function"] | image.units["data"])).tolist()
-    found = [
+    found: list[tuple[str, list[int]]] = [
         ("no section of its own", fixed),
         ("named by the linker script", sorted(script_units(image, script_symbols))),
-        ("answers pruned system calls", _units_named(units_of, [row.to for row in knowledge.redirects])),
+        ("answers pruned system calls", list(answering)),
     ]
-    for row in knowledge.roots["root"]:
+    for row, units in zip(knowledge.roots["root"], starts, strict=True):
         start = np.zeros(len(image.units), bool)
-        start[_units_named(units_of, row["start"])] = True
+        start[list(units)] = True
         kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
-        found.append((row["reason"], np.flatnonzero(graph.closure(start, kinds, barred)).tolist()))
+        reached = graph.closure(start, kinds, image.units["barred"])
+        found.append((row["reason"], np.flatnonzero(reached).tolist()))
     return found
 
 
 def script_units(image: Image, script_symbols: frozenset[str]) -> frozenset[int]:
     """The units whose symbols the linker script names."""
-    named = [int(image.symbol_unit[row]) for name, row in image.globals_.items() if name in script_symbols]
-    return frozenset(unit for unit in named if unit >= 0)
-
-
-def _units_named(units_of: Mapping[str, list[int]], names: Sequence[str]) -> list[int]:
-    return [unit for name in names for unit in units_of.get(name, ())]
+    rows = [image.globals_[name] for name in script_symbols if name in image.globals_]
+    units = image.symbol_unit[np.array(rows, np.int64)]
+    return frozenset(units[units >= 0].tolist())
 
 
 def referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int]:

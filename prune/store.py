@@ -21,6 +21,7 @@ import numpy as np
 from prune.apart import Piece
 from prune.callgraph import CallGraph, make_call_graph
 from prune.digests import digests_of
+from prune.functions import Functions, make_functions
 from prune.image import Image, Names
 from prune.knowledge import FOLDER, Knowledge
 from prune.tables import Tables, find_tables
@@ -39,7 +40,7 @@ class Stored:
     image: Image
     tables: Tables
     graph: CallGraph
-    knowledge: Knowledge
+    functions: Functions
 
 
 def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
@@ -58,7 +59,8 @@ def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
 
         image = read_image(root, read_link_map(link_map), knowledge)
         tables = find_tables(image, knowledge)
-        found = Stored(image, tables, make_call_graph(image, tables, knowledge), knowledge)
+        graph = make_call_graph(image, tables, knowledge)
+        found = Stored(image, tables, graph, make_functions(image, tables, knowledge))
         _save(root, key, found)
     return found
 
@@ -87,6 +89,8 @@ def _load(root: Path, key: str, knowledge: Knowledge) -> Stored | None:
         arrays["data"] = np.load(home / _DATA, mmap_mode="r")
         tables = {name: np.load(home / f"tables.{name}.npy") for name in _arrays(Tables)}
         graph = {name: np.load(home / f"graph.{name}.npy") for name in _arrays(CallGraph)}
+        inside = {name: np.load(home / f"functions.{name}.npy") for name in _arrays(CallGraph)}
+        keys = np.load(home / "functions.keys.npy")
     except (OSError, ValueError, KeyError, TypeError):
         return None  # None there, or cut short: it is made again.
     pieces = {
@@ -96,10 +100,14 @@ def _load(root: Path, key: str, knowledge: Knowledge) -> Stored | None:
     names = Names(*(tuple(text["names"][field.name]) for field in fields(Names)))
     image = Image(
         root=root, machine=knowledge.machine, objects=tuple(text["objects"]), digests=tuple(text["digests"]),
-        pieces=pieces, text=names, archive=int(text["archive"]), **arrays,
+        pieces=pieces, starts=tuple(tuple(units) for units in text["starts"]), text=names, archive=int(text["archive"]), **arrays,
     )  # fmt: skip
+    vertices = len(image.units) + len(keys)
+    functions = Functions(
+        image, keys, tuple(map(tuple, text["functions"])), CallGraph(units=vertices, **inside)
+    )
     return Stored(
-        image, Tables(known=knowledge.tables, **tables), CallGraph(units=len(image.units), **graph), knowledge
+        image, Tables(known=knowledge.tables, **tables), CallGraph(units=len(image.units), **graph), functions
     )
 
 
@@ -113,13 +121,16 @@ def _save(root: Path, key: str, made: Stored) -> None:
     home = root / HOME
     text: dict[str, Any] = {
         "schema_version": SCHEMA, "key": key, "objects": image.objects, "digests": image.digests,
-        "archive": image.archive, "names": {f.name: getattr(image.text, f.name) for f in fields(Names)},
+        "archive": image.archive, "starts": image.starts, "functions": made.functions.names,
+        "names": {f.name: getattr(image.text, f.name) for f in fields(Names)},
         "pieces": [[*place, [[p.name, p.start, p.size] for p in parts]] for place, parts in image.pieces.items()],
     }  # fmt: skip
     home.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix="image."))
     try:
-        for prefix, value in (("", image), ("tables.", made.tables), ("graph.", made.graph)):
+        np.save(temporary / "functions.keys.npy", made.functions.keys)
+        graphs = (("graph.", made.graph), ("functions.", made.functions.graph))
+        for prefix, value in (("", image), ("tables.", made.tables), *graphs):
             for name in _arrays(type(value)):
                 np.save(temporary / f"{prefix}{name}.npy", getattr(value, name))
         (temporary / "text.json").write_text(json.dumps(text), "ascii")

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from prune.elf import parse_object
 from prune.assemble import read_image
+from prune.elf import parse_object
 from prune.image import Image
-from prune.knowledge import read_knowledge
+from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map
 
 X86 = read_knowledge("x86_64")
 
 
-def image(folder: Path, objects: Mapping[str, bytes]) -> Image:
-    """An image of these objects, everything that is loaded placed in the order of the objects."""
+def image(
+    folder: Path, objects: Mapping[str, bytes], members: Collection[str] = (), knowledge: Knowledge = X86
+) -> Image:
+    """An image of these objects, everything that is loaded placed in the order of the objects.
+
+    ``members``: those that came out of an archive.
+    """
+    return read_image(folder, parse_link_map(placing(folder, objects, members)), knowledge)
+
+
+def placing(folder: Path, objects: Mapping[str, bytes], members: Collection[str] = ()) -> str:
+    """Write the objects; the map of the link that :func:`image` is of."""
     placed: dict[str, list[tuple[str, int]]] = {}
     for name, data in objects.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -24,4 +34,4 @@ def image(folder: Path, objects: Mapping[str, bytes]) -> Image:
         file = parse_object(Path(name), data)
         rows = zip(file.section_names, file.sections, strict=True)
         placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & ALLOC]
-    return read_image(folder, parse_link_map(write_map(placed)), X86)
+    return write_map(placed, members)

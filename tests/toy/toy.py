@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prune.callgraph import make_call_graph
 from prune.assemble import read_image
+from prune.callgraph import make_call_graph
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP

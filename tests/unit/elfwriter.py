@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, SYMTAB_SHNDX = 1, 2, 3, 4, 8, 18
@@ -21,6 +21,7 @@ class Section(NamedTuple):
     data: bytes = b"\xc3"
     flags: int = ALLOC | EXEC
     type: int = PROGBITS
+    align: int = 1
 
 
 class Symbol(NamedTuple):
@@ -32,6 +33,7 @@ class Symbol(NamedTuple):
     size: int = 0
     bind: int = GLOBAL
     type: int = FUNC
+    visibility: int = 0
 
 
 class Rela(NamedTuple):
@@ -58,12 +60,13 @@ class Strings:
 
 def write_elf(
     sections: list[Section], symbols: list[Symbol], relocations: list[Rela] | None = None, *,
-    machine: int = 62, wide: bool = False, elf_type: int = 1,
+    machine: int = 62, wide: bool = False, elf_type: int = 1, one_table: bool = False,
 ) -> bytes:  # fmt: skip
     """An object of these parts. Section symbols are made for every section, named as it.
 
     ``wide``: every section index goes through SHN_XINDEX and SHT_SYMTAB_SHNDX, as with 65,280 sections;
     with that many sections it is not a choice, and the header's numbers move into section header 0.
+    ``one_table``: the names of sections and symbols are in one string table, as clang has it.
     """
     wide = wide or len(sections) >= LORESERVE
     relocations = relocations or []
@@ -71,7 +74,8 @@ def write_elf(
     made = [Symbol(s.name, s.name, bind=LOCAL, type=SECTION) for s in sections]
     ordered = sorted([*made, *symbols], key=lambda symbol: symbol.bind != LOCAL)
     number = {symbol.name: at for at, symbol in enumerate(ordered, 1)}
-    strings, names = Strings(), Strings()
+    names = Strings()
+    strings = names if one_table else Strings()
     table, indices = bytearray(24), bytearray(4)
     for symbol in ordered:
         reserved = symbol.section in _RESERVED
@@ -79,40 +83,45 @@ def write_elf(
         name = 0 if symbol.type == SECTION else strings.add(symbol.name)
         info = symbol.bind << 4 | symbol.type
         shndx = XINDEX if wide and not reserved else where
-        table += struct.pack("<IBBHQQ", name, info, 0, shndx, symbol.value, symbol.size)
+        table += struct.pack("<IBBHQQ", name, info, symbol.visibility, shndx, symbol.value, symbol.size)
         indices += struct.pack("<I", 0 if reserved else where)
     locals_ = 1 + sum(symbol.bind == LOCAL for symbol in ordered)
     first = len(sections) + 1
     groups = list(dict.fromkeys(relocation.section for relocation in relocations))
     symtab = first + len(groups)
-    rows = [(s.name, s.type, s.flags, s.data, 0, 0, 0) for s in sections]
+    strings_at = symtab + (1 + wide if one_table else 1)
+    rows = [(s.name, s.type, s.flags, s.data, 0, 0, 0, s.align) for s in sections]
     for group in groups:
         data = b"".join(
             struct.pack("<QQq", r.offset, number[r.symbol] << 32 | r.kind, r.addend)
             for r in relocations
             if r.section == group
         )
-        rows.append((f".rela{group}", RELA, 0x40, data, symtab, index[group], 24))
-    rows.append((".symtab", SYMTAB, 0, bytes(table), symtab + 1, locals_, 24))
-    rows.append((".strtab", STRTAB, 0, bytes(strings.data), 0, 0, 0))
+        rows.append((f".rela{group}", RELA, 0x40, data, symtab, index[group], 24, 8))
+    rows.append((".symtab", SYMTAB, 0, bytes(table), strings_at, locals_, 24, 8))
+    if not one_table:
+        rows.append((".strtab", STRTAB, 0, bytes(strings.data), 0, 0, 0, 1))
     if wide:
-        rows.append((".symtab_shndx", SYMTAB_SHNDX, 0, bytes(indices), symtab, 0, 4))
-    return _file(rows, names, machine, elf_type)
+        rows.append((".symtab_shndx", SYMTAB_SHNDX, 0, bytes(indices), symtab, 0, 4, 4))
+    return _file([*rows, (_names_called(one_table), STRTAB, 0, b"", 0, 0, 0, 1)], names, machine, elf_type)
+
+
+def _names_called(one_table: bool) -> str:
+    return ".strtab" if one_table else ".shstrtab"
 
 
 def _file(
-    rows: list[tuple[str, int, int, bytes, int, int, int]], names: Strings, machine: int, elf_type: int
+    rows: list[tuple[str, int, int, bytes, int, int, int, int]], names: Strings, machine: int, elf_type: int
 ) -> bytes:
     body, headers = bytearray(), bytearray()
-    names_at, count = len(rows) + 1, len(rows) + 2
-    rows = [*rows, (".shstrtab", STRTAB, 0, b"", 0, 0, 0)]
+    names_at, count = len(rows), len(rows) + 1
     offsets = [names.add(row[0]) for row in rows]
-    for at, (_, kind, flags, data, link, info, entry) in zip(offsets, rows, strict=True):
+    for at, (_, kind, flags, data, link, info, entry, align) in zip(offsets, rows, strict=True):
         data = bytes(names.data) if len(headers) == 64 * (len(rows) - 1) else data
         entry = entry or int(bool(flags & STRINGS))
         body += bytes(-len(body) % 16)
         headers += struct.pack(
-            "<IIQQQQIIQQ", at, kind, flags, 0, 64 + len(body), len(data), link, info, 1, entry
+            "<IIQQQQIIQQ", at, kind, flags, 0, 64 + len(body), len(data), link, info, align, entry
         )
         body += b"" if kind == NOBITS else data
     body += bytes(-len(body) % 16)
@@ -125,9 +134,23 @@ def _file(
     return header + bytes(body) + zero + bytes(headers)
 
 
-def write_map(objects: Mapping[str, list[tuple[str, int]]]) -> str:
-    """The link map of a link that places every (section, size) of the objects, in order, 16 bytes apart."""
-    lines = ["", "Linker script and memory map", "", ".text           0x1000   0x9000"]
+def write_map(objects: Mapping[str, list[tuple[str, int]]], members: Collection[str] = ()) -> str:
+    """The link map of a link that places every (section, size) of the objects, in order, 16 bytes apart.
+
+    ``members``: the objects that came out of an archive; all stand where its first one does.
+    """
+    lines = [""]
+    if members:
+        lines = ["Archive member included to satisfy reference by file (symbol)", ""]
+        lines += [f"{name} (--whole-archive)" for name in objects if name in members]
+    lines += ["", "Linker script and memory map", ""]
+    first = next((name for name in objects if name in members), "")
+    lines += [
+        f"LOAD {'built-in.a' if name == first else name}"
+        for name in objects
+        if members and (name == first or name not in members)
+    ]
+    lines.append(".text           0x1000   0x9000")
     address = 0x1000
     for name, sections in objects.items():
         for section, size in sections:

@@ -44,7 +44,7 @@ def places(*names: str) -> frozenset[tuple[str, str]]:
 def freed(made: Image, boot: frozenset[tuple[str, str]], only: frozenset[tuple[str, str]]) -> set[str]:
     graph = make_call_graph(made, find_tables(made, X86), X86)
     everything = np.ones(len(made.units), bool)
-    mask = boot_only(made, graph, Phases(boot, only), everything, everything, X86)
+    mask = boot_only(made, graph, Phases(boot, only), everything, everything)
     return {made.names[unit] for unit in np.flatnonzero(mask)}
 
 
@@ -60,7 +60,7 @@ def test_not_when_resident_code_that_boot_did_not_run_leads_there(made: Image) -
 def test_nothing_is_freed_when_nobody_knows_the_phases(made: Image) -> None:
     graph = make_call_graph(made, find_tables(made, X86), X86)
     everything = np.ones(len(made.units), bool)
-    assert not boot_only(made, graph, None, everything, everything, X86).any()
+    assert not boot_only(made, graph, None, everything, everything).any()
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ def test_data_goes_only_when_its_address_never_went_anywhere(
     made: Image, code: set[str], wanted: set[str]
 ) -> None:
     boot = np.array([name in code for name in made.names])
-    mask = boot_data(made, boot, np.ones(len(made.units), bool), frozenset(), X86)
+    mask = boot_data(made, boot, np.ones(len(made.units), bool), frozenset())
     assert {made.names[unit] for unit in np.flatnonzero(mask)} == wanted
 
 
 def test_data_that_the_script_names_stays(made: Image) -> None:
     boot = np.array([name.startswith(".text") for name in made.names])
     named = frozenset({made.unit_of["a.o", ".data.counter"]})
-    assert not boot_data(made, boot, np.ones(len(made.units), bool), named, X86).any()
+    assert not boot_data(made, boot, np.ones(len(made.units), bool), named).any()

@@ -54,17 +54,28 @@ def test_what_is_no_kernel_script_is_refused(text: str) -> None:
         place_units(text, read_places())
 
 
-def test_discards_come_first_and_name_the_object_by_a_pattern() -> None:
-    """ld would open a plain name as an input, ahead of the command line's."""
-    script = discard_units(LDS, {"net/ipv4/tcp.o": [".text.a", ".data.b"], "mm/x.o": []})
+def test_one_pattern_comes_first_and_takes_what_is_called_dropped() -> None:
+    """What it was called in which object is said, for a person to read."""
+    script = discard_units(LDS, ".dropped", {"net/ipv4/tcp.o": [".text.a", ".data.b"], "mm/x.o": []})
     body = script[script.index("{") :]
-    assert body.split("\n")[1:4] == [" /DISCARD/ : {", "  [n]et/ipv4/tcp.o(.text.a .data.b)", " }"]
-    assert '"[n]et/a=b.o"(.text.a)' in discard_units(LDS, {"net/a=b.o": [".text.a"]})
+    assert body.split("\n")[1:6] == [
+        " /DISCARD/ : {", "  *(.dropped.*)", "  /*", "  net/ipv4/tcp.o: .text.a .data.b", "  */",
+    ]  # fmt: skip
     assert "mm/x.o" not in script
+    begin, end = script.index("\n /DISCARD/"), script.index("  */\n }") + len("  */\n }")
+    assert script[:begin] + script[end:] == LDS
 
 
-def test_names_that_the_grammar_would_take_apart_are_quoted() -> None:
-    assert '(".text.a b")' in discard_units(LDS, {"x.o": [".text.a b"]})
+@pytest.mark.parametrize("name", ["a*/b", "*/", "a*//*b", "**//"])
+def test_no_name_ends_the_comment(name: str) -> None:
+    for dropped in ({name: [".text.a"]}, {"a.o": [name]}):
+        script = discard_units(LDS, ".dropped", dropped)
+        assert script.count("*/") == 1 and script.replace("*/", "", 1).count(" }") == LDS.count(" }") + 1
+
+
+def test_units_are_listed_in_the_order_of_the_link() -> None:
+    script = discard_units(LDS, ".dropped", {"b.o": [".text.z", ".text.a"], "a.o": [".text.b"]})
+    assert "  b.o: .text.z .text.a\n  a.o: .text.b\n" in script
 
 
 def test_tombstones_lie_behind_the_functions_with_all_their_names() -> None:
@@ -185,12 +196,12 @@ def test_a_kernels_script_that_lost_a_token_is_refused(gone: str) -> None:
 
 def test_no_sections_command_is_an_error() -> None:
     with pytest.raises(UserError, match="no SECTIONS command"):
-        discard_units("PHDRS { }", {"a.o": [".text.a"]})
+        discard_units("PHDRS { }", ".dropped", {"a.o": [".text.a"]})
 
 
 def test_nothing_to_do_changes_nothing() -> None:
     place = read_places()[0]
-    assert discard_units(KERNEL, {}) == discard_units(KERNEL, {"a.o": []}) == KERNEL
+    assert discard_units(KERNEL, ".d", {}) == discard_units(KERNEL, ".d", {"a.o": []}) == KERNEL
     assert bury(KERNEL, place, b"\xd6", []) == assign(KERNEL, {}) == KERNEL
 
 
@@ -226,12 +237,16 @@ def test_ld_does_what_the_script_says(tmp_path: Path) -> None:
     for name in ("net/a.o", "net/b.o"):
         renamed = source if name == "net/a.o" else "int other(void) { return 1; }"
         subprocess.run(["gcc", *flags, name], cwd=tmp_path, input=renamed, text=True, check=True)
+    called = [".text.f=.dropped.init.text.text.f", ".data.v=.dropped.init.data.data.v"]
+    words = [word for name in called for word in ("--rename-section", name)]
+    subprocess.run(["objcopy", *words, "net/a.o"], cwd=tmp_path, check=True)
     places = read_places()
     script = place_units(
         KERNEL.replace("startup_64 -", "other -").replace("jiffies = jiffies_64;", ""), places
     )
     script = bury(script, places[0], b"\xd6", [Grave(("f", "an alias"))])
-    script = assign(discard_units(script, {"net/a.o": [".text.f", ".data.v"]}), {"__x64_sys_g": "g"})
+    script = discard_units(script, ".dropped", {"net/a.o": [".text.f", ".data.v"]})
+    script = assign(script, {"__x64_sys_g": "g"})
     (tmp_path / "x.lds").write_text(script)
     subprocess.run("ld -T x.lds -o x net/a.o net/b.o".split(), cwd=tmp_path, check=True)
     said = subprocess.run(["nm", "x"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
