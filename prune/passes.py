@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prune.bootonly import Phases
 from prune.boots import Boot, boot_pruned, read_pruned, summary
 from prune.callgraph import CallGraph, make_call_graph
+from prune.carried import uncertain
 from prune.closure import SEES_ALL, infer, watched
+from prune.config import options_hash
+from prune.evidence import boot_phases, knows_blocks, missed_units, ran_units
 from prune.folder import Folder
-from prune.functions import make_functions
+from prune.functions import Functions, make_functions
 from prune.grain import may_lose_blocks
-from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
 from prune.image import Image, read_image
 from prune.kbuild import KernelBuild, relink
@@ -36,7 +37,7 @@ from prune.page import make_page
 from prune.page_data import page_data
 from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan, save_plan
-from prune.profiling import is_smp
+from prune.profiling import carried, is_smp
 from prune.rules import read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
@@ -52,14 +53,11 @@ from tracer.host import (
     whole_file,
     write_json,
 )
-from tracer.phase_names import BOOT
-from tracer.phases import boot_is_known, phases
+from tracer.phases import sleepers
 from tracer.profile import Profile, load_profile
 from tracer.workload import Workload
 
 SCHEMA = 1
-#: Before it is said of a function that it never runs again.
-_ENOUGH_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,10 @@ class Model:
     def graph(self) -> CallGraph:
         return make_call_graph(self.image, self.tables, self.knowledge)
 
+    @cached_property
+    def functions(self) -> Functions:
+        return make_functions(self.image, self.tables, self.knowledge)
+
 
 def export(build: KernelBuild, into: Path, arch: str) -> None:
     """Copy a finished build's files into the run's folder, with the symbols that the tracer needs."""
@@ -96,6 +98,7 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
     identity = {
         "build_id": build_id(into / "vmlinux"), "config": file_hash(into / ".config"),
         "source": build.source.content_hash, "version": build.source.version,
+        "options": options_hash(into / ".config"),
     }  # fmt: skip
     write_symbols(image, build.flavour, identity, into / "symbols.json")
 
@@ -116,12 +119,14 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
     script_symbols = named_symbols(script.read_text())
-    ran, healed = _ran(profile), _healed(profile)
+    ran, healed = ran_units(profile), missed_units(profile)
     rules = read_rules(settings.rules) if settings.rules else ()
+    moved = carried(settings, folder, profile.kernel.build_id)
     inferred = _beginnings(model) if settings.static else _inferred(profile, model)
+    inferred = {**_carried(moved, model), **_may_sleep(settings, model, ran), **inferred}
     image, graph = model.image, model.graph
     cold: dict[int, tuple[Range, ...]] = {}
-    if settings.grain == "block" and _knows_blocks(profile):
+    if settings.grain == "block" and knows_blocks(profile, moved):
         known = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
         cold = find_cold(image, model.tables, known, model.knowledge)
         image, tables, _ = trim(image, model.tables, cold, model.knowledge)
@@ -138,7 +143,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         inferred=inferred,
         small=SMALL,
         script_symbols=script_symbols,
-        phases=_phases(profile) if settings.free_boot and sees_all else None,
+        phases=boot_phases(profile) if settings.free_boot and sees_all else None,
         whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,
@@ -153,43 +158,6 @@ def _beginnings(model: Model) -> dict[int, str]:
     return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
 
 
-def _knows_blocks(profile: Profile) -> bool:
-    """Whether the profile tells which blocks of functions never run.
-
-    Raises:
-        UserError: it has seen functions only.
-    """
-    if not any(record.ran for record in profile.functions):
-        raise UserError(
-            "planning with --grain block: the profile does not say which blocks of this build ran",
-            "trace this build with --sources blocks or ftrace+blocks",
-        )
-    return _enough_runs(profile, "no function loses its cold blocks")
-
-
-def _enough_runs(profile: Profile, consequence: str) -> bool:
-    whole = sum(run.source in SEES_ALL and run.outcome == "powered off" for run in profile.runs)
-    if whole < _ENOUGH_RUNS:
-        say(f"{consequence}: {whole} whole runs are too few to say what never runs")
-    return whole >= _ENOUGH_RUNS
-
-
-def _phases(profile: Profile) -> Phases | None:
-    """Which units ran in boot, and which of them never again; None when nobody can tell."""
-    if not boot_is_known(profile):
-        say(
-            "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
-        )
-        return None
-    if not _enough_runs(profile, "nothing is freed after boot"):
-        return None
-    ran: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
-        ran.setdefault((record.object, record.section), set()).update(phases(record))
-    boot = {place: when for place, when in ran.items() if BOOT in when}
-    return Phases(frozenset(boot), frozenset(place for place, when in boot.items() if when == {BOOT}))
-
-
 def _inferred(profile: Profile, model: Model) -> dict[int, str]:
     """What may have run where the profile's sources could not see."""
     what = watched(profile)
@@ -198,28 +166,27 @@ def _inferred(profile: Profile, model: Model) -> dict[int, str]:
     if not what.complete:
         boot = "" if what.boot else ", and no boot was watched"
         say(f"{len(what.blind):,} functions cannot be traced{boot}: reasoning which of them may have run")
-    functions = make_functions(model.image, model.tables, model.knowledge)
-    return infer(what, functions, model.knowledge)
+    return infer(what, model.functions, model.knowledge)
 
 
-def _ran(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> the apps that ran it and the sources that saw it, for the plan's reasons."""
-    apps: dict[tuple[str, str], dict[str, None]] = {}
-    sources: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
-        place = (record.object, record.section)
-        apps.setdefault(place, {}).update(dict.fromkeys(seen.app for seen in record.seen))
-        sources.setdefault(place, set()).update(seen.source for seen in record.seen)
-    return {place: f"{', '.join(apps[place])} ({'+'.join(sorted(sources[place]))})" for place in apps}
+def _carried(moved: Sequence[Profile], model: Model) -> dict[int, str]:
+    """What may have run according to profiles of other builds, which cannot say so of this one."""
+    lists = [unit for unit, part in model.tables.parts.items() if part.table.calls]
+    reasons: dict[int, str] = {}
+    for profile in moved:
+        reasons |= uncertain(profile, model.functions, lists) | reasons
+    return reasons
 
 
-def _healed(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> who missed it, of what only healing has seen."""
-    return {
-        (record.object, record.section): f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
-        for record in profile.functions
-        if all(seen.source == HEALED for seen in record.seen)
-    }
+def _may_sleep(settings: Settings, model: Model, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
+    """What tasks may sleep in, of what ran: it may be in its callers in the build that says where they do."""
+    if settings.sleepers is None:
+        return {}
+    profile = load_profile(settings.sleepers)
+    image = model.image
+    found = uncertain(replace(profile, functions=sleepers(profile)), model.functions, ())
+    places = zip(image.units["object"][list(found)].tolist(), found, strict=True)
+    return {unit: found[unit] for number, unit in places if (image.objects[number], image.names[unit]) in ran}
 
 
 def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:

@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 from prune.image import Image
 from tracer.host import UserError, write_json
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def build_id(vmlinux: Path) -> str:
@@ -47,7 +47,7 @@ def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: 
 
     Args:
         kernel: ``production`` or ``traced``.
-        identity: ``build_id``, ``config``, ``source``, ``version``.
+        identity: ``build_id``, ``config``, ``source``, ``version``, ``options``.
     """
     traceable = _traceable(image)
     rows = []

@@ -105,8 +105,8 @@ def write_json(path: Path, value: Any) -> None:
         stream.write("\n")
 
 
-def read_json(path: Path, what: str, schema_version: int) -> Any:
-    """Read one of kprune's own files.
+def read_json(path: Path, what: str, schema_version: int, *older: int) -> Any:
+    """Read one of kprune's own files; ``older``: other schema versions that the caller can read.
 
     Raises:
         UserError: missing, not JSON, or of another schema version.
@@ -118,7 +118,7 @@ def read_json(path: Path, what: str, schema_version: int) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(f"reading the {what}: {path}: {error}") from error
     found = value.get("schema_version") if isinstance(value, dict) else None
-    if found != schema_version:
+    if found not in (schema_version, *older):
         raise UserError(
             f"reading the {what}: {path} has schema_version {found}, expected {schema_version}",
             "make it again with this kprune",

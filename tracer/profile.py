@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tracer.host import UserError, read_json, write_json
+from tracer.references import References, references_of_json, references_to_json
 from tracer.symbols import Identity
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+#: Without ``references``, ``moved_from`` and the kernel's ``options``: not known, that is.
+OLDER_VERSION = 4
 WHAT = "profile"
 
 T = TypeVar("T")
@@ -27,12 +30,14 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class KernelId:
     """Which kernel a profile is of: the GNU build id, SHA-256 of the ``.config``, the hash and the version
-    of the source; each "" where it is not known."""
+    of the source, the hash of the configuration's ``options`` without what the compiler decides; each ""
+    where it is not known."""
 
     build_id: str
     config: str
     source: str
     version: str
+    options: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -105,7 +110,9 @@ class Profile:
     """``kernel``: the production build that functions are named after. ``files``: object -> hash of the
     source file that it was compiled from, where that is known, for every object in ``functions``.
     ``ambiguous``: names that stand for more functions than ran (all were taken); ``unmatched``:
-    traced functions, "object:symbol", that production has not, and names that no function has."""
+    traced functions, "object:symbol", that production has not, and names that no function has.
+    ``references``: of the whole build, where they are known; ``moved_from``: the builds, by their ids, that
+    functions in it were carried over from."""
 
     kernel: KernelId
     traced_build_id: str
@@ -119,6 +126,8 @@ class Profile:
     ambiguous: tuple[str, ...]
     unmatched: tuple[str, ...]
     runs: tuple[Run, ...]
+    references: References | None = None
+    moved_from: tuple[str, ...] = ()
 
 
 def records(
@@ -147,7 +156,8 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as it stands in its file."""
-    value = asdict(profile)
+    value = asdict(replace(profile, references=None))
+    value["references"] = references_to_json(profile.references)
     value["files"] = dict(profile.files)
     for row in value["functions"]:
         row["runs"] = f"{row['runs']:x}"
@@ -164,8 +174,10 @@ def load_profile(path: Path) -> Profile:
     Raises:
         UserError: anything in it is not as described here.
     """
-    raw = read_json(path, WHAT, SCHEMA_VERSION)
+    raw = read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)
     try:
+        if raw["schema_version"] == OLDER_VERSION:
+            raw = {**raw, "kernel": {**raw["kernel"], "options": ""}, "references": None, "moved_from": []}
         return _profile({key: value for key, value in raw.items() if key != "schema_version"})
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"reading the {WHAT}: {path} is damaged: {error}", "make it again") from error
@@ -190,6 +202,8 @@ def _profile(raw: dict[str, Any]) -> Profile:
         ambiguous=_strings(raw["ambiguous"]),
         unmatched=_strings(raw["unmatched"]),
         runs=tuple(_run(item) for item in _list(raw["runs"])),
+        references=references_of_json(raw["references"]),
+        moved_from=_strings(raw["moved_from"]),
     )
 
 
