@@ -7,8 +7,9 @@ where nobody saw it by name. That is so when code that ran refers to it here, an
     there is one, which never ran by itself, but the caller did not refer to it there.
 
 If the caller does refer to it there, and it never ran, it was not needed. The same holds if the caller refers
-there to another function, which this build has put into the caller, and which refers to it. What may have run
-is kept, and what that refers to is judged in the same way, as part of the same caller.
+there to another function, which this build has put into the caller, and which refers to it; but not if it
+refers there to a part that was split off (``.part.0``): the beginning is in the caller. What may have run is
+kept, and what that refers to is judged in the same way, as part of the same caller.
 
 A function without a counterpart may be reached through data too, such as a table of operations: of two that
 are the same, the other compiler has left one. Whoever refers to such data may call it.
@@ -138,16 +139,18 @@ class _Reasoner:
         here, vertices = self.classes.here, len(self.classes.here)
         hot = self.here(ran)
         explained = self._explained(ran)
-        bounds = edges_by_source(self.source, self.target, vertices)
+        edges = edges_by_source(self.source, self.target, vertices)
         vertex = np.flatnonzero(hot)
         caller = here[vertex]
         seen = np.zeros(0, np.int64)
         reached = np.zeros_like(hot)
         while len(vertex):
-            row, target = bounds.follow(vertex)
+            row, target = edges.follow(vertex)
             caller, vertex = caller[row], target
-            new = ~hot[vertex] & (here[vertex] >= 0)
-            new &= ~np.isin(caller * len(self.classes) + here[vertex], explained)
+            whole = 2 * (caller * len(self.classes) + here[vertex])
+            cold = np.isin(whole, explained)
+            cold |= np.isin(whole + 1, explained) & self.classes.parts_here[vertex]
+            new = ~hot[vertex] & (here[vertex] >= 0) & ~cold
             pairs = np.setdiff1d(caller[new] * vertices + vertex[new], seen)
             seen = np.union1d(seen, pairs)
             caller, vertex = pairs // vertices, pairs % vertices
@@ -155,28 +158,29 @@ class _Reasoner:
         return reached
 
     def _explained(self, ran: Rows) -> Rows:
-        """Pairs caller * classes + other: the caller ran in the other build, and it, or what this build has
-        put into it, refers there to the other, which did not run for that."""
+        """Pairs 2 * (caller * classes + other) of a caller that ran in the other build: it, or what this
+        build has put into it, refers there to the other, which did not run for that. Plus 1 when it refers
+        to a part of the other: the beginning is in the caller then, and may have run."""
         classes = len(self.classes)
         source, target = self._there
-        bounds = edges_by_source(source, target, classes)
+        edges = edges_by_source(source, target, classes)
         refers = np.unique(self.classes.here[self.source] * classes + self.classes.here[self.target])
         caller = number = np.flatnonzero(ran)
         found = np.zeros(0, np.int64)
         for _ in range(_DEPTH):
-            row, target = bounds.follow(number)
-            pairs = np.setdiff1d(caller[row] * classes + target, found)
+            row, target = edges.follow(number)
+            pairs = np.setdiff1d(2 * classes * caller[row] + target, found)
             found = np.union1d(found, pairs)
             # Only through what the caller does not refer to here: what it still refers to is not in it.
-            inside = pairs[~np.isin(pairs, refers)]
+            inside = pairs[~np.isin(pairs // 2, refers)] // 2
             caller, number = inside // classes, inside % classes
         return found
 
     @cached_property
     def _there(self) -> tuple[Rows, Rows]:
-        """(source, target) classes of what functions of the other build refer to."""
+        """(class, 2 * class) of what functions of the other build refer to, plus 1 for a part."""
         assert self.references is not None
         rows = self.references.refers
         source = np.repeat(self.classes.there, [len(row) for row in rows])
-        target = self.classes.there[np.fromiter((number for row in rows for number in row), np.int64)]
-        return source, target
+        target = np.fromiter((number for row in rows for number in row), np.int64)
+        return source, 2 * self.classes.there[target] + self.classes.parts_there[target]

@@ -10,17 +10,20 @@ import numpy as np
 
 from prune.elf import Rows
 from prune.functions import Functions
-from tracer.identity import Counterparts, Key, whole_symbol
+from tracer.identity import Counterparts, Key, is_part, whole_symbol
 from tracer.references import References
 
 
 @dataclass(frozen=True)
 class Classes:
     """Numbers for what is one function: ``here[v]``: of this build's vertex, -1 for what is no function;
-    ``there[i]``: of the other build's function; ``of``: of a name."""
+    ``there[i]``: of the other build's function; ``of``: of a name. ``parts_here`` and ``parts_there``: masks
+    of what is a part of a function alone (:func:`tracer.identity.is_part`)."""
 
     here: Rows
     there: Rows
+    parts_here: Rows
+    parts_there: Rows
     of: dict[Key, int]
     counterparts: Counterparts
 
@@ -64,7 +67,11 @@ def classify(functions: Functions, references: References, objects: Iterable[str
     numbers, of = _joined([[counterparts.key(name, symbol) for symbol in names] for name, names in rows])
     here = np.full(len(functions.of_unit), -1, np.int64)
     here[[vertex for vertex, _, _ in ours]] = numbers[len(references.functions) :]
-    return Classes(here, numbers[: len(references.functions)], of, counterparts)
+    parts = np.array([all(map(is_part, names)) for _, names in rows], bool)
+    parts_here = np.zeros(len(here), bool)
+    parts_here[[vertex for vertex, _, _ in ours]] = parts[len(references.functions) :]
+    there = numbers[: len(references.functions)]
+    return Classes(here, there, parts_here, parts[: len(there)], of, counterparts)
 
 
 def _joined(rows: Sequence[Sequence[Key]]) -> tuple[Rows, dict[Key, int]]:

@@ -21,6 +21,7 @@ from tracer.symbols import Identity, Symbols
 _PART = r"\.(?:isra|constprop|part|cold|localalias)(?:\.\d+)*"
 _SUFFIX = re.compile(rf"(?:{_PART}|\.(?:lto_priv|llvm)(?:\.\d+)*|\.\d+)+$")
 _PARTS = re.compile(rf"(?:{_PART})+$")
+_SPLIT = re.compile(r"\.(?:part|cold)(?:\.|$)")
 
 Key = tuple[str, str]
 
@@ -33,6 +34,11 @@ def base_symbol(symbol: str) -> str:
 def whole_symbol(symbol: str) -> str:
     """The function that a part belongs to, ``foo.7`` for ``foo.7.cold``: several of one name stay several."""
     return _PARTS.sub("", symbol)
+
+
+def is_part(symbol: str) -> bool:
+    """Whether it is the rest of a function, of which the beginning is elsewhere: with its callers, say."""
+    return _SPLIT.search(symbol) is not None
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,14 @@ def test_another_part_of_the_caller_may_refer_to_it(tmp_path: Path) -> None:
     assert kept(there, {"a.o": {"g": ["f"], "f": []}}, tmp_path, "a.o:g.isra.0") == {}
 
 
+def test_a_part_that_did_not_run_says_nothing_of_the_rest(tmp_path: Path) -> None:
+    """GCC has put the beginning of f into g, and left the rest for when it is needed."""
+    there = {"a.o": {"g": ["f.part.0"], "f.part.0": ["next"], "next": []}}
+    here = {"a.o": {"g": ["f"], "f": ["next"], "next": []}}
+    assert kept(there, here, tmp_path, "a.o:g")["f"] == WITHIN
+    assert kept(there, there, tmp_path / "same", "a.o:g") == {}
+
+
 def test_a_copy_of_a_header_s_function_in_another_object_is_another_function(tmp_path: Path) -> None:
     there = {"a.o": {"g": ["f"], "f": []}, "b.o": {"h": []}}
     here = {"a.o": {"g": ["f"], "f": []}, "b.o": {"h": ["f"], "f": []}}
