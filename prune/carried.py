@@ -35,7 +35,6 @@ from tracer.phase_names import BOOT
 from tracer.phases import phases
 from tracer.profile import FunctionRecord, Profile
 from tracer.references import References
-from tracer.stale import objects_of
 
 ABSENT = "carried: not a function of the build that was profiled, and code that ran refers to it"
 WITHIN = "carried: may have run within its caller in the build that was profiled"
@@ -73,7 +72,7 @@ class _Reasoner:
     def __init__(self, profile: Profile, functions: Functions) -> None:
         self.functions = functions
         self.references = profile.references
-        self.classes = classify(functions, profile.references or References((), ()), objects_of(profile))
+        self.classes = classify(functions, profile.references or References((), ()), profile.objects)
         self.source, self.target = direct_edges(functions)
 
     def ran(self, functions: Iterable[FunctionRecord]) -> Rows:

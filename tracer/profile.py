@@ -129,6 +129,12 @@ class Profile:
     references: References | None = None
     moved_from: tuple[str, ...] = ()
 
+    @property
+    def objects(self) -> frozenset[str]:
+        """The objects of its build that have functions, as far as they are known."""
+        rows = self.references.functions if self.references else ()
+        return frozenset({name for name, _ in rows} | {function.object for function in self.functions})
+
 
 def records(
     seen: dict[Identity, list[Seen]],

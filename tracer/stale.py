@@ -97,15 +97,9 @@ def accept(
     return made, stale
 
 
-def objects_of(profile: Profile) -> frozenset[str]:
-    """The objects with functions of the build that a profile is of, as far as it knows."""
-    rows = profile.references.functions if profile.references else ()
-    return frozenset({name for name, _ in rows} | {function.object for function in profile.functions})
-
-
 def carry_over(profile: Profile, symbols: Symbols) -> tuple[Profile, Staleness]:
     """The profile in terms of another build."""
-    carrier = Carrier(symbols, objects_of(profile))
+    carrier = Carrier(symbols, profile.objects)
     seen: dict[Identity, list[Seen]] = defaultdict(list)
     runs: dict[Identity, int] = defaultdict(int)
     sources: dict[tuple[Identity, ...], list[FunctionRecord]] = defaultdict(list)
