@@ -264,13 +264,13 @@ class _Assembly:
         for file, base in zip(self.files, self.symbols_at.tolist(), strict=True):
             of_unit = symbol_unit[base : base + len(file.symbols)]
             kinds = file.symbols["info"] & 15
+            values, sizes = (file.symbols[column].astype(np.int64) for column in ("value", "size"))
             executable = (of_unit >= 0) & (units["flags"][of_unit] & SHF_EXECINSTR != 0)
             wanted = np.flatnonzero(executable & ((kinds == STT_FUNC) | (kinds == STT_NOTYPE)))
             for index in wanted.tolist():
                 name = file.symbol_name(index)
                 if name and not name.startswith(".L"):
-                    row = file.symbols[index]
-                    found.append((int(of_unit[index]), int(row["value"]), int(row["size"])))
+                    found.append((int(of_unit[index]), int(values[index]), int(sizes[index])))
                     names.append(name)
         return np.array(found, FUNCTION), tuple(names)
 

@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prune import passes
 from prune.elf import Rows
-from prune.passes import Model
 from prune.pipeline import Pipeline
 from prune.plan_file import load_plan
+from prune.planning import Model, decide
 from prune.profiling import is_smp
 from prune.settings import SOURCES, Settings, cache_folder
 from tracer.collect import KernelBuild, collect_runs
@@ -95,7 +94,7 @@ def _row(sources: str, pipeline: Pipeline, truth: Rows) -> str:
 def _planned(settings: Settings, pipeline: Pipeline) -> Rows:
     """Mask of the function units that a plan of what was traced keeps, without what healing found."""
     profile = load_profile(pipeline.folder.traced_profile)
-    plan = passes.decide(settings, pipeline.folder, pipeline.model, profile)
+    plan = decide(settings, pipeline.folder, pipeline.model, profile)
     kept: Rows = plan.keep & pipeline.model.image.units["function"]
     return kept
 

@@ -49,7 +49,7 @@ _NEXT = {
 #: Settings that a verb may change for its folder.
 _CHANGES = (
     "keep", "grain", "free_boot", "named", "rules", "profile", "accept_stale", "sources", "trace_runs",
-    "quiet", "boots", "heal_rounds",
+    "quiet", "boots", "heal_rounds", "sleepers",
 )  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
         ("run", "all stages: from a workload to a pruned kernel"),
-        ("build", "build both kernels"),
+        ("build", "build the production kernel and the traced one"),
     ):
         made = verbs.add_parser(verb, help=text, description=text)
         made.set_defaults(handler=_stage)
@@ -151,7 +151,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--accept-stale-profile", dest="accept_stale", action="store_true", default=None,
-        help="take profiles of other builds too: functions are carried over by object and name",
+        help="take profiles of another source or other options too (another compiler's are taken anyway)",
     )  # fmt: skip
 
 
@@ -163,6 +163,11 @@ def _add_trace_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quiet-runs", type=_count, metavar="K", dest="quiet",
         help="runs in a row that must add nothing (default 2)",
+    )  # fmt: skip
+
+    parser.add_argument(
+        "--sleepers", type=Path, metavar="PROFILE",
+        help="a profile that says where tasks sleep: with --sources blocks, no traced kernel is built",
     )  # fmt: skip
 
 
@@ -217,7 +222,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes |= {"profile": None, "static": True}
     elif "profile" in changes:
         changes["static"] = False
-    for name in ("rules", "profile"):
+    for name in ("rules", "profile", "sleepers"):
         if changes.get(name) and not changes[name].is_file():
             raise UserError(f"reading --{name}: {changes[name]} does not exist")
     if options.verb == "heal":

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from prune.grid import COLUMNS, ROWS, RUNS, Cell, Column, chosen, make_column, table
+from prune.grid import COLUMNS, FIRST, ROWS, RUNS, Cell, Column, chosen, make_column, needs_first, table
 from prune.settings import Settings
 from tracer.host import KpruneError, UserError, read_json, say, write_json
 
@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--boots", type=int, default=10, metavar="N", help="grid: of each pruned kernel (default 10)"
     )
+    parser.add_argument(
+        "--one-profile", action="store_true",
+        help="grid: prune every compiler's kernel by the profile of GCC's (default: each is traced)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,8 +52,15 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"reading --kernel: {options.kernel} does not exist")
     kernel = options.kernel.absolute() if options.kernel else None
     base = Settings(options.grid.absolute(), home, kernel=kernel, boots=options.boots, heal_rounds=8)
-    reports = {name: _run(base, name) for name in dict.fromkeys(column.run for column in columns)}
-    cells = {column.name: _column(column, home, reports[column.run]) for column in columns}
+    runs = [column.run for column in columns]
+    if any(map(needs_first, runs)):
+        runs.insert(0, FIRST)
+    one = options.one_profile
+    reports = {name: _run(base, name, one) for name in dict.fromkeys(runs)}
+    cells = {
+        column.name: _column(column, _folder(home, column.run, one), reports[column.run])
+        for column in columns
+    }
     write_json(
         home / "grid.json",
         {
@@ -65,27 +76,36 @@ def run(options: argparse.Namespace) -> int:
     return failed[0].exit_code if failed else 0
 
 
-def _run(base: Settings, name: str) -> dict[str, Any] | KpruneError:
+def _folder(home: Path, run: str, one: bool) -> Path:
+    """Of a run; what it healed after tracing it does not know when it has one profile with the others."""
+    return home / (f"{run}-one" if one and needs_first(run) else run)
+
+
+def _run(base: Settings, name: str, one: bool) -> dict[str, Any] | KpruneError:
     """The report of one run; what went wrong, for one that has none."""
     from prune.pipeline import Pipeline
 
-    settings = replace(base, out=base.out / name, **RUNS[name])
+    settings = replace(base, out=_folder(base.out, name, one), **RUNS[name])
     say(f"grid: {name}")
     try:
+        if needs_first(name):
+            first = base.out / FIRST / "profile.json"
+            if not first.is_file():
+                raise UserError(f"tracing {name}: the run {FIRST} has left no profile")
+            settings = replace(settings, profile=first) if one else replace(settings, sleepers=first)
         return Pipeline(settings).run()
     except KpruneError as error:
         say(f"grid: {name}: {error}")
         return error
 
 
-def _column(column: Column, home: Path, report: dict[str, Any] | KpruneError) -> dict[str, Cell]:
+def _column(column: Column, folder: Path, report: dict[str, Any] | KpruneError) -> dict[str, Cell]:
     from prune.knowledge import read_knowledge
     from prune.security import measure_security
     from tracer.workload import load_workload
 
     if isinstance(report, KpruneError):
         return make_column(column, str(report), None)
-    folder = home / column.run
     arch = load_workload(Path(read_json(folder / "run.json", "settings of the run", SCHEMA)["workload"])).arch
     vmlinux = folder / column.side / "vmlinux"
     return make_column(column, report, measure_security(vmlinux, read_knowledge(arch)))

@@ -18,6 +18,7 @@ from tracer.algebra import diff, function_sizes, intersect, merge, shares, subtr
 from tracer.host import UserError
 from tracer.profile import SCHEMA_VERSION, Profile, load_profile, save_profile, to_json
 from tracer.saturation import saturation
+from tracer.stale import accept
 from tracer.symbols import Identity, Symbols, load_symbols
 
 
@@ -28,7 +29,7 @@ def add_parser(verbs: Any) -> None:
     )
     actions = made.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    def action(name: str, text: str, profiles: str) -> argparse.ArgumentParser:
+    def action(name: str, text: str, profiles: str | int) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
         parser.add_argument(
             "profiles", nargs=profiles, type=Path, metavar="PROFILE", help="a profile, or a run's folder"
@@ -47,6 +48,9 @@ def add_parser(verbs: Any) -> None:
     left.add_argument("-o", "--output", type=Path, metavar="FILE")
     compared = action("diff", "what two profiles do not have in common", "+")
     compared.add_argument("--json", action="store_true", help="print it as JSON, functions and all")
+    matched = action("match", "how much of a profile fits another build, and what does not", 1)
+    matched.add_argument("out", type=Path, metavar="OUT", help="folder of a run of that build")
+    matched.add_argument("--json", action="store_true", help="print it as JSON")
     shown = action("show", "what each app ran, and what only it ran", "+")
     shown.add_argument("--app", metavar="NAME", help="list the functions that only this app brings")
     shown.add_argument("--symbols", type=Path, metavar="FILE", help="the kernel's symbols.json, for bytes")
@@ -62,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
     profiles = [load_profile(_file(path)) for path in options.profiles]
     if options.action == "diff":
         _diff(profiles, options.json)
+    elif options.action == "match":
+        _match(profiles[0], options)
     elif options.action == "show":
         _show(_one(profiles, "showing"), options)
     else:
@@ -110,6 +116,29 @@ def _diff(profiles: Sequence[Profile], as_json: bool) -> None:
     for sign, functions in (("-", found.only_first), ("+", found.only_second)):
         for function in functions:
             print(f"{sign} {function.symbol} ({function.object})")
+
+
+def _match(profile: Profile, options: argparse.Namespace) -> None:
+    """The kernel of OUT need not be of the same source: this is the way to see what a profile is worth."""
+    symbols = load_symbols(options.out / "base" / "symbols.json", "production")
+    _, stale = accept(profile, symbols, True, f"matching profile {profile.workload_name}")
+    if stale is None:
+        print(
+            "null"
+            if options.json
+            else f"the profile is of this very build: all {len(profile.functions):,} match"
+        )
+        return
+    if options.json:
+        print(json.dumps(asdict(stale), indent=1))
+        return
+    print(f"{stale}: {stale.matched()}")
+    if not stale.references:
+        print("it does not say what functions of its build refer to: a plan keeps what hot code calls")
+    if stale.ambiguous:
+        print(f"{stale.ambiguous:,} names stand for more functions here than ran there: all are kept")
+    for name in stale.lost:
+        print(f"unmatched: {name.rpartition(':')[2]} ({name.rpartition(':')[0]})")
 
 
 def _show(profile: Profile, options: argparse.Namespace) -> None:

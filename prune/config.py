@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,8 @@ _PROBED = re.compile(
     r"CONFIG_(?!CC_OPTIMIZE_|GCC_PLUGIN|LD_DEAD_CODE_|ARCH_MEMORY_PROBE|ARCH_MMAP_RND_|RUST_(?:DEBUG|OVERFLOW)_)"
     r"(?:AS|CC|CLANG|GCC|LD|LLD|PAHOLE|RUST|RUSTC|TOOLS|HAVE|ARCH)_"
 )
+# How it is compiled and linked, which the user chooses.
+_COMPILED = re.compile(r"CONFIG_(?:(?:HAS_)?LTO(?:_|$)|CC_OPTIMIZE_)")
 _UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
 # What make and kbuild take from the environment: an input that no key of a build would know, such as
 # LLVM=1 of a shell, or the flags of the make that `make demo` is.
@@ -55,6 +58,21 @@ def read_options(path: Path) -> dict[str, str]:
         elif text and not text.startswith("#"):
             raise UserError(f"reading kernel configuration {path}: line {number} is no option: {text}")
     return options
+
+
+def options_hash(config: Path) -> str:
+    """Hash of what is set in a ``.config`` but for what the compiler, the linker and the way they are used
+    decide: two builds of one source with the same hash do the same.
+
+    Raises:
+        UserError: unreadable.
+    """
+    options = {
+        key: value
+        for key, value in read_options(config).items()
+        if value != "n" and not _PROBED.match(key) and not _COMPILED.match(key)
+    }
+    return hashlib.sha256(_as_text(dict(sorted(options.items()))).encode()).hexdigest()
 
 
 def make_config(

@@ -1,38 +1,55 @@
-"""Content hashes of many files, read on every processor at once."""
+"""Content hashes of many files, read on every processor at once, while others go on."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 #: Bytes of a digest.
 SIZE = 12
 
 
+class Hashing:
+    """Hashes files in threads of its own, from the moment that it is made."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._names = [str(path) for path in paths]
+        self._found = [""] * len(self._names)
+        self._failed: list[OSError] = []
+        share = len(os.sched_getaffinity(0))
+        # Neighbours are about the same size: all threads come to their end at about the same time.
+        self._threads = [Thread(target=self._hash, args=(first, share)) for first in range(share)]
+        for thread in self._threads:
+            thread.start()
+
+    def _hash(self, first: int, step: int) -> None:
+        try:
+            for number in range(first, len(self._names), step):
+                with open(self._names[number], "rb", buffering=0) as stream:
+                    self._found[number] = hashlib.blake2b(stream.read(), digest_size=SIZE).hexdigest()
+        except OSError as error:
+            self._failed.append(error)
+
+    def digests(self) -> tuple[str, ...]:
+        """BLAKE2 of each file's content, in hex.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        for thread in self._threads:
+            thread.join()
+        if self._failed:
+            raise self._failed[0]
+        return tuple(self._found)
+
+
 def digests_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """BLAKE2 of each file's content, in hex.
+    """As :class:`Hashing`, when there is nothing to do meanwhile.
 
     Raises:
-        OSError: as the first that cannot be read.
+        OSError: one cannot be read.
     """
-    processors = len(os.sched_getaffinity(0))
-    names = [str(path) for path in paths]
-    # Neighbours are about the same size: every processor gets every so-manieth.
-    shares = [names[first::processors] for first in range(processors)]
-    with ThreadPoolExecutor(processors) as pool:
-        parts = list(pool.map(_digests, shares))
-    found = [""] * len(names)
-    for first, part in enumerate(parts):
-        found[first::processors] = part
-    return tuple(found)
-
-
-def _digests(names: Sequence[str]) -> list[str]:
-    found = []
-    for name in names:
-        with open(name, "rb", buffering=0) as stream:
-            found.append(hashlib.blake2b(stream.read(), digest_size=SIZE).hexdigest())
-    return found
+    return Hashing(paths).digests()

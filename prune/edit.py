@@ -12,6 +12,8 @@ All objects at once, in one array of bytes with room for it (:mod:`prune.room`),
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from prune.elf import RELA, SECTION, SHF_EXECINSTR, SHT_RELA, STB_GLOBAL, SYMBOL, Rows
@@ -21,9 +23,11 @@ from prune.room import FREED_AT, freed_name
 from prune.strings import spread, squeeze_strings
 from prune.tables import NOBODY, Tables
 from prune.tombstones import Burial
-from prune.trim import Trimming
-from prune.trimmed import Trimmed, trimmed_sections
 from tracer.host import UserError
+
+if TYPE_CHECKING:
+    from prune.trim import Trimming
+    from prune.trimmed import Trimmed
 
 __all__ = ["edit_image", "freed_name"]
 _SIZE, _NAME = (SECTION.fields[column][1] for column in ("size", "name"))  # type: ignore[index]
@@ -148,6 +152,8 @@ def _squeeze(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
 
 def _trim(data: Rows, image: Image, trimming: Trimming, knowledge: Knowledge) -> None:
     """Functions without their cold blocks."""
+    from prune.trimmed import trimmed_sections
+
     sections, rows, addends = trimmed_sections(image, trimming, knowledge)
     put(data, image.relocations["at"][rows] + _ADDEND, addends)
     for unit, trimmed in sections.items():

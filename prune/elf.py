@@ -11,17 +11,18 @@ import io
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from elftools.common.exceptions import ELFError, ELFParseError
-from elftools.common.utils import struct_parse
-from elftools.construct.lib.container import Container
-from elftools.elf.structs import ELFStructs
 
 from tracer.host import UserError
 
-SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 8, 9, 18
+# To read an object; what was read and stored is used without it.
+if TYPE_CHECKING:
+    from elftools.construct.lib.container import Container
+    from elftools.elf.structs import ELFStructs
+
+SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 7, 8, 9, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 1, 2, 4, 16
 SHF_STRINGS, SHF_LINK_ORDER, SHF_GROUP = 0x20, 0x80, 0x200
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
@@ -133,6 +134,8 @@ def parse_object(path: Path, data: bytes, machine: str = "EM_X86_64") -> ObjectF
 @cache
 def _structs() -> ELFStructs:
     """pyelftools' description of ELF64 little-endian, made once: it costs more than the parse."""
+    from elftools.elf.structs import ELFStructs
+
     structs = ELFStructs(little_endian=True, elfclass=64)
     structs.create_basic_structs()
     structs.create_advanced_structs()
@@ -140,6 +143,9 @@ def _structs() -> ELFStructs:
 
 
 def _header(path: Path, data: bytes) -> Container:
+    from elftools.common.exceptions import ELFError, ELFParseError
+    from elftools.common.utils import struct_parse
+
     if data[:4] != b"\x7fELF" or len(data) < 64:
         raise _damaged(path, "no ELF header")
     if data[4:6] != b"\x02\x01":
@@ -169,6 +175,8 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
         raise ValueError("a section lies beyond the end of the file")
     if np.any(sections["size"] > _ADDRESS_SPACE):
         raise ValueError("a section is larger than memory")
+    if max(int(sections[column].max()) for column in ("align", "entsize", "offset")) > _ADDRESS_SPACE:
+        raise ValueError("a section header has a value that no file can have")
     if np.any(sections["type"] == SHT_REL):
         raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
     names = _names(data, sections[names_at], sections["name"])
@@ -209,6 +217,8 @@ def _wide_indices(data: bytes, sections: Rows, symbols: Rows) -> Rows:
     wide = symbols["shndx"].astype(np.uint32)
     extended = np.flatnonzero(sections["type"] == SHT_SYMTAB_SHNDX)
     if len(extended):
+        if int(sections[extended[0]]["size"]) < 4 * len(symbols):
+            raise ValueError("the wide section indices are cut short")
         table = np.frombuffer(data, "<u4", len(symbols), int(sections[extended[0]]["offset"]))
         wide = np.where(symbols["shndx"] == SHN_XINDEX, table, wide)
     elif np.any(symbols["shndx"] == SHN_XINDEX):
@@ -218,6 +228,8 @@ def _wide_indices(data: bytes, sections: Rows, symbols: Rows) -> Rows:
 
 def _check_references(found: ObjectFile) -> None:
     """Every index that later passes follow without looking must be in range."""
+    if len(found.symbols) and int(found.symbols["size"].max()) > _ADDRESS_SPACE:
+        raise ValueError("a symbol is larger than memory")
     table = found.sections[found.symtab]
     if int(table["link"]) >= len(found.sections):
         raise ValueError("the symbol table names no string table")

@@ -49,15 +49,22 @@ class Functions:
         return executable
 
     @cached_property
+    def symbols(self) -> dict[int, list[str]]:
+        """Vertex -> the names of the function that it is."""
+        found: dict[int, list[str]] = defaultdict(list)
+        found.update({self.units + i: list(names) for i, names in enumerate(self.names)})
+        for unit, _, _, name in self.image.functions:
+            if self.image.units["function"][unit]:
+                found[unit].append(name)
+        return dict(found)
+
+    @cached_property
     def named(self) -> dict[str, list[int]]:
         """Symbol -> vertices; of data too, where the section is that symbol's own."""
         found: dict[str, list[int]] = defaultdict(list)
-        for vertex, names in enumerate(self.names, start=self.units):
+        for vertex, names in self.symbols.items():
             for name in names:
                 found[name].append(vertex)
-        for unit, _, _, name in self.image.functions:
-            if self.image.units["function"][unit]:
-                found[name].append(unit)
         for name, row in self.image.globals_.items():
             unit = int(self.image.symbol_unit[row])
             if unit >= 0 and not self.is_code[unit]:

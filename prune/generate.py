@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +20,14 @@ from prune.room import DROPPED, FREED_GROUPS, freed_name
 from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
 from prune.tables import Tables
 from prune.tombstones import Burial, bury_dropped
-from prune.trim import Trim, trim
-from tracer.host import UserError
+from tracer.host import UserError, uncollected
+
+# Disassembling is for those whose plan takes blocks out.
+if TYPE_CHECKING:
+    from prune.trim import Trim
 
 
+@uncollected()
 def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> None:
     """Write the script and the edited objects of a plan into ``home``.
 
@@ -34,8 +39,12 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
         UserError: the plan asks for what these objects cannot do.
     """
     knowledge = read_knowledge(plan.arch)
-    cold = {image.unit_of[place]: ranges for place, ranges in plan.cold.items()}
-    image, tables, trimming = trim(image, tables, cold, knowledge)
+    trimming = None
+    if plan.cold:
+        from prune.trim import trim
+
+        cold = {image.unit_of[place]: ranges for place, ranges in plan.cold.items()}
+        image, tables, trimming = trim(image, tables, cold, knowledge)
     trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)

@@ -17,10 +17,12 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
     "gcc": {},
     "gcc-gc": {"static": True, "boots": 2, "heal": False},
     "gcc-block": {"grain": "block", "heal_rounds": 12},
-    "clang": {"toolchain": "clang"},
-    "clang-thin": {"toolchain": "clang", "lto": "thin"},
-    "clang-full": {"toolchain": "clang", "lto": "full"},
+    "clang": {"toolchain": "clang", "sources": "blocks"},
+    "clang-thin": {"toolchain": "clang", "lto": "thin", "sources": "blocks"},
+    "clang-full": {"toolchain": "clang", "lto": "full", "sources": "blocks"},
 }
+#: The run with a traced kernel. Its profile tells those of other compilers where tasks sleep; or everything.
+FIRST = "gcc"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ def chosen(names: Sequence[str]) -> tuple[Column, ...]:
     if unknown:
         raise UserError(f"choosing columns: there is no {unknown[0]}", f"there are: {', '.join(known)}")
     return tuple(column for column in COLUMNS if not names or column.name in names)
+
+
+def needs_first(run: str) -> bool:
+    """Whether a run takes something from the profile of :data:`FIRST`: it has no traced kernel."""
+    return "toolchain" in RUNS[run]
 
 
 def make_column(

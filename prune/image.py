@@ -127,10 +127,9 @@ class Image:
         return dict(zip(self.text.globals, self.global_rows.tolist(), strict=True))
 
     @cached_property
-    def rows(self) -> tuple[tuple[str, str, int], ...]:
+    def rows(self) -> Sequence[tuple[str, str, int]]:
         """(object, section, size) of each unit."""
-        objects = [self.objects[number] for number in self.units["object"].tolist()]
-        return tuple(zip(objects, self.names, self.units["size"].tolist(), strict=True))
+        return _Rows(self)
 
     @cached_property
     def unit_of(self) -> dict[tuple[str, str], int]:
@@ -189,6 +188,34 @@ class Image:
         first = self.units["first"][wanted].tolist()
         names = self.text.functions
         return {u: names[row] for u, row in zip(wanted.tolist(), first, strict=True) if row >= 0}
+
+
+class _Rows(Sequence[tuple[str, str, int]]):
+    """Rows of units, made when somebody looks at them."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+
+    @cached_property
+    def _all(self) -> tuple[tuple[str, str, int], ...]:
+        image = self._image
+        objects = [image.objects[number] for number in image.units["object"].tolist()]
+        return tuple(zip(objects, image.names, image.units["size"].tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._image.units)
+
+    def __iter__(self) -> Iterator[tuple[str, str, int]]:
+        return iter(self._all)
+
+    def __getitem__(self, number: int) -> tuple[str, str, int]:  # type: ignore[override]
+        return self._all[number]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all)
 
 
 class _Files(Sequence[ObjectFile]):

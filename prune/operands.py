@@ -33,6 +33,8 @@ def reads(units: Rows, relocations: Rows, data: Rows, knowledge: Knowledge) -> R
         at = int(units["at"][unit])
         fields = memory_operands(data[at : at + int(units["size"][unit])].tobytes(), knowledge)
         found[mine] = [offset in fields for offset in relocations["offset"][mine].tolist()]
+    # What is read through the global offset table is an address, and that goes anywhere.
+    found &= ~np.isin(relocations["type"], knowledge.kinds("got"))
     return found
 
 

@@ -9,41 +9,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from prune.bootonly import Phases
-from prune.boots import Boot, boot_pruned, read_pruned, summary
-from prune.callgraph import CallGraph, make_call_graph
-from prune.closure import SEES_ALL, infer, watched
+from prune.buildid import build_id
+from prune.config import options_hash
 from prune.folder import Folder
-from prune.functions import Functions
-from prune.grain import may_lose_blocks
-from prune.heal import SOURCE as HEALED
 from prune.heal import Healed, add_misses, load_healed, save_healed
-from prune.image import Image
 from prune.kbuild import KernelBuild, relink
-from prune.knowledge import Knowledge, read_knowledge
-from prune.ledger import Ledger
+from prune.knowledge import read_knowledge
 from prune.link import LINK_MAP, PREPARED, Made, prepare
 from prune.misses import Miss
-from prune.page import make_page
-from prune.page_data import page_data
-from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan, load_plan, save_plan
-from prune.profiling import is_smp
-from prune.rules import read_rules
-from prune.script import named_symbols
+from prune.planning import Model, decide
 from prune.settings import Settings
-from prune.store import Stored, stored
-from prune.symbols import build_id, write_symbols
-from prune.tables import Tables
-from prune.trim import Range, find_cold, trim
-from prune.verify import Verdict, verify_image
+from prune.store import stored
+from prune.symbols import write_symbols
 from tracer.host import (
     UserError,
     file_hash,
@@ -52,47 +34,16 @@ from tracer.host import (
     whole_file,
     write_json,
 )
-from tracer.phase_names import BOOT
-from tracer.phases import boot_is_known, phases
-from tracer.profile import Profile, load_profile
+from tracer.profile import load_profile
 from tracer.workload import Workload
 
+# What one stage alone needs, LIEF above all, it imports itself: a plan is made in less time than that takes.
+if TYPE_CHECKING:
+    from prune.boots import Boot
+    from prune.ledger import Ledger
+    from prune.verify import Verdict
+
 SCHEMA = 1
-#: Before it is said of a function that it never runs again.
-_ENOUGH_RUNS = 3
-
-
-@dataclass(frozen=True)
-class Model:
-    """The image of the production kernel with what is derived from it, read once when first needed."""
-
-    folder: Folder
-    objtree: Path
-    arch: str
-
-    @cached_property
-    def knowledge(self) -> Knowledge:
-        return read_knowledge(self.arch)
-
-    @cached_property
-    def stored(self) -> Stored:
-        return stored(self.objtree, self.folder.base("vmlinux.map"), self.knowledge)
-
-    @property
-    def image(self) -> Image:
-        return self.stored.image
-
-    @property
-    def tables(self) -> Tables:
-        return self.stored.tables
-
-    @property
-    def graph(self) -> CallGraph:
-        return self.stored.graph
-
-    @property
-    def functions(self) -> Functions:
-        return self.stored.functions
 
 
 def export(build: KernelBuild, into: Path, arch: str) -> None:
@@ -104,129 +55,19 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
     identity = {
         "build_id": build_id(into / "vmlinux"), "config": file_hash(into / ".config"),
         "source": build.source.content_hash, "version": build.source.version,
+        "options": options_hash(into / ".config"),
     }  # fmt: skip
     write_symbols(image, build.flavour, identity, into / "symbols.json")
 
 
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
-    made = decide(settings, folder, model, load_profile(folder.profile))
+    made = decide(settings, folder, model, load_profile(folder.profile, references=False))
     for rule in made.unused_rules:
         say(f"warning: keep rule {rule} matches nothing")
     save_plan(made, folder.plan)
     copy_whole(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     return made
-
-
-def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -> Plan:
-    """The plan for a profile."""
-    # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
-    sees_all = bool(SEES_ALL & set(profile.sources))
-    script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
-    script_symbols = named_symbols(script.read_text())
-    ran, healed = _ran(profile), _healed(profile)
-    rules = read_rules(settings.rules) if settings.rules else ()
-    inferred = _beginnings(model) if settings.static else _inferred(profile, model)
-    image, graph = model.image, model.graph
-    cold: dict[int, tuple[Range, ...]] = {}
-    if settings.grain == "block" and _knows_blocks(profile):
-        known = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
-        cold = find_cold(image, model.tables, known, model.knowledge)
-        image, tables, _ = trim(image, model.tables, cold, model.knowledge)
-        graph = make_call_graph(image, tables, model.knowledge)
-    return make_plan(
-        image,
-        graph,
-        {place: why for place, why in ran.items() if place not in healed},
-        rules,
-        model.knowledge,
-        build_id=build_id(folder.base("vmlinux")),
-        width="reachable" if settings.static else settings.keep,
-        healed=healed,
-        inferred=inferred,
-        small=SMALL,
-        script_symbols=script_symbols,
-        phases=_phases(profile) if settings.free_boot and sees_all else None,
-        whole=not (sees_all or settings.static),
-        named=settings.named,
-        cold=cold,
-    )
-
-
-def _beginnings(model: Model) -> dict[int, str]:
-    """Where a kernel begins, for want of a profile: the lists of functions that booting calls. (Its entry and
-    what the linker script names are roots anyway.)"""
-    owners = [part.owners for part in model.tables.parts.values() if part.table.calls]
-    found = np.unique(np.concatenate([*owners, np.empty(0, np.int64)]))
-    return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
-
-
-def _knows_blocks(profile: Profile) -> bool:
-    """Whether the profile tells which blocks of functions never run.
-
-    Raises:
-        UserError: it has seen functions only.
-    """
-    if not any(record.ran for record in profile.functions):
-        raise UserError(
-            "planning with --grain block: the profile does not say which blocks of this build ran",
-            "trace this build with --sources blocks or ftrace+blocks",
-        )
-    return _enough_runs(profile, "no function loses its cold blocks")
-
-
-def _enough_runs(profile: Profile, consequence: str) -> bool:
-    whole = sum(run.source in SEES_ALL and run.outcome == "powered off" for run in profile.runs)
-    if whole < _ENOUGH_RUNS:
-        say(f"{consequence}: {whole} whole runs are too few to say what never runs")
-    return whole >= _ENOUGH_RUNS
-
-
-def _phases(profile: Profile) -> Phases | None:
-    """Which units ran in boot, and which of them never again; None when nobody can tell."""
-    if not boot_is_known(profile):
-        say(
-            "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
-        )
-        return None
-    if not _enough_runs(profile, "nothing is freed after boot"):
-        return None
-    ran: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
-        ran.setdefault((record.object, record.section), set()).update(phases(record))
-    boot = {place: when for place, when in ran.items() if BOOT in when}
-    return Phases(frozenset(boot), frozenset(place for place, when in boot.items() if when == {BOOT}))
-
-
-def _inferred(profile: Profile, model: Model) -> dict[int, str]:
-    """What may have run where the profile's sources could not see."""
-    what = watched(profile)
-    if what is None:
-        return {}
-    if not what.complete:
-        boot = "" if what.boot else ", and no boot was watched"
-        say(f"{len(what.blind):,} functions cannot be traced{boot}: reasoning which of them may have run")
-    return infer(what, model.functions, model.knowledge)
-
-
-def _ran(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> the apps that ran it and the sources that saw it, for the plan's reasons."""
-    apps: dict[tuple[str, str], dict[str, None]] = {}
-    sources: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
-        place = (record.object, record.section)
-        apps.setdefault(place, {}).update(dict.fromkeys(seen.app for seen in record.seen))
-        sources.setdefault(place, set()).update(seen.source for seen in record.seen)
-    return {place: f"{', '.join(apps[place])} ({'+'.join(sorted(sources[place]))})" for place in apps}
-
-
-def _healed(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> who missed it, of what only healing has seen."""
-    return {
-        (record.object, record.section): f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
-        for record in profile.functions
-        if all(seen.source == HEALED for seen in record.seen)
-    }
 
 
 def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:
@@ -235,6 +76,9 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Bo
     Raises:
         UserError: there is no pruned kernel.
     """
+    from prune.boots import boot_pruned, read_pruned, summary
+    from prune.profiling import is_smp
+
     kernel = read_pruned(folder.path("pruned"), is_smp(folder.base(".config")))
     boots = boot_pruned(workload, kernel, numbers, folder.path("boot"))
     write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
@@ -273,6 +117,8 @@ def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:
 
 def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
     """Prove the pruned kernel and write ``verify.json``."""
+    from prune.verify import verify_image
+
     verdict = verify_image(
         folder.pruned("vmlinux"), folder.pruned("vmlinux.map"), folder.plan, folder.pruned("tombstones.json"),
         objtree, arch, folder.profile,
@@ -283,6 +129,9 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
 
 def page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], version: str, arch: str) -> None:
     """Write ``report.html``."""
+    from prune.page import make_page
+    from prune.page_data import page_data
+
     each = read_result(folder.boots, "boots", ("each",))["each"] if folder.boots.is_file() else []
     logs = [folder.path(f"boot/{boot['number']}/console.log") for boot in each]
     log = next((path.read_text(errors="replace") for path in logs if path.is_file()), "")

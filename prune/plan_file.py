@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Plan:
     build_id: str
     width: str
     objects: tuple[tuple[str, str], ...]
-    units: tuple[tuple[str, str, int], ...]
+    units: Sequence[tuple[str, str, int]]
     keep: Rows
     boot: Rows
     reason: tuple[str, ...]

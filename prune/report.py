@@ -87,6 +87,11 @@ def table(report: Mapping[str, Any]) -> str:
         )
     lines += _healed(report["heal"])
     lines += _known(report["profile"], report["saturation"])
+    if report["plan"].get("carried"):
+        lines.append(
+            f"       {report['plan']['carried']:,} functions ({report['plan']['carried_bytes']:,} bytes) were"
+            " kept of which that build cannot say that they did not run"
+        )
     if report["plan"].get("inferred"):
         lines.append(
             f"       {report['plan']['inferred']:,} functions were kept that nothing could have seen run"
@@ -136,10 +141,12 @@ def _known(profile: Mapping[str, Any], saturation: Mapping[str, Any] | None) -> 
     if profile["ambiguous"]:
         lines.append(f"       {profile['ambiguous']} names stand for several functions: all were kept")
     for stale in profile["stale"]:
-        lines.append(
-            f"stale profile {stale['workload']} of {stale['build_id'][:12]}: {stale['carried']:,} functions"
-            f" carried over, {len(stale['lost']):,} not found here"
-        )
+        moved = stale["source"] == stale["options"] == "same"
+        line = f"profile {stale['workload']} of build {stale['build_id'][:12]}: {stale['carried']:,} of"
+        line += f" {stale['functions']:,} functions that ran are functions here"
+        if stale["ran_bytes"]:
+            line += f" ({stale['carried_bytes'] / stale['ran_bytes']:.1%} of the bytes that ran)"
+        lines.append(line if moved else f"stale {line}")
     return lines
 
 

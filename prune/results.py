@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from prune.buildid import build_id
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.memory import of_console
 from prune.passes import read_result
 from prune.plan_file import Plan
 from prune.settings import Settings
-from prune.symbols import build_id
 from tracer.host import file_hash
 from tracer.profile import load_profile
 from tracer.saturation import saturation
@@ -53,9 +53,16 @@ def _why_not(folder: Folder, found: dict[str, Any]) -> str:
 
 
 def counts(plan: Plan) -> dict[str, int]:
-    """Units ``kept`` and ``dropped``; ``inferred``: kept because they may have run where nobody could see."""
+    """Units ``kept`` and ``dropped``; ``inferred``: kept because they may have run where nobody could see;
+    ``carried``, with their bytes: because a profile of another build cannot say that they did not."""
     inferred = sum(reason.startswith("inferred:") for reason in plan.reason)
-    return {"kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum()), "inferred": inferred}
+    carried = [
+        unit[2] for unit, why in zip(plan.units, plan.reason, strict=True) if why.startswith("carried:")
+    ]
+    return {
+        "kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum()), "inferred": inferred,
+        "carried": len(carried), "carried_bytes": sum(carried),
+    }  # fmt: skip
 
 
 def knowledge(folder: Folder) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def command_of(settings: Settings) -> list[str]:
     """The command that repeats a run."""
     paths = {
         "kernel": settings.kernel, "config": settings.config, "rules": settings.rules,
-        "profile": settings.profile,
+        "profile": settings.profile, "sleepers": settings.sleepers,
     }  # fmt: skip
     return [
         "kprune", "run", str(settings.workload), "--out", str(settings.out), "--keep", settings.keep,

@@ -23,7 +23,8 @@ class Settings:
     """What the user asked for; paths are absolute. ``trace_runs``: 0 for as many as it takes until the last
     ``quiet`` add nothing; ``profile``: take this one instead of tracing; ``free_boot``: what only booting
     runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
-    profile at all, what no reference from the kernel's beginnings reaches goes."""
+    profile at all, what no reference from the kernel's beginnings reaches goes; ``sleepers``: a profile that
+    says where tasks sleep, so that no traced kernel has to."""
 
     workload: Path
     out: Path
@@ -47,6 +48,18 @@ class Settings:
     toolchain: str = "gcc"
     lto: str = "none"
     opt: str = "config"
+    sleepers: Path | None = None
+
+    @property
+    def traces_on_traced(self) -> bool:
+        """Whether tracing needs the traced kernel: for what ftrace sees, or for where tasks sleep."""
+        return "ftrace" in self.sources or self.sleepers is None
+
+    @property
+    def needs_traced(self) -> bool:
+        """Whether the run does; without blocks, healing needs it as well."""
+        given = self.profile is not None or self.static
+        return "blocks" not in self.sources or (not given and self.traces_on_traced)
 
     def save(self) -> None:
         value: dict[str, Any] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 import tracer
 from prune import passes, profiling, results
+from prune.buildid import build_id
 from prune.doctor import require
 from prune.file_ledger import account_file
 from prune.folder import Folder
@@ -23,14 +24,14 @@ from prune.knowledge import FOLDER
 from prune.ledger import make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
 from prune.misses import read_graveyard
-from prune.passes import Model
 from prune.plan_file import load_plan
+from prune.planning import Model
+from prune.references import find_references
 from prune.report import make_report, metadata
 from prune.settings import Settings, cache_folder
 from prune.sizes import measure
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash, stage_seconds
-from prune.symbols import build_id
 from prune.toolchain import find_toolchain
 from tracer.host import (
     GuestFailed,
@@ -64,25 +65,24 @@ class Steps:
     def workload(self) -> Workload:
         return load_workload(self.settings.workload)
 
-    @cached_property
-    def builds(self) -> tuple[KernelBuild, KernelBuild]:
-        """(production, traced), as they are to be built."""
+    def _describe(self, flavour: str, *more: Path) -> KernelBuild:
+        """A kernel as it is to be built."""
         settings = self.settings
         toolchain = find_toolchain(settings.toolchain, settings.lto, settings.opt)
         require([*_TO_BUILD, *toolchain.tools])
         source = resolve_source(self.settings.kernel, cache_folder())
         own = [self.workload.kernel_config] if self.workload.kernel_config else []
+        return describe_build(
+            flavour, source, self.workload.arch, [*own, *more], settings.config, cache_folder(), toolchain
+        )
 
-        def describe(flavour: str, more: list[Path]) -> KernelBuild:
-            return describe_build(
-                flavour, source, self.workload.arch, [*own, *more], settings.config, cache_folder(), toolchain
-            )
-
-        return describe("production", []), describe("traced", [_TRACER / "traced.config"])
-
-    @property
+    @cached_property
     def production(self) -> KernelBuild:
-        return self.builds[0]
+        return self._describe("production")
+
+    @cached_property
+    def traced(self) -> KernelBuild:
+        return self._describe("traced", _TRACER / "traced.config")
 
     @cached_property
     def model(self) -> Model:
@@ -93,40 +93,48 @@ class Steps:
         """kprune itself is an input of every stage."""
         return source_hash(_PRUNE, FOLDER)
 
-    def build(self) -> None:
-        production, traced = self.builds
-        for build in (production, traced):
+    def build(self, traced: bool = False) -> None:
+        """Build the production kernel; the traced one if the settings need it, or ``traced``."""
+        sides = {"base": self.production}
+        if traced or self.settings.needs_traced:
+            sides["traced"] = self.traced
+        for build in sides.values():
             build_kernel(build, self.settings.jobs, self.dry_run)
         if self.dry_run:
             return
         self.settings.save()
 
         def work() -> None:
-            passes.export(production, self.folder.path("base"), self.workload.arch)
-            passes.export(traced, self.folder.path("traced"), self.workload.arch)
+            for side, build in sides.items():
+                passes.export(build, self.folder.path(side), self.workload.arch)
 
         inputs: dict[str, str | int | Path | None] = {"code": self.own_code}
-        for build in (production, traced):
+        for build in sides.values():
             inputs[build.flavour] = build.artefacts / "vmlinux"
             inputs[f"{build.flavour} image"] = build.artefacts / "bzImage"
         names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json", ".config")
-        outputs = [side(name) for side in (self.folder.base, self.folder.traced) for name in names]
+        outputs = [self.folder.path(f"{side}/{name}") for side in sides for name in names]
         run_stage(self.settings.out, "build", inputs, outputs, work)
 
     def trace(self) -> None:
+        both = self.settings.traces_on_traced
         if self.dry_run:
-            for kernel, traced in ((self.folder.traced, True), (self.folder.base, False)):
+            kernels = ((self.folder.traced, True), (self.folder.base, False))
+            for kernel, traced in kernels[0 if both else 1 :]:
                 log = None if traced else self.folder.path("trace/blocks.log")
                 self._show_session(kernel("bzImage"), SessionOptions(trace=traced, block_log=log))
             return
         require(("qemu-system-x86_64",))
+        if both and not self.folder.traced("symbols.json").is_file():
+            self.build(traced=True)  # the run was begun with a profile, or with another one's sleepers
         inputs: dict[str, str | int | Path | None] = {
             "workload": self.workload.content_hash(),
             "code": source_hash(_TRACER),
             "production": self.folder.base("bzImage"),
-            "traced": self.folder.traced("bzImage"),
+            "traced": self.folder.traced("bzImage") if both else None,
             "symbols": self.folder.base("symbols.json"),
-            "traced symbols": self.folder.traced("symbols.json"),
+            "traced symbols": self.folder.traced("symbols.json") if both else None,
+            "sleepers": self.settings.sleepers,
             "sources": self.settings.sources,
             "runs": self.settings.trace_runs,
             "quiet": self.settings.quiet,
@@ -152,7 +160,9 @@ class Steps:
         inputs |= {str(path.relative_to(self.folder.out)): path for path in joined}
         run_stage(
             self.settings.out, "gather", inputs, [self.folder.profile, self.folder.stale],
-            lambda: profiling.gather(self.settings, self.folder),
+            lambda: profiling.gather(
+                self.settings, self.folder, lambda: find_references(self.model.functions)
+            ),
         )  # fmt: skip
 
     def plan(self) -> None:
@@ -170,7 +180,9 @@ class Steps:
             "grain": self.settings.grain,
             "free_boot": str(self.settings.free_boot),
             "named": str(self.settings.named),
+            "sleepers": self.settings.sleepers,
         }
+        inputs |= {f"given {path}": path for path in profiling.given(self.settings, self.folder)}
         run_stage(
             self.settings.out, "plan", inputs, [self.folder.plan],
             lambda: passes.plan(self.settings, self.folder, self.model),

@@ -8,10 +8,12 @@ anew. What follows from the image alone is kept with it: tables, call graph, fun
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ import numpy as np
 
 from prune.apart import Piece
 from prune.callgraph import CallGraph, make_call_graph
-from prune.digests import digests_of
+from prune.digests import Hashing
+from prune.elf import Rows
 from prune.functions import Functions, make_functions
 from prune.image import Image, Names
 from prune.knowledge import FOLDER, Knowledge
 from prune.tables import Tables, find_tables
-from tracer.host import HostError, UserError
+from tracer.host import HostError, UserError, uncollected
 
 SCHEMA = 1
 #: The folder in ``.kprune`` of the object tree.
@@ -51,7 +54,8 @@ def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
         UserError: a bad object, or one that the map knows otherwise.
     """
     key = _key(link_map, knowledge.arch)
-    found = _load(root, key, knowledge)
+    with uncollected():
+        found = _load(root, key, knowledge)
     if found is None:
         # What reads objects is not loaded where nothing has to be read.
         from prune.assemble import read_image
@@ -78,36 +82,42 @@ def _key(link_map: Path, arch: str) -> str:
 
 
 def _load(root: Path, key: str, knowledge: Knowledge) -> Stored | None:
-    home = root / HOME
+    """What is stored, if it is of these objects, whole."""
     try:
-        text = json.loads((home / "text.json").read_text("ascii"))
+        text = json.loads((root / HOME / "text.json").read_text("ascii"))
         if text["schema_version"] != SCHEMA or text["key"] != key:
             return None
-        if list(digests_of([root / name for name in text["objects"]])) != text["digests"]:
-            return None
-        arrays = {name: np.load(home / f"{name}.npy") for name in _arrays(Image) if name != "data"}
-        arrays["data"] = np.load(home / _DATA, mmap_mode="r")
-        tables = {name: np.load(home / f"tables.{name}.npy") for name in _arrays(Tables)}
-        graph = {name: np.load(home / f"graph.{name}.npy") for name in _arrays(CallGraph)}
-        inside = {name: np.load(home / f"functions.{name}.npy") for name in _arrays(CallGraph)}
-        keys = np.load(home / "functions.keys.npy")
-    except (OSError, ValueError, KeyError, TypeError):
+        hashing = Hashing([root / name for name in text["objects"]])
+        found = _read(root, text, knowledge)
+        return found if list(hashing.digests()) == text["digests"] else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # None there, or cut short: it is made again.
+
+
+def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
+    home = root / HOME
+
+    def arrays(prefix: str, kind: type) -> dict[str, Any]:
+        return {name: np.load(home / f"{prefix}{name}.npy") for name in _arrays(kind) if name != "data"}
+
     pieces = {
         (name, section): tuple(Piece(str(n), int(start), int(size)) for n, start, size in parts)
         for name, section, parts in text["pieces"]
     }
-    names = Names(*(tuple(text["names"][field.name]) for field in fields(Names)))
     image = Image(
         root=root, machine=knowledge.machine, objects=tuple(text["objects"]), digests=tuple(text["digests"]),
-        pieces=pieces, starts=tuple(tuple(units) for units in text["starts"]), text=names, archive=int(text["archive"]), **arrays,
+        pieces=pieces, starts=tuple(map(tuple, text["starts"])), archive=int(text["archive"]),
+        text=Names(*(tuple(text["names"][field.name]) for field in fields(Names))),
+        data=np.load(home / _DATA, mmap_mode="r"), **arrays("", Image),
     )  # fmt: skip
-    vertices = len(image.units) + len(keys)
-    functions = Functions(
-        image, keys, tuple(map(tuple, text["functions"])), CallGraph(units=vertices, **inside)
-    )
+    keys = np.load(home / "functions.keys.npy")
+    names = tuple(map(tuple, text["functions"]))
+    inside = CallGraph(units=len(image.units) + len(keys), **arrays("functions.", CallGraph))
     return Stored(
-        image, Tables(known=knowledge.tables, **tables), CallGraph(units=len(image.units), **graph), functions
+        image,
+        Tables(known=knowledge.tables, **arrays("tables.", Tables)),
+        CallGraph(units=len(image.units), **arrays("graph.", CallGraph)),
+        Functions(image, keys, names, inside),
     )
 
 
@@ -125,14 +135,17 @@ def _save(root: Path, key: str, made: Stored) -> None:
         "names": {f.name: getattr(image.text, f.name) for f in fields(Names)},
         "pieces": [[*place, [[p.name, p.start, p.size] for p in parts]] for place, parts in image.pieces.items()],
     }  # fmt: skip
-    home.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix="image."))
     try:
-        np.save(temporary / "functions.keys.npy", made.functions.keys)
+        home.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix="image."))
+    except OSError as error:
+        raise HostError(f"writing {home}: {error.strerror or error}", "free some space") from error
+    try:
+        _put(temporary / "functions.keys.npy", made.functions.keys)
         graphs = (("graph.", made.graph), ("functions.", made.functions.graph))
         for prefix, value in (("", image), ("tables.", made.tables), *graphs):
             for name in _arrays(type(value)):
-                np.save(temporary / f"{prefix}{name}.npy", getattr(value, name))
+                _put(temporary / f"{prefix}{name}.npy", getattr(value, name))
         (temporary / "text.json").write_text(json.dumps(text), "ascii")
         shutil.rmtree(home, ignore_errors=True)
         os.replace(temporary, home)
@@ -140,3 +153,12 @@ def _save(root: Path, key: str, made: Stored) -> None:
         raise HostError(f"writing {home}: {error.strerror or error}", "free some space") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(path: Path, array: Rows) -> None:
+    """As np.save, which does not notice when the last few KB do not fit on the disk."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+    with path.open("wb") as stream:
+        stream.write(head.getvalue())
+        stream.write(np.ascontiguousarray(array).data)

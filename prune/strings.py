@@ -73,8 +73,8 @@ def find_strings(
         found += [(unit, ends[end], end) for end in sorted(ends)]
         relocations["string"][mine] = [number[span[1]] if span else -1 for span in spans]
     strings = np.array(found, STRING)
-    for row in own.tolist():
-        unit, value = int(symbol_unit[row]), int(symbols["value"][row])
+    for row, value in zip(own.tolist(), symbols["value"][own].astype(np.int64).tolist(), strict=True):
+        unit = int(symbol_unit[row])
         places.append((row, *_holder(strings, unit, value)))
     return strings, np.array(places, STRING_SYMBOL)
 
@@ -152,7 +152,8 @@ def squeeze_strings(image: Image, tables: Tables, keep: Rows) -> Squeeze:
     # Between two strings lies what alignment needs.
     clear = spread(units["at"][sections], sizes)
     by_section = image.symbols["info"][rows["symbol"]] & 15 == STT_SECTION
-    changed = np.flatnonzero(alive & by_section & (moved[rows["string"]] >= 0))
+    changed = np.flatnonzero(alive & by_section)
+    changed = changed[moved[rows["string"][changed]] >= 0]
     which = rows["string"][changed]
     inside = rows["addend"][changed] - strings["start"][which]
     inside += image.symbol_value[image.definition[rows["symbol"][changed]]]

@@ -12,34 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
 from prune.image import Image
-from tracer.host import UserError, write_json
+from tracer.host import write_json
 
-SCHEMA = 2
-
-
-def build_id(vmlinux: Path) -> str:
-    """The GNU build id of a linked kernel, in hex.
-
-    Raises:
-        UserError: not an ELF file, or linked without ``--build-id``.
-    """
-    try:
-        with vmlinux.open("rb") as stream:
-            for section in ELFFile(stream).iter_sections():
-                if section["sh_type"] != "SHT_NOTE":
-                    continue
-                for note in section.iter_notes():  # type: ignore[attr-defined]
-                    if note["n_type"] == "NT_GNU_BUILD_ID":
-                        return str(note["n_desc"])
-    except OSError as error:
-        raise UserError(f"reading kernel {vmlinux}: {error.strerror}") from error
-    except (ELFError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"reading kernel {vmlinux}: not a whole ELF file", "build it again") from error
-    raise UserError(f"reading kernel {vmlinux}: it has no build id", "link it with --build-id")
+SCHEMA = 3
 
 
 def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: Path) -> None:
@@ -47,7 +24,7 @@ def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: 
 
     Args:
         kernel: ``production`` or ``traced``.
-        identity: ``build_id``, ``config``, ``source``, ``version``.
+        identity: ``build_id``, ``config``, ``source``, ``version``, ``options``.
     """
     traceable = _traceable(image)
     rows = []

@@ -69,7 +69,11 @@ def explain(image: Image, graph: CallGraph, plan: Plan, function: str) -> tuple[
 
 def _answer(image: Image, graph: CallGraph, plan: Plan, function: str, unit: int) -> Answer:
     sources = np.array(
-        [reason.startswith(("ran", "root", "rule", "healed", "inferred")) for reason in plan.reason], bool
+        [
+            reason.startswith(("ran", "root", "rule", "healed", "inferred", "carried"))
+            for reason in plan.reason
+        ],
+        bool,
     ) & plan.keep.astype(bool)
     into = graph.source[graph.target == unit]
     if plan.keep[unit] and sources[unit]:

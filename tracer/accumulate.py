@@ -94,9 +94,13 @@ class Sightings:
             if function.symbol in names
             for target in self.carrier.carry(function)
         }
-        for function in found:
-            self.add(function, START, STACK, 1)
+        self.add_sleepers(found)
         return found
+
+    def add_sleepers(self, functions: Iterable[Identity]) -> None:
+        """Put production functions that tasks sleep in into what was seen."""
+        for function in functions:
+            self.add(function, START, STACK, 1)
 
     def add_boot(self, plan: RunPlan, result: SessionResult, trace: BootTrace) -> None:
         """Put what the function tracer saw of a boot into what was seen. A boot that lost events adds what it
@@ -195,7 +199,7 @@ def run_of(plan: RunPlan, result: SessionResult, functions: int, outside: int) -
 
 def kernel_id(symbols: Symbols) -> KernelId:
     """Which kernel a build's symbols are of."""
-    return KernelId(symbols.build_id, symbols.config, symbols.source, symbols.version)
+    return KernelId(symbols.build_id, symbols.config, symbols.source, symbols.version, symbols.options)
 
 
 def files_of(functions: Iterable[Identity], symbols: Symbols) -> tuple[tuple[str, str], ...]:

@@ -46,6 +46,8 @@ def merge(profiles: Sequence[Profile]) -> Profile:
         ambiguous=tuple(sorted({name for profile in profiles for name in profile.ambiguous})),
         unmatched=tuple(sorted({name for profile in profiles for name in profile.unmatched})),
         runs=_runs_in_order([run for profile in profiles for run in profile.runs], functions),
+        references=next((profile.references for profile in profiles if profile.references), None),
+        moved_from=tuple(sorted({build for profile in profiles for build in profile.moved_from})),
     )
 
 

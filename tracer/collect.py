@@ -10,7 +10,7 @@
     traced kernel, boots           all calls from the first moments on (:mod:`tracer.boot_trace`)
 
 A traced run also tells which functions are on the stacks of sleeping tasks when the first app starts: they go
-on some time, whether or not that is seen.
+on some time, whether or not that is seen. Who knows these already needs no traced kernel for block coverage.
 
 What ftrace cannot see, early boot above all, is listed as blind spots; block coverage sees everything.
 """
@@ -48,7 +48,7 @@ from tracer.parallel import in_parallel
 from tracer.profile import Profile
 from tracer.rootfs import build_initrd
 from tracer.runner import SessionResult, run_session
-from tracer.symbols import Symbols, load_symbols
+from tracer.symbols import Identity, Symbols, load_symbols
 from tracer.vm import POWERED_OFF
 from tracer.workload import Workload
 
@@ -71,7 +71,8 @@ class CollectOptions:
     """``runs``: so many, or 0 for as many as it takes: until the last ``quiet`` runs added nothing and every
     speed of :mod:`tracer.jitter` was tried, or ``most`` were made. ``sources``: one of :data:`SOURCES`;
     ``misses``: run the deliberate misses; ``jobs``: guests at a time, 0 for as many as there are processors;
-    ``keep_logs``: keep the block logs (40 MB each)."""
+    ``keep_logs``: keep the block logs (40 MB each); ``sleepers``: production functions that tasks sleep in,
+    None when they are to be looked for."""
 
     runs: int = 0
     quiet: int = 2
@@ -80,19 +81,20 @@ class CollectOptions:
     misses: bool = True
     jobs: int = 0
     keep_logs: bool = False
+    sleepers: tuple[Identity, ...] | None = None
 
 
 def collect_profile(
     workload: Workload,
     production: KernelBuild,
-    traced: KernelBuild,
+    traced: KernelBuild | None,
     into: Path,
     cache: Path,
     options: CollectOptions | None = None,
     progress: Callable[[str], None] = say,
 ) -> Profile:
     """Collect the workload's profile. ``into`` gets the initrd and a folder per run, ``cache`` keeps
-    downloaded packages.
+    downloaded packages. There is no ``traced`` kernel when neither sources nor sleepers need one.
 
     Raises:
         AppFailed, GuestPanicked, GuestHung, VmVanished, LostEvents: see :mod:`tracer.outcome`.
@@ -106,8 +108,10 @@ def collect_profile(
             f"at least one run, and one of {', '.join(SOURCES)}",
         )
     sources = options.sources.split("+")
+    if traced is None and (FTRACE in sources or options.sleepers is None):
+        raise UserError(f"tracing {workload.name}: there is no traced kernel", "build it: kprune build")
     production_symbols = load_symbols(production.symbols, "production")
-    traced_symbols = load_symbols(traced.symbols, "traced")
+    traced_symbols = load_symbols(traced.symbols, "traced") if traced else None
     guests = Guests(
         workload, build_initrd(workload, into, cache), into, production_symbols, options, progress
     )
@@ -122,7 +126,7 @@ def collect_profile(
             if BLOCKS in sources:
                 folder = into / f"{BLOCKS}-{number + 1}"
                 blocks.append(block_run(workload, production.image, folder, number, production.smp, ends))
-            if FTRACE in sources and (number == 0 or BLOCKS not in sources):
+            if traced and FTRACE in sources and (number == 0 or BLOCKS not in sources):
                 folder = into / f"{FTRACE}-{number + 1}"
                 traces.append(trace_run(workload, traced.image, folder, FIRST_TRACED + number, traced.smp))
         results, covered = guests.run_all(traces, blocks)
@@ -133,9 +137,10 @@ def collect_profile(
         coverages.extend(covered)
 
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
-    if BLOCKS not in sources:
+    sightings.add_sleepers(options.sleepers or ())
+    if traced and BLOCKS not in sources:
         _watch_boot(guests, traced, sightings)
-    if FTRACE not in sources:
+    if traced and FTRACE not in sources and options.sleepers is None:
         stack_plan = stack_run(workload, traced.image, into / STACK, traced.smp)
         sightings.add_stacks(stack_plan, guests.session(stack_plan)[1])
     if coverages and options.misses:

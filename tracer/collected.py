@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import struct
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from typing import BinaryIO
 from tracer.ftrace import NAME_WIDTH, parse_rows
 from tracer.host import UserError
 from tracer.manifest import DOING, MANIFEST, ROOT, Manifest, checksum, read_manifest, read_members
+from tracer.notes import read_build_id
 from tracer.outcome import AppFailed, LostEvents
 from tracer.read_common import MAX_SIGHTINGS
 from tracer.sightings import Sighting
@@ -42,7 +42,6 @@ _SAID = 2000
 #: Rows that the profiler has room for when it does not know how many functions there are (ftrace.c,
 #: ftrace_profile_pages_init).
 STATIC_CAPACITY = 20000
-_GNU_BUILD_ID = 3
 
 
 @dataclass(frozen=True)
@@ -254,20 +253,6 @@ def _read_facts(files: dict[str, bytes]) -> Facts:
         text("uname"), text("version"), text("cmdline"), read_build_id(files.get("notes", b"")[:MAX_NOTES]),
         _config_hash(files.get("config.gz", b"")), first_words("functions"), first_words("symbols"),
     )  # fmt: skip
-
-
-def read_build_id(notes: bytes) -> str:
-    """The GNU build id among ELF notes, in hex, "" without one; of either byte order."""
-    for order in "<>":
-        at = 0
-        while at + 12 <= len(notes):
-            name_size, size, kind = struct.unpack_from(f"{order}3I", notes, at)
-            name = notes[at + 12 : at + 12 + name_size]
-            begin = at + 12 + (name_size + 3 & ~3)
-            if name == b"GNU\0" and kind == _GNU_BUILD_ID and 0 < size <= 64:
-                return notes[begin : begin + size].hex()
-            at = begin + (size + 3 & ~3)
-    return ""
 
 
 def _config_hash(packed: bytes) -> str:

@@ -8,6 +8,7 @@ the exit code that the command line returns.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
@@ -65,6 +66,19 @@ class GuestLost(HostError):
     exit_code = 6
 
 
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's cyclic garbage collector, which walks all of a hundred thousand rows each time that some
+    thousands more were made, and finds that every one of them is needed."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def say(text: str) -> None:
     """Talk to the person at the terminal: stderr, never stdout."""
     print(f"kprune: {text}", file=sys.stderr, flush=True)
@@ -104,8 +118,8 @@ def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
         stream.write(json.dumps(value, indent=indent) + "\n")
 
 
-def read_json(path: Path, what: str, schema_version: int) -> Any:
-    """Read one of kprune's own files.
+def read_json(path: Path, what: str, schema_version: int, *older: int) -> Any:
+    """Read one of kprune's own files; ``older``: other schema versions that the caller can read.
 
     Raises:
         UserError: missing, not JSON, or of another schema version.
@@ -117,7 +131,7 @@ def read_json(path: Path, what: str, schema_version: int) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(f"reading the {what}: {path}: {error}") from error
     found = value.get("schema_version") if isinstance(value, dict) else None
-    if found != schema_version:
+    if found not in (schema_version, *older):
         raise UserError(
             f"reading the {what}: {path} has schema_version {found}, expected {schema_version}",
             "make it again with this kprune",

@@ -15,6 +15,11 @@ def phases(record: FunctionRecord) -> frozenset[str]:
     return frozenset(seen.app if seen.app in (BOOT, SHUTDOWN) else RUN for seen in record.seen)
 
 
+def sleepers(profile: Profile) -> tuple[FunctionRecord, ...]:
+    """The functions that tasks sleep in, as far as somebody looked at their stacks."""
+    return tuple(f for f in profile.functions if any(seen.source == _STACK for seen in f.seen))
+
+
 def boot_is_known(profile: Profile) -> bool:
     """Whether "ran in boot alone" may be believed: somebody looked at the stacks of sleeping tasks."""
-    return any(seen.source == _STACK for record in profile.functions for seen in record.seen)
+    return bool(sleepers(profile))

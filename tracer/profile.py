@@ -10,29 +10,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from itertools import pairwise
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from tracer.host import UserError, read_json, write_json
+import msgspec
+
+from tracer.host import UserError, read_json, uncollected, write_json
+from tracer.references import References, references_of_json, references_to_json
 from tracer.symbols import Identity
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+#: Without ``references``, ``moved_from`` and the kernel's ``options``: not known, that is.
+OLDER_VERSION = 4
 WHAT = "profile"
 
-T = TypeVar("T")
+_HEXADECIMAL = re.compile(r"[0-9a-f]{1,4096}")
 
 
 @dataclass(frozen=True)
 class KernelId:
     """Which kernel a profile is of: the GNU build id, SHA-256 of the ``.config``, the hash and the version
-    of the source; each "" where it is not known."""
+    of the source, the hash of the configuration's ``options`` without what the compiler decides; each ""
+    where it is not known."""
 
     build_id: str
     config: str
     source: str
     version: str
+    options: str = ""
 
 
 @dataclass(frozen=True, order=True)
@@ -105,7 +111,9 @@ class Profile:
     """``kernel``: the production build that functions are named after. ``files``: object -> hash of the
     source file that it was compiled from, where that is known, for every object in ``functions``.
     ``ambiguous``: names that stand for more functions than ran (all were taken); ``unmatched``:
-    traced functions, "object:symbol", that production has not, and names that no function has."""
+    traced functions, "object:symbol", that production has not, and names that no function has.
+    ``references``: of the whole build, where they are known; ``moved_from``: the builds, by their ids, that
+    functions in it were carried over from."""
 
     kernel: KernelId
     traced_build_id: str
@@ -119,6 +127,14 @@ class Profile:
     ambiguous: tuple[str, ...]
     unmatched: tuple[str, ...]
     runs: tuple[Run, ...]
+    references: References | None = None
+    moved_from: tuple[str, ...] = ()
+
+    @property
+    def objects(self) -> frozenset[str]:
+        """The objects of its build that have functions, as far as they are known."""
+        rows = self.references.functions if self.references else ()
+        return frozenset({name for name, _ in rows} | {function.object for function in self.functions})
 
 
 def records(
@@ -147,7 +163,8 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as it stands in its file."""
-    value = asdict(profile)
+    value = asdict(replace(profile, references=None))
+    value["references"] = references_to_json(profile.references)
     value["files"] = dict(profile.files)
     for row in value["functions"]:
         row["runs"] = f"{row['runs']:x}"
@@ -158,113 +175,128 @@ def to_json(profile: Profile) -> dict[str, Any]:
     return value
 
 
-def load_profile(path: Path) -> Profile:
-    """Read and check a ``profile.json``.
+# Rows as they must stand in the file: every field, of its type, and no other.
+
+
+class _Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    app: str
+    source: str
+    count: int | None
+    caller: str = ""
+
+
+class _Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    object: str
+    section: str
+    symbol: str
+    seen: tuple[_Seen, ...]
+    runs: str
+    ran: list[int]
+
+
+class _BlindSpot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    source: str
+    reason: str
+    functions: tuple[tuple[str, str, str], ...]
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema_version: int
+    kernel: dict[str, str]
+    traced_build_id: str
+    workload_name: str
+    workload_hash: str
+    apps: tuple[str, ...]
+    sources: tuple[str, ...]
+    files: dict[str, str]
+    functions: list[_Function]
+    blind_spots: list[_BlindSpot]
+    ambiguous: tuple[str, ...]
+    unmatched: tuple[str, ...]
+    runs: list[dict[str, Any]]
+    # Not in older files.
+    references: msgspec.Raw = msgspec.Raw(b"null")
+    moved_from: tuple[str, ...] = ()
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def load_profile(path: Path, references: bool = True) -> Profile:
+    """Read and check a ``profile.json``; without ``references`` these are passed over.
 
     Raises:
         UserError: anything in it is not as described here.
     """
-    raw = read_json(path, WHAT, SCHEMA_VERSION)
     try:
-        return _profile({key: value for key, value in raw.items() if key != "schema_version"})
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        data = path.read_bytes()
+        found = msgspec.json.decode(data, type=_Version).schema_version
+    except (OSError, msgspec.MsgspecError):
+        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)  # says what is wrong
+        raise UserError(f"reading the {WHAT}: {path} is damaged", "make it again") from None
+    if found not in (SCHEMA_VERSION, OLDER_VERSION):
+        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)
+    try:
+        with uncollected():
+            return _profile(msgspec.json.decode(data, type=_File), references)
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"reading the {WHAT}: {path} is damaged: {error}", "make it again") from error
 
 
-def _profile(raw: dict[str, Any]) -> Profile:
-    _same_keys(raw, Profile)
-    functions = tuple(_record(item) for item in _list(raw["functions"]))
-    identities = [function.identity for function in functions]
-    if len(set(identities)) != len(identities):
+def _profile(raw: _File, references: bool) -> Profile:
+    known: dict[_Seen, Seen] = {}
+    functions = tuple(_record(item, known) for item in raw.functions)
+    identities = {(item.object, item.section, item.symbol) for item in raw.functions}
+    if len(identities) != len(functions):
         raise ValueError("a function is listed twice")
+    kernel = {"options": "", **raw.kernel} if raw.schema_version == OLDER_VERSION else raw.kernel
     return Profile(
-        kernel=_kernel(raw["kernel"]),
-        traced_build_id=_is(raw["traced_build_id"], str),
-        workload_name=_is(raw["workload_name"], str),
-        workload_hash=_is(raw["workload_hash"], str),
-        apps=_strings(raw["apps"]),
-        sources=_strings(raw["sources"]),
-        files=tuple((name, _is(digest, str)) for name, digest in _is(raw["files"], dict).items()),
+        kernel=msgspec.convert(kernel, KernelId, strict=True) if _whole(kernel, KernelId) else _wrong(KernelId),
+        traced_build_id=raw.traced_build_id,
+        workload_name=raw.workload_name,
+        workload_hash=raw.workload_hash,
+        apps=raw.apps,
+        sources=raw.sources,
+        files=tuple(raw.files.items()),
         functions=functions,
-        blind_spots=tuple(_blind_spot(item) for item in _list(raw["blind_spots"])),
-        ambiguous=_strings(raw["ambiguous"]),
-        unmatched=_strings(raw["unmatched"]),
-        runs=tuple(_run(item) for item in _list(raw["runs"])),
+        blind_spots=tuple(
+            BlindSpot(spot.source, spot.reason, tuple(Identity(*function) for function in spot.functions))
+            for spot in raw.blind_spots
+        ),
+        ambiguous=raw.ambiguous,
+        unmatched=raw.unmatched,
+        runs=tuple(msgspec.convert(run, Run) if _whole(run, Run) else _wrong(Run) for run in raw.runs),
+        references=references_of_json(msgspec.json.decode(raw.references)) if references else None,
+        moved_from=raw.moved_from,
     )
 
 
-def _kernel(raw: Any) -> KernelId:
-    _same_keys(raw, KernelId)
-    return KernelId(**{key: _is(value, str) for key, value in raw.items()})
-
-
-def _record(raw: Any) -> FunctionRecord:
-    _same_keys(raw, FunctionRecord)
-    seen = tuple(_seen(item) for item in _list(raw["seen"]))
-    if not seen:
-        raise ValueError(f"nobody has seen {raw['symbol']!r}")
-    runs = _is(raw["runs"], str)
-    if not re.fullmatch(r"[0-9a-f]{1,4096}", runs):
-        raise ValueError(f"runs {runs[:40]!r} is not hexadecimal")
-    names = Identity(*(_is(raw[key], str) for key in ("object", "section", "symbol")))
-    return FunctionRecord(*names, seen, int(runs, 16), _ran(raw["ran"]))
-
-
-def _ran(raw: Any) -> tuple[tuple[int, int], ...]:
-    bounds = [_is(bound, int) for bound in _list(raw)]
-    if len(bounds) % 2 or any(one >= other for one, other in pairwise([-1, *bounds])):
+def _record(raw: _Function, known: dict[_Seen, Seen]) -> FunctionRecord:
+    """A function; ``known`` has what was made of rows so far, of which most are like an earlier one."""
+    if not raw.seen:
+        raise ValueError(f"nobody has seen {raw.symbol!r}")
+    if not _HEXADECIMAL.fullmatch(raw.runs):
+        raise ValueError(f"runs {raw.runs[:40]!r} is not hexadecimal")
+    bounds = raw.ran
+    if len(bounds) % 2 or (bounds and (bounds[0] < 0 or bounds != sorted(set(bounds)))):
         raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
-    return tuple(zip(bounds[::2], bounds[1::2], strict=True))
+    return FunctionRecord(
+        raw.object, raw.section, raw.symbol, tuple([known.get(each) or _seen(each, known) for each in raw.seen]),
+        int(raw.runs, 16), tuple(zip(bounds[::2], bounds[1::2], strict=True)),
+    )  # fmt: skip
 
 
-def _seen(raw: Any) -> Seen:
-    _same_keys({"caller": "", **raw} if isinstance(raw, dict) else raw, Seen)
-    count = raw["count"]
-    if count is not None and _is(count, int) < 0:
-        raise ValueError(f"count {count} is negative")
-    return Seen(_is(raw["app"], str), _is(raw["source"], str), count, _is(raw.get("caller", ""), str))
+def _seen(raw: _Seen, known: dict[_Seen, Seen]) -> Seen:
+    if raw.count is not None and raw.count < 0:
+        raise ValueError(f"count {raw.count} is negative")
+    known[raw] = made = Seen(raw.app, raw.source, raw.count, raw.caller)
+    return made
 
 
-def _blind_spot(raw: Any) -> BlindSpot:
-    _same_keys(raw, BlindSpot)
-    functions = tuple(Identity(*_strings(item)) for item in _list(raw["functions"]))
-    return BlindSpot(_is(raw["source"], str), _is(raw["reason"], str), functions)
+def _whole(raw: Mapping[str, Any], kind: type) -> bool:
+    return raw.keys() == {field.name for field in fields(kind)}
 
 
-def _run(raw: Any) -> Run:
-    _same_keys(raw, Run)
-    return Run(
-        name=_is(raw["name"], str),
-        source=_is(raw["source"], str),
-        memory=_is(raw["memory"], int),
-        seed=_is(raw["seed"], int),
-        arguments=_strings(raw["arguments"]),
-        outcome=_is(raw["outcome"], str),
-        seconds=float(_is(raw["seconds"], (int, float))),
-        functions=_is(raw["functions"], int),
-        new=_is(raw["new"], int),
-        outside=_is(raw["outside"], int),
-    )
-
-
-def _same_keys(raw: Any, kind: type) -> None:
-    expected = {field.name for field in fields(kind)}
-    if not isinstance(raw, dict):
-        raise TypeError(f"a {kind.__name__} must be an object, not {str(raw)[:40]}")
-    if raw.keys() != expected:
-        different = ", ".join(sorted(raw.keys() ^ expected))
-        raise ValueError(f"a {kind.__name__} has keys too many or too few: {different}")
-
-
-def _is(value: Any, kind: type[T] | tuple[type[T], ...]) -> T:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{str(value)[:40]!r} has the wrong type")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    return _is(value, list)
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    return tuple(_is(item, str) for item in _list(value))
+def _wrong(kind: type) -> Any:
+    raise ValueError(f"a {kind.__name__} has keys too many or too few")

@@ -1,7 +1,7 @@
 """The functions of a kernel build and where they are: ``symbols.json``, written by the build stage.
 
-``build_id``, ``config``, ``source``, ``version`` say which kernel it is (:class:`tracer.profile.KernelId`);
-``files`` is object -> hash of its source file, where known.
+``build_id``, ``config``, ``source``, ``version``, ``options`` say which kernel it is
+(:class:`tracer.profile.KernelId`); ``files`` is object -> hash of its source file, where known.
 
 ``functions`` is a list of [address, size in bytes, object, section, symbol, traceable], sorted by
 address; the object's path is relative to the object tree; traceable means that the function has a site
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tracer.host import UserError, read_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Addresses = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
@@ -83,6 +83,7 @@ class Symbols:
     traceable: Flags
     starts: Addresses
     ends: Addresses
+    options: str = ""
 
     def touched(self, executed: Ranges) -> Flags:
         """Per function, whether any of its bytes is in ``executed``. All aliases count."""
@@ -112,6 +113,7 @@ def load_symbols(path: Path, kernel: str) -> Symbols:
             config=str(raw["config"]),
             source=str(raw["source"]),
             version=str(raw["version"]),
+            options=str(raw["options"]),
             files=files,
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from prune.evidence import knows_blocks
 from prune.folder import Folder
-from prune.profiling import gather
+from prune.profiling import carried, gather
 from prune.settings import Settings
 from tests.unit.test_collected import board
 from tests.unit.test_imported import LONG, folder, kprune
@@ -19,6 +20,7 @@ from tests.unit.test_read_trace_stat import table
 from tracer.algebra import by_app
 from tracer.host import UserError
 from tracer.profile import load_profile, save_profile
+from tracer.references import References
 
 __all__ = ["folder"]  # fixture
 
@@ -118,6 +120,24 @@ def test_imports_of_a_kernel_that_was_built_again_are_stale(folder: Path) -> Non
     with pytest.raises(UserError, match=r"function0\.json: it is of build production-i"):
         gather(settings, Folder(folder))
     assert gather(replace(settings, accept_stale=True), Folder(folder)).kernel.build_id == "rebuilt"
+
+
+def test_a_profile_takes_along_what_its_build_refers_to_unless_it_was_carried(folder: Path) -> None:
+    (folder / "function0").write_bytes(table([("schedule", 3)]))
+    assert kprune(folder / "function0", "--into", folder, "--app", "cat") == 0
+    settings = Settings(workload=folder / "w", out=folder)
+    references = References((("k.o", ("schedule",)),), ((),))
+    assert gather(settings, Folder(folder), lambda: references).references == references
+    assert carried(settings, Folder(folder), "production-id") == []
+    symbols: dict[str, Any] = json.loads((folder / "base/symbols.json").read_text())
+    (folder / "base/symbols.json").write_text(json.dumps({**symbols, "build_id": "rebuilt"}))
+    moved = gather(replace(settings, accept_stale=True), Folder(folder), lambda: references)
+    assert moved.references is None and moved.moved_from == ("production-id",)
+    assert [each.kernel.build_id for each in carried(settings, Folder(folder), "rebuilt")] == [
+        "production-id"
+    ]
+    with pytest.raises(UserError, match="blocks of other builds are not those of this one"):
+        knows_blocks(moved, carried(settings, Folder(folder), "rebuilt"))
 
 
 def test_addresses_alone_need_the_kernel_to_be_named(

@@ -11,17 +11,17 @@ import pytest
 
 from prune.cli import main
 from tests.unit.test_algebra import KERNEL, profile
-from tracer.profile import load_profile, save_profile
+from tracer.profile import KernelId, load_profile, save_profile
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run's folder with a profile and the kernel's symbols, and two profiles beside it."""
     rows = [[16 * i, 16, "a.o", f".text.{name}", name, True] for i, name in enumerate("fgh")]
-    head = {"schema_version": 2, "kernel": "production", "build_id": "aa", "config": "c", "source": "s"}
+    head = {"schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s"}
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "symbols.json").write_text(
-        json.dumps({**head, "version": "6.1", "files": {}, "functions": rows})
+        json.dumps({**head, "options": "o", "version": "6.1", "files": {}, "functions": rows})
     )
     save_profile(profile({"f": [("ps", 1), ("web", 1)], "g": [("web", 2)]}), tmp_path / "profile.json")
     save_profile(profile({"f": [("ps", 1)], "h": [("ps", 2)]}), tmp_path / "two.json")
@@ -79,6 +79,24 @@ def test_differences(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "- g (a.o)" in out and "+ h (a.o)" in out
     assert kprune("diff", folder, folder / "two.json", "--json") == 0
     assert said(capsys)["apps"]["ps"] == [0, 1, 1]
+
+
+def test_how_much_fits_another_build(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this folder's build there are f, g and h of a.o, and not what the profile has besides."""
+    theirs = profile({"f.isra.0": [("ps", 1)], "inlined": [("ps", 1)]})
+    theirs = replace(theirs, kernel=KernelId("zz", "c2", "s", "6.1", "o"))
+    save_profile(theirs, folder / "theirs.json")
+    assert kprune("match", folder / "theirs.json", folder) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "the same source and options, another compiler or linker: "
+        "1 of the 2 functions that ran are functions here\n"
+    )
+    assert "does not say what functions of its build refer to" in out and "unmatched: inlined (a.o)" in out
+    assert kprune("match", folder / "theirs.json", folder, "--json") == 0
+    assert (value := said(capsys))["lost"] == ["a.o:inlined"] and value["carried"] == 1
+    assert kprune("match", folder, folder) == 0
+    assert "of this very build" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

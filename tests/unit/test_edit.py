@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from prune.assemble import read_image
 from prune.edit import edit_image, edited_objects, first_byte_addends
 from prune.elf import ObjectFile, Rows, parse_object
 from prune.image import Image
+from prune.linkmap import parse_link_map
 from prune.tables import find_tables
 from prune.tombstones import bury_dropped
 from tests.conftest import X86, image
@@ -22,16 +26,20 @@ from .elfwriter import (
     ALLOC,
     COMMON,
     LOCAL,
+    MERGE,
     NOBITS,
+    NOTYPE,
     OBJECT,
     R_64,
     R_PC32,
+    STRINGS,
     WEAK,
     WRITE,
     Rela,
     Section,
     Symbol,
     write_elf,
+    write_map,
 )
 
 TABLE = b"".join(bytes([n]) * 12 for n in range(4))
@@ -525,3 +533,51 @@ def section_contents(path: Path) -> Mapping[str, bytes]:
         subprocess.run(["objcopy", "-O", "binary", "-j", name, path, raw], check=True)
         found[name] = raw.read_bytes()
     return found
+
+
+HOSTILE = write_elf(
+    [
+        Section(".text.f", bytes(12)), Section(".text.cold", bytes(9)), Section("__ex_table", bytes(24), 2),
+        Section(".rodata.str1.1", b"dead\0alive\0", ALLOC | MERGE | STRINGS),
+    ],
+    [
+        Symbol("inner", ".text.cold", 4, 1, LOCAL), Symbol("gone", ".text.cold", 0, 9),
+        Symbol("f", ".text.f"), Symbol("lc", ".rodata.str1.1", 5, bind=LOCAL, type=NOTYPE),
+    ],
+    [
+        Rela(".text.f", 1, ".text.cold"), Rela(".text.f", 6, "gone"), Rela(".text.f", 5, "lc", R_PC32),
+        Rela(".text.f", 3, ".rodata.str1.1", 10, 5), Rela("__ex_table", 0, ".text.f", R_PC32, 0),
+        Rela("__ex_table", 12, ".text.cold", R_PC32, 0),
+    ],
+    wide=True,
+)  # fmt: skip
+_SHOFF = struct.unpack_from("<Q", HOSTILE, 40)[0]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(
+                st.integers(_SHOFF // 4, len(HOSTILE) // 4 - 1).map(lambda n: n * 4),
+                st.integers(16, len(HOSTILE) // 4 - 1).map(lambda n: n * 4),
+            ),
+            st.sampled_from([0, 1, 2, 3, 4, 5, 8, 9, 18, 24, 64, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFF1, 1 << 20]),
+        ),
+        min_size=1, max_size=3,
+    )
+)  # fmt: skip
+def test_hostile_objects_are_edited_or_refused(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    """Every place that is written was judged when the object was read."""
+    data = bytearray(HOSTILE)
+    for at, value in changes:
+        struct.pack_into("<I", data, at, value)
+    (tmp_path / "a.o").write_bytes(data)
+    sections = [(".text.f", 12), (".text.cold", 9), ("__ex_table", 24), (".rodata.str1.1", 11)]
+    try:
+        made = read_image(tmp_path, parse_link_map(write_map({"a.o": sections})), X86)
+        found = edit(made, ".text.cold")
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    assert len(found) == len(made.data)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from prune.grid import COLUMNS, ROWS, RUNS, chosen, make_column, table
+from prune.cli import main
+from prune.grid import COLUMNS, FIRST, ROWS, RUNS, chosen, make_column, needs_first, table
 from prune.knowledge import read_knowledge
 from prune.security import find_gadgets
+from prune.settings import Settings
 from tracer.host import UserError
 
 SIDE = {
@@ -22,6 +27,44 @@ X86 = read_knowledge("x86_64")
 
 def test_every_column_is_a_side_of_a_known_run() -> None:
     assert all(column.run in RUNS and column.side in ("base", "pruned") for column in COLUMNS)
+
+
+def test_kernels_of_other_compilers_take_no_traced_kernel(tmp_path: Path) -> None:
+    others = [name for name in RUNS if needs_first(name)]
+    assert len(others) == 3 and FIRST not in others
+    for name in others:
+        settings = Settings(tmp_path, tmp_path, **RUNS[name])
+        assert settings.needs_traced  # but for the profile that says where tasks sleep
+        assert not replace(settings, sleepers=tmp_path / "p").needs_traced
+        assert not replace(settings, profile=tmp_path / "p").needs_traced
+    assert all(Settings(tmp_path, tmp_path, **RUNS[name]).needs_traced for name in ("gcc", "gcc-block"))
+
+
+def test_without_a_first_profile_the_others_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[Settings] = []
+
+    class Pipeline:
+        def __init__(self, settings: Settings) -> None:
+            made.append(settings)
+
+        def run(self) -> dict[str, object]:
+            raise UserError("building: no compiler")
+
+    monkeypatch.setattr("prune.pipeline.Pipeline", Pipeline)
+    words = ["compare", "--grid", "examples/micro", "--out", str(tmp_path), "--columns", "clang"]
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2 and [s.out.name for s in made] == ["gcc"]
+    assert "clang: tracing clang: the run gcc has left no profile" in capsys.readouterr().out
+    (tmp_path / "gcc").mkdir()
+    (tmp_path / "gcc/profile.json").touch()
+    for more, folder, taken in (([], "clang", "sleepers"), (["--one-profile"], "clang-one", "profile")):
+        with pytest.raises(SystemExit):
+            main([*words, *more])
+        assert made[-1].out == tmp_path / folder
+        assert getattr(made[-1], taken) == tmp_path / "gcc/profile.json"
 
 
 def test_each_side_has_its_numbers() -> None:

@@ -38,9 +38,11 @@ def write_symbols(path: Path, kernel: str, rows: list[tuple[str, str, bool]]) ->
         [BASE + 16 * i, 16, obj, f".text.{name}", name, traceable]
         for i, (obj, name, traceable) in enumerate(rows)
     ]
-    head = {"schema_version": 2, "kernel": kernel, "build_id": f"{kernel}-id", "config": "c", "source": "s"}
+    head = {"schema_version": 3, "kernel": kernel, "build_id": f"{kernel}-id", "config": "c", "source": "s"}
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({**head, "version": "6.1", "files": {}, "functions": functions}))
+    path.write_text(
+        json.dumps({**head, "options": "", "version": "6.1", "files": {}, "functions": functions})
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.config import make_config, read_options, write_config
+from prune.config import make_config, options_hash, read_options, write_config
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.source import resolve_source
 from tracer.host import BuildFailed, HostError, UserError
@@ -313,3 +313,30 @@ def test_what_is_no_clean_6x_tree_is_refused(tree: Path, tmp_path: Path, spoil: 
         (tree / "Kconfig").unlink()
     with pytest.raises(UserError, match=says):
         resolve_source(tmp_path / "nothing" if spoil == "gone" else tree, tmp_path / "cache")
+
+
+GCC = """CONFIG_CC_VERSION_TEXT="gcc"
+CONFIG_CC_IS_GCC=y
+CONFIG_LTO_NONE=y
+CONFIG_CC_OPTIMIZE_FOR_SIZE=y
+CONFIG_NET=y
+# CONFIG_READABLE_ASM is not set
+"""
+CLANG = """CONFIG_CC_IS_CLANG=y
+CONFIG_LTO=y
+CONFIG_LTO_CLANG_FULL=y
+CONFIG_HAS_LTO_CLANG=y
+CONFIG_CC_OPTIMIZE_FOR_PERFORMANCE=y
+CONFIG_NET=y
+CONFIG_LD_IS_LLD=y
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [(CLANG, True), (CLANG + "CONFIG_SMP=y\n", False), (CLANG.replace("NET=y", "NET=m"), False)],
+)
+def test_the_compiler_is_not_one_of_the_options(tmp_path: Path, text: str, same: bool) -> None:
+    for name, content in (("gcc", GCC), ("other", text)):
+        (tmp_path / name).write_text(content)
+    assert (options_hash(tmp_path / "gcc") == options_hash(tmp_path / "other")) is same

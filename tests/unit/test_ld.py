@@ -136,8 +136,16 @@ def test_a_plan_that_is_not_there_is_named(tree: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"schema_version": 7}'])
 def test_what_is_no_plan_is_refused(tree: Path, text: str) -> None:
     (tree / "plan.json").write_text(text)
+    (tree / "vmlinux.base.map").write_text("the map of the first link\n")
     done = wrapper(tree, f"--script={LDS}", "-o", "vmlinux", "x.o", KPRUNE_PLAN="plan.json")
     one_clear_error(done, 2, "plan.json")
+    assert leftovers(tree) == {"plan.json", "vmlinux.base.map"}
+
+
+def test_a_plan_without_its_map_is_refused(tree: Path) -> None:
+    (tree / "plan.json").write_text("{}")
+    done = wrapper(tree, f"--script={LDS}", "-o", "vmlinux", "x.o", KPRUNE_PLAN="plan.json")
+    one_clear_error(done, 2, "vmlinux.base.map: No such file")
     assert leftovers(tree) == {"plan.json"}
 
 

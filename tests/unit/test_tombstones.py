@@ -155,3 +155,44 @@ def test_a_plan_that_drops_data_in_use_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"keeps a\.o:\.text\.f and drops a\.o:\.data\.v"):
         bury(image(tmp_path, {"a.o": data}), ("a.o", ".data.v"))
+
+
+def test_names_do_not_depend_on_what_is_dropped(tmp_path: Path) -> None:
+    """They are given when the image is read: any plan finds the same ones in the string tables."""
+    made = image(tmp_path, {f"{n}.o": local_pair("g", f"u{n}") for n in "abc"})
+    assert stones(made, ("c.o", ".text.g")) == {"c.o:.text.g": (("g.3",), "g.3")}
+    assert stones(made, ("b.o", ".text.g")) == {"b.o:.text.g": (("g.2",), "g.2")}
+    assert made.text.stand_ins == ("g", "g.2", "g.3")
+
+
+def test_what_is_reached_by_global_names_alone_has_no_stand_in(tmp_path: Path) -> None:
+    made = image(tmp_path, {"a.o": function("a", "b"), "b.o": function("b")})
+    assert made.text.stand_ins == () and (made.units["stand_in"] == -1).all()
+
+
+def test_a_definition_that_a_stand_in_takes_over_becomes_undefined(tmp_path: Path) -> None:
+    """It is reached by its section alone, and the script defines its name."""
+    data = write_elf(
+        [Section(".text.f"), Section(".text.u", bytes(8))],
+        [Symbol("f", ".text.f"), Symbol("u", ".text.u")],
+        [Rela(".text.u", 1, ".text.f")],
+    )
+    made = image(tmp_path, {"a.o": data})
+    found = bury(made, ("a.o", ".text.f"))
+    assert [made.symbol_name(row) for row in found.undefined.tolist()] == ["f"]
+    assert found.severed.tolist() == [0] and found.local.tolist() == [True]
+    assert bury(made).undefined.size == 0
+
+
+def test_a_name_that_another_answers_for_is_no_tombstone_of_a_local_reference(tmp_path: Path) -> None:
+    """By its section the function itself is meant, whose place is a trap."""
+    data = write_elf(
+        [Section(".text.__x64_sys_a"), Section(".text.u", bytes(16))],
+        [Symbol("__x64_sys_a", ".text.__x64_sys_a"), Symbol("u", ".text.u")],
+        [Rela(".text.u", 1, ".text.__x64_sys_a"), Rela(".text.u", 6, "__x64_sys_a")],
+    )
+    made = image(tmp_path, {"a.o": data, "n.o": function("__x64_sys_ni_syscall")})
+    found = bury(made, ("a.o", ".text.__x64_sys_a"))
+    assert found.aliases == {"__x64_sys_a": "__x64_sys_ni_syscall"}
+    (stone,) = found.stones.values()
+    assert (stone.names, stone.local_name) == (("__x64_sys_a.2",), "__x64_sys_a.2")

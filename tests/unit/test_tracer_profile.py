@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tracer.profile import (
     load_profile,
     save_profile,
 )
+from tracer.references import References
 from tracer.symbols import Identity, make_symbols
 
 PROFILE = Profile(
@@ -44,6 +46,10 @@ PROFILE = Profile(
     ambiguous=("init_once",),
     unmatched=("net/a.o:gone",),
     runs=(Run("blocks-1", "blocks", 128 << 20, 7, ("-icount", "1"), "powered off", 4.5, 2, 2, 0),),
+    references=References(
+        (("mm/b.o", ("x",)), ("net/a.o", ("f",)), ("net/a.o", ("g", "h"))), ((), (0, 2), (1,))
+    ),
+    moved_from=("dd",),
 )
 
 
@@ -54,6 +60,31 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     assert load_profile(path) == PROFILE
     save_profile(load_profile(path), path)
     assert path.read_bytes() == first
+
+
+def test_a_file_of_an_older_kprune_is_read(tmp_path: Path) -> None:
+    value = as_json(tmp_path)
+    del value["references"], value["moved_from"], value["kernel"]["options"]
+    (tmp_path / "old.json").write_text(json.dumps({**value, "schema_version": 4}))
+    assert load_profile(tmp_path / "old.json") == replace(PROFILE, references=None, moved_from=())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"refers": ["", "0", "3"]},  # there is no function 3
+        {"refers": ["", "-1", ""]},
+        {"refers": ["", ""]},
+        {"functions": {"net/a.o": ["f"], "mm/b.o": ["x"], "z.o": ["y"]}},  # numbers would mean others
+        {"functions": {"mm/b.o": ["x", "", "y"]}},
+    ],
+)
+def test_references_that_lead_nowhere_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    value = as_json(tmp_path)
+    value["references"] |= change
+    (tmp_path / "bad.json").write_text(json.dumps(value))
+    with pytest.raises(UserError, match="is damaged"):
+        load_profile(tmp_path / "bad.json")
 
 
 def as_json(tmp_path: Path) -> Any:

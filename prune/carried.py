@@ -1,0 +1,185 @@
+"""What a profile of another build leaves open about this one: kept, not guessed.
+
+Compilers do not inline the same. A function of this build may have run in the other one within its caller,
+where nobody saw it by name. That is so when code that ran refers to it here, and
+
+    there is no such function in the other build: it was in its callers throughout, or
+    there is one, which never ran by itself, but the caller did not refer to it there.
+
+If the caller does refer to it there, and it never ran, it was not needed. The same holds if the caller refers
+there to another function, which this build has put into the caller, and which refers to it; but not if it
+refers there to a part that was split off (``.part.0``): the beginning is in the caller. What may have run is
+kept, and what that refers to is judged in the same way, as part of the same caller.
+
+A function without a counterpart may be reached through data too, such as a table of operations: of two that
+are the same, the other compiler has left one. Whoever refers to such data may call it.
+
+Where the profile does not say what the functions of its build refer to, whatever hot code calls is kept.
+
+What may have run after boot within its caller is found in the same way: by itself it ran in boot alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from prune.callgraph import CALL, TAIL_CALL
+from prune.classes import classify, copies_of, edges_by_source
+from prune.elf import Rows
+from prune.functions import Functions
+from prune.references import direct_edges
+from tracer.phase_names import BOOT
+from tracer.phases import phases
+from tracer.profile import FunctionRecord, Profile
+from tracer.references import References
+
+ABSENT = "carried: not a function of the build that was profiled, and code that ran refers to it"
+WITHIN = "carried: may have run within its caller in the build that was profiled"
+CALLED = "carried: called by code that ran, and the profile does not say what that referred to"
+LATE = "carried: may have run after boot within its caller in the build that was profiled"
+#: Functions that are put into one another, at most.
+_DEPTH = 3
+
+
+def uncertain(profile: Profile, functions: Functions, lists: Iterable[int]) -> dict[int, str]:
+    """Unit -> why it may have run, of function units that the profile does not know to have run; and of those
+    that it knows to have run in boot, why that may not have been all.
+
+    Args:
+        profile: as the other build's run left it, not in terms of this one.
+        lists: units of the lists of functions that booting calls.
+    """
+    reasoner = _Reasoner(profile, functions)
+    ran = reasoner.ran(profile.functions)
+    late = reasoner.ran(record for record in profile.functions if phases(record) != {BOOT})
+    found = list(reasoner.may_have_run(ran, lists))
+    found += [(LATE, reached & reasoner.here(ran)) for _, reached in reasoner.may_have_run(late, ())]
+    reasons: dict[int, str] = {}
+    droppable = functions.image.units["function"]
+    for why, reached in found:
+        for unit in np.unique(functions.of_unit[reached]).tolist():
+            if droppable[unit]:
+                reasons.setdefault(unit, why)
+    return reasons
+
+
+class _Reasoner:
+    """Both builds by classes. Sets of classes and vertices are masks; pairs are one number each."""
+
+    def __init__(self, profile: Profile, functions: Functions) -> None:
+        self.functions = functions
+        self.references = profile.references
+        self.classes = classify(functions, profile.references or References((), ()), profile.objects)
+        self.source, self.target = direct_edges(functions)
+
+    def ran(self, functions: Iterable[FunctionRecord]) -> Rows:
+        """Mask of the classes of these functions of the other build."""
+        mask = np.zeros(len(self.classes), bool)
+        of, key = self.classes.of, self.classes.counterparts.key
+        found = (of.get(key(function.object, function.symbol), -1) for function in functions)
+        mask[[number for number in found if number >= 0]] = True
+        return mask
+
+    def here(self, classes: Rows) -> Rows:
+        """Mask of this build's vertices in the classes of a mask."""
+        mask: Rows = np.append(classes, False)[self.classes.here]
+        return mask
+
+    def may_have_run(self, ran: Rows, lists: Iterable[int]) -> Iterable[tuple[str, Rows]]:
+        """(reason, vertices that may have run besides those of the classes ``ran``)."""
+        hot = self.here(ran)
+        if self.references is None:
+            yield CALLED, self._called(hot)
+            return
+        within = self._within(ran)
+        start = hot | within | self.functions.mask(lists)
+        absent = self.functions.graph.reach(start, self._into_absent()) & self.functions.is_code & self.absent
+        absent &= ~hot
+        # What those call that came by way of data: in the other build nobody was there to refer to it.
+        beyond = np.zeros_like(hot)
+        beyond[self.target[(absent & ~within)[self.source]]] = True
+        yield ABSENT, absent
+        yield WITHIN, (within | beyond) & ~hot & ~absent
+
+    def _called(self, hot: Rows) -> Rows:
+        graph = self.functions.graph
+        called = np.zeros_like(hot)
+        called[graph.target[np.isin(graph.kind, (CALL, TAIL_CALL)) & hot[graph.source]]] = True
+        return called & ~hot
+
+    def _into_absent(self) -> Rows:
+        """Edges to data, and to functions that the other build has not, or has fewer of."""
+        into: Rows = (~self.functions.is_code | self.absent)[self.functions.graph.target]
+        return into
+
+    @cached_property
+    def absent(self) -> Rows:
+        """Mask of the vertices without a counterpart; of several copies in one object, too, where the other
+        build has fewer in its objects: one of them it has not, and nobody knows which."""
+        rows = self.references.functions if self.references else ()
+        there = copies_of(
+            (name, names, number) for (name, names), number in zip(rows, self.classes.there, strict=True)
+        )
+        owner = self.functions.image.units["object"][self.functions.of_unit]
+        here = copies_of(
+            (str(owner[vertex]), names, self.classes.here[vertex])
+            for vertex, names in self.functions.symbols.items()
+            if self.functions.is_code[vertex]
+        )
+        fewer = np.zeros(len(self.classes), bool)
+        fewer[[number for number, count in here.items() if there[number] < count]] = True
+        return self.here(fewer)
+
+    def _within(self, ran: Rows) -> Rows:
+        """Vertices that code of the classes ``ran`` leads to, and nothing says that it did not go there."""
+        here, vertices = self.classes.here, len(self.classes.here)
+        hot = self.here(ran)
+        explained = self._explained(ran)
+        edges = edges_by_source(self.source, self.target, vertices)
+        vertex = np.flatnonzero(hot)
+        caller = here[vertex]
+        seen = np.zeros(0, np.int64)
+        reached = np.zeros_like(hot)
+        while len(vertex):
+            row, target = edges.follow(vertex)
+            caller, vertex = caller[row], target
+            whole = 2 * (caller * len(self.classes) + here[vertex])
+            cold = np.isin(whole, explained)
+            cold |= np.isin(whole + 1, explained) & self.classes.parts_here[vertex]
+            new = ~hot[vertex] & (here[vertex] >= 0) & ~cold
+            pairs = np.setdiff1d(caller[new] * vertices + vertex[new], seen)
+            seen = np.union1d(seen, pairs)
+            caller, vertex = pairs // vertices, pairs % vertices
+            reached[vertex] = True
+        return reached
+
+    def _explained(self, ran: Rows) -> Rows:
+        """Pairs 2 * (caller * classes + other) of a caller that ran in the other build: it, or what this
+        build has put into it, refers there to the other, which did not run for that. Plus 1 when it refers
+        to a part of the other: the beginning is in the caller then, and may have run."""
+        classes = len(self.classes)
+        source, target = self._there
+        edges = edges_by_source(source, target, classes)
+        refers = np.unique(self.classes.here[self.source] * classes + self.classes.here[self.target])
+        caller = number = np.flatnonzero(ran)
+        found = np.zeros(0, np.int64)
+        for _ in range(_DEPTH):
+            row, target = edges.follow(number)
+            pairs = np.setdiff1d(2 * classes * caller[row] + target, found)
+            found = np.union1d(found, pairs)
+            # Only through what the caller does not refer to here: what it still refers to is not in it.
+            inside = pairs[~np.isin(pairs // 2, refers)] // 2
+            caller, number = inside // classes, inside % classes
+        return found
+
+    @cached_property
+    def _there(self) -> tuple[Rows, Rows]:
+        """(class, 2 * class) of what functions of the other build refer to, plus 1 for a part."""
+        assert self.references is not None
+        rows = self.references.refers
+        source = np.repeat(self.classes.there, [len(row) for row in rows])
+        target = np.fromiter((number for row in rows for number in row), np.int64)
+        return source, 2 * self.classes.there[target] + self.classes.parts_there[target]

@@ -1,0 +1,162 @@
+"""The plan for a profile: everything that has a say in it, put together.
+
+What is imported here is imported for every plan; what only other stages need is not among it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from prune.buildid import build_id
+from prune.callgraph import CallGraph, make_call_graph
+from prune.closure import SEES_ALL, infer, watched
+from prune.evidence import boot_phases, knows_blocks, missed_units, ran_units
+from prune.folder import Folder
+from prune.functions import Functions
+from prune.image import Image
+from prune.knowledge import Knowledge, read_knowledge
+from prune.plan import SMALL, make_plan
+from prune.plan_file import Plan
+from prune.rules import read_rules
+from prune.script import named_symbols
+from prune.settings import Settings
+from prune.store import Stored, stored
+from prune.tables import Tables
+from tracer.host import say, uncollected
+from tracer.phases import sleepers
+from tracer.profile import Profile, load_profile
+
+
+@dataclass(frozen=True)
+class Model:
+    """The image of the production kernel with what is derived from it, read once when first needed."""
+
+    folder: Folder
+    objtree: Path
+    arch: str
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        return read_knowledge(self.arch)
+
+    @cached_property
+    def stored(self) -> Stored:
+        return stored(self.objtree, self.folder.base("vmlinux.map"), self.knowledge)
+
+    @property
+    def image(self) -> Image:
+        return self.stored.image
+
+    @property
+    def tables(self) -> Tables:
+        return self.stored.tables
+
+    @property
+    def graph(self) -> CallGraph:
+        return self.stored.graph
+
+    @property
+    def functions(self) -> Functions:
+        return self.stored.functions
+
+
+@uncollected()
+def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -> Plan:
+    """The plan for a profile."""
+    # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
+    sees_all = bool(SEES_ALL & set(profile.sources))
+    script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
+    script_symbols = named_symbols(script.read_text())
+    ran, healed = ran_units(profile), missed_units(profile)
+    rules = read_rules(settings.rules) if settings.rules else ()
+    moved = _moved(settings, folder, profile)
+    inferred = _beginnings(model) if settings.static else _inferred(profile, model)
+    inferred = {**_carried(moved, model), **_may_sleep(settings, model, ran), **inferred}
+    image, graph = model.image, model.graph
+    cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
+    if settings.grain == "block" and knows_blocks(profile, moved):
+        # Disassembling is for those who want it.
+        from prune.grain import may_lose_blocks
+        from prune.trim import find_cold, trim
+
+        known = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
+        cold = find_cold(image, model.tables, known, model.knowledge)
+        image, tables, _ = trim(image, model.tables, cold, model.knowledge)
+        graph = make_call_graph(image, tables, model.knowledge)
+    return make_plan(
+        image,
+        graph,
+        {place: why for place, why in ran.items() if place not in healed},
+        rules,
+        model.knowledge,
+        build_id=build_id(folder.base("vmlinux")),
+        width="reachable" if settings.static else settings.keep,
+        healed=healed,
+        inferred=inferred,
+        small=SMALL,
+        script_symbols=script_symbols,
+        phases=boot_phases(profile) if settings.free_boot and sees_all else None,
+        whole=not (sees_all or settings.static),
+        named=settings.named,
+        cold=cold,
+    )
+
+
+def _beginnings(model: Model) -> dict[int, str]:
+    """Where a kernel begins, for want of a profile: the lists of functions that booting calls. (Its entry and
+    what the linker script names are roots anyway.)"""
+    owners = [part.owners for part in model.tables.parts.values() if part.table.calls]
+    found = np.unique(np.concatenate([*owners, np.empty(0, np.int64)]))
+    return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
+
+
+def _inferred(profile: Profile, model: Model) -> dict[int, str]:
+    """What may have run where the profile's sources could not see."""
+    what = watched(profile)
+    if what is None:
+        return {}
+    if not what.complete:
+        boot = "" if what.boot else ", and no boot was watched"
+        say(f"{len(what.blind):,} functions cannot be traced{boot}: reasoning which of them may have run")
+    return infer(what, model.functions, model.knowledge)
+
+
+def _moved(settings: Settings, folder: Folder, profile: Profile) -> list[Profile]:
+    """The profiles of other builds that went into this one, as they were made."""
+    if not profile.moved_from:
+        return []
+    from prune.profiling import carried
+
+    return carried(settings, folder, profile.kernel.build_id)
+
+
+def _carried(moved: Sequence[Profile], model: Model) -> dict[int, str]:
+    """What may have run according to profiles of other builds, which cannot say so of this one."""
+    reasons: dict[int, str] = {}
+    if not moved:
+        return reasons
+    from prune.carried import uncertain
+
+    lists = [unit for unit, part in model.tables.parts.items() if part.table.calls]
+    for profile in moved:
+        reasons |= uncertain(profile, model.functions, lists) | reasons
+    return reasons
+
+
+def _may_sleep(settings: Settings, model: Model, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
+    """What tasks may sleep in, of what ran: it may be in its callers in the build that says where they do."""
+    if settings.sleepers is None:
+        return {}
+    from prune.carried import uncertain
+
+    profile = load_profile(settings.sleepers)
+    image = model.image
+    found = uncertain(replace(profile, functions=sleepers(profile)), model.functions, ())
+    places = zip(image.units["object"][list(found)].tolist(), found, strict=True)
+    return {unit: found[unit] for number, unit in places if (image.objects[number], image.names[unit]) in ran}

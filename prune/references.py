@@ -1,0 +1,43 @@
+"""Which function of a build refers to which, for the profile to take along (:mod:`tracer.references`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prune.callgraph import ADDRESS, CALL, TAIL_CALL
+from prune.elf import Rows
+from prune.functions import Functions
+from tracer.references import References
+
+#: How code refers to code.
+DIRECT = (CALL, TAIL_CALL, ADDRESS)
+
+
+def find_references(functions: Functions) -> References:
+    """What every function refers to itself; not what the data says that it refers to."""
+    image = functions.image
+    owner = image.units["object"][functions.of_unit].tolist()
+    rows = sorted(
+        (image.objects[owner[vertex]], tuple(sorted(names)), vertex)
+        for vertex, names in functions.symbols.items()
+        if functions.is_code[vertex]
+    )
+    number = np.full(len(functions.of_unit), -1, np.int64)
+    number[[vertex for _, _, vertex in rows]] = np.arange(len(rows))
+    source, target = direct_edges(functions)
+    source, target = number[source], number[target]
+    known = (source >= 0) & (target >= 0)
+    edges = np.unique(np.stack([source[known], target[known]]), axis=1)
+    bounds = np.searchsorted(edges[0], np.arange(len(rows) + 1)).tolist()
+    targets = edges[1].tolist()
+    return References(
+        tuple((name, names) for name, names, _ in rows),
+        tuple(tuple(targets[bounds[i] : bounds[i + 1]]) for i in range(len(rows))),
+    )
+
+
+def direct_edges(functions: Functions) -> tuple[Rows, Rows]:
+    """(source, target) vertices of calls, jumps, and addresses taken by code."""
+    graph = functions.graph
+    chosen = np.isin(graph.kind, DIRECT) & functions.is_code[graph.source] & functions.is_code[graph.target]
+    return graph.source[chosen], graph.target[chosen]
