@@ -143,7 +143,9 @@ def text_of(result: Mapping[str, Any]) -> str:
     ]
     for name, kernel in result["kernels"].items():
         lines += ["", *kernel_table(name, kernel)]
-    return "\n".join([*lines, "", *growth_table(result)])
+    if len(result["kernels"]) > 1:
+        lines += ["", *growth_table(result)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from prune.pipeline import Pipeline
 from prune.settings import Settings, cache_folder
 from prune.source import Source, resolve_source
 from prune.stages import run_stage
-from prune.toolchain import find_toolchain
+from prune.toolchain import Toolchain, find_toolchain
 from tracer.host import BuildFailed, UserError, run_program
 from tracer.workload import load_workload
 
@@ -104,7 +104,7 @@ class Kernels:
         toolchain = find_toolchain(compiler, lto)
         require(toolchain.tools)
         own = [workload.kernel_config] if workload.kernel_config and name != "tiny" else []
-        config = self._defconfig(workload.arch) if name == "defconfig" else None
+        config = self._defconfig(workload.arch, toolchain) if name == "defconfig" else None
         return describe_build(
             "production", self.source, workload.arch, own, config, cache_folder(), toolchain
         )  # fmt: skip
@@ -119,8 +119,9 @@ class Kernels:
             pipeline.gather()
         return profile
 
-    def _defconfig(self, arch: str) -> Path:
-        made = self.home / "defconfig.config"
+    def _defconfig(self, arch: str, toolchain: Toolchain) -> Path:
+        """The configuration, for each compiler: the kernel leaves out what clang has no flags for."""
+        made = self.home / f"defconfig-{self.source.content_hash[:8]}-{toolchain.name}.config"
         if not made.is_file():
             made.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="kprune-config-") as folder:
@@ -132,7 +133,9 @@ class Kernels:
                     f"ARCH={kbuild_knowledge(arch)['arch']}",
                 ]
                 run_program(
-                    [*words, *_DEFCONFIG], doing="making the kernel configuration", failure=BuildFailed
+                    [*words, *toolchain.make, *_DEFCONFIG],
+                    doing="making the kernel configuration",
+                    failure=BuildFailed,
                 )
                 shutil.copyfile(Path(folder) / ".config", made)
         return made

@@ -44,9 +44,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def ratios(costs: Sequence[Cost], others: Sequence[Cost]) -> Spread:
-    """Wall time over that of the same round's ``others``; what ran in fewer rounds ran in the first."""
-    return spread([cost.wall / other.wall for cost, other in zip(costs, others, strict=False)])
+def ratios(values: Sequence[float], others: Sequence[float]) -> Spread:
+    """Of the same rounds; what ran in fewer of them ran in the first."""
+    return spread([value / other for value, other in zip(values, others, strict=False)])
 
 
 def run_rounds(contenders: Sequence[Contender], rounds: int, log: Path) -> dict[str, list[Cost]]:

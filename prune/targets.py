@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import capstone
 import numpy as np
@@ -83,7 +84,7 @@ def _listed(values: Mapping[str, int], knowledge: Knowledge) -> list[tuple[int, 
 
 def _in_words(part: _Part, functions: NDArray[np.uint64], but: list[tuple[int, int]]) -> NDArray[np.uint64]:
     skip = -part.address % 8
-    words = np.frombuffer(part.data, "<u8", (len(part.data) - skip) // 8, skip)
+    words = _every(part.data, "<u8", skip)
     held = _among(words, functions)
     for begin, end in but:
         first, last = (max(at - part.address - skip, 0) // 8 for at in (begin, end))
@@ -108,6 +109,12 @@ def _in_lists(
     return np.unique(targets[_among(targets, functions)])
 
 
+def _every(data: bytes, kind: str, offset: int) -> NDArray[Any]:
+    """All whole values from an offset on; lld leaves sections that are empty."""
+    count = (len(data) - offset) // np.dtype(kind).itemsize
+    return np.frombuffer(data, kind, count, offset) if count > 0 else np.empty(0, kind)
+
+
 def _wide(values: NDArray[np.int32]) -> NDArray[np.uint64]:
     """As addresses: sign-extended to 64 bits."""
     return values.astype(np.int64).view(np.uint64)
@@ -126,7 +133,7 @@ def _in_code(
     """By value at every byte first, which is cheap; then the few places decoded, to see what they are."""
     ends: list[NDArray[np.uint64]] = []
     for shift in range(4):
-        value = _wide(np.frombuffer(part.data, "<i4", max(len(part.data) - shift, 0) // 4, shift))
+        value = _wide(_every(part.data, "<i4", shift))
         end = np.arange(len(value)).astype(np.uint64) * np.uint64(4) + np.uint64(part.address + shift + 4)
         ends.append(end[_among(value, functions) | _among(value + end, functions)])
     named = set(_operands(part, np.sort(np.concatenate(ends)), starts, knowledge))

@@ -17,6 +17,7 @@ from ropgadget.gadgets import Gadgets
 from prune.knowledge import read_knowledge
 from prune.security import DEPTH, find_gadgets, measure_security
 from prune.targets import indirect_targets
+from tests.unit.elfwriter import ALLOC, Section, Symbol, write_elf
 
 from .toy import Toy
 
@@ -148,6 +149,12 @@ def _held(file: ELFFile) -> set[int]:
         if row["r_info_type"] in absolute
     }
     return values & functions
+
+
+def test_sections_may_be_empty_as_lld_leaves_them() -> None:
+    parts = [Section(".text", b""), Section(".few", b"\xc3"), Section(".data", b"\0", ALLOC)]
+    file = ELFFile(io.BytesIO(write_elf(parts, [Symbol("f", ".few")])))
+    assert indirect_targets(file, X86) == set()
 
 
 def test_all_three_are_counted(built: Toy) -> None:
