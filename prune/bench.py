@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.bench_kernels import KERNELS, BenchKernel, Kernels
-from prune.bench_links import Contender, lto_link, plain_links, pruned_link
+from prune.bench_links import Contender, lto_link, plain_links, pruned_links
 from prune.bench_run import run_rounds
 from prune.bench_table import growth, growth_table, kernel_table, make_rows
 from prune.bench_vmlinux import read_vmlinux
@@ -86,7 +86,7 @@ def _contenders(
     scratch.mkdir(parents=True, exist_ok=True)
     found = [
         *plain_links(build.objtree, build.artefacts, scratch),
-        pruned_link(kernel.out, build.objtree, scratch),
+        *pruned_links(kernel.out, build.objtree, scratch),
     ]
     lost: dict[str, str] = {}
     for label, lto in _LTO:
@@ -108,6 +108,7 @@ def _measure(
     contenders, lost = field
     say(f"bench: {kernel.name}")
     costs = run_rounds(contenders, rounds, home / kernel.name / "links.log")
+    # Both kprunes write to the same place: what they link is the same.
     made = {each.label: read_vmlinux(each.vmlinux) for each in contenders}
     shutil.rmtree(home / kernel.name / "links", ignore_errors=True)
     return {

@@ -21,11 +21,12 @@ from prune.config import leftovers
 from prune.doctor import require
 from prune.folder import Folder
 from prune.kbuild import KernelBuild, build_kernel, describe_build, kbuild_knowledge
+from prune.knowledge import FOLDER
 from prune.passes import Model
 from prune.pipeline import Pipeline
 from prune.settings import Settings, cache_folder
 from prune.source import Source, resolve_source
-from prune.stages import run_stage
+from prune.stages import run_stage, source_hash
 from prune.toolchain import Toolchain, find_toolchain
 from tracer.host import BuildFailed, UserError, run_program
 from tracer.workload import load_workload
@@ -85,10 +86,13 @@ class Kernels:
             profiling.gather(settings, Folder(out))
 
         folder = Folder(out)
-        run_stage(
-            out, "gather", {"build": build.artefacts / "vmlinux", "profile": profile},
-            [folder.profile, folder.base("vmlinux.map"), folder.base("link.json")], work,
-        )  # fmt: skip
+        inputs: dict[str, str | int | Path | None] = {
+            "code": source_hash(Path(__file__).parent, FOLDER),
+            "build": build.artefacts / "vmlinux",
+            "profile": profile,
+        }
+        outputs = [folder.profile, folder.base("vmlinux.map"), folder.base("link.json")]
+        run_stage(out, "gather", inputs, outputs, work)
         how = "of examples/micro" + (", carried over by object and name" if carried else ", of this build")
         return BenchKernel(name, build, out, how)
 

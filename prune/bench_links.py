@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune.knowledge import read_knowledge, read_places
@@ -19,21 +19,22 @@ from tracer.host import UserError, read_json, whole_file
 
 #: What ld 2.40 knows and older lld does not.
 _LD_ALONE = ("--no-warn-rwx-segments",)
+#: In an object tree: what a build leaves for the plans and links that follow.
+STORE = Path(".kprune") / "image"
 _RECORDED = re.compile(r"^(?:saved)?cmd_vmlinux\.o := (.*)$", re.M)
 
 
 @dataclass(frozen=True)
 class Contender:
     """``commands`` run one after the other in ``cwd``; the last writes ``vmlinux``. ``rounds``: no more than
-    so many; ``note``: what a reader must know; ``why``: it cannot run."""
+    so many; ``forget``: a folder that is removed before each round."""
 
     label: str
     commands: tuple[tuple[str, ...], ...]
     cwd: Path
     vmlinux: Path
     rounds: int = 1 << 10
-    note: str = ""
-    why: str = ""
+    forget: Path | None = None
 
 
 def redirected(argv: Sequence[str], vmlinux: Path) -> list[str]:
@@ -56,19 +57,23 @@ def plain_links(objtree: Path, artefacts: Path, into: Path) -> tuple[Contender, 
     """ld, ld --gc-sections and lld."""
     argv = recorded(objtree, artefacts, into / "vmlinux.lds")
 
-    def link(label: str, linker: str, *more: str, note: str = "") -> Contender:
+    def link(label: str, linker: str, *more: str) -> Contender:
         vmlinux = into / label.replace(" ", "") / "vmlinux"
         words = [w for w in redirected(argv, vmlinux) if linker == "ld" or w not in _LD_ALONE]
-        return Contender(label, ((linker, *more, *words),), objtree, vmlinux, note=note)
+        return Contender(label, ((linker, *more, *words),), objtree, vmlinux)
 
     return (link("ld", "ld"), link("ld --gc-sections", "ld", "--gc-sections"), link("lld", "ld.lld"))
 
 
-def pruned_link(out: Path, objtree: Path, into: Path) -> Contender:
-    """kprune: from profile and objects to vmlinux, in a process of its own (:mod:`prune.bench_once`)."""
-    home = into / "kprune"
+def pruned_links(out: Path, objtree: Path, into: Path) -> tuple[Contender, ...]:
+    """kprune: from profile and objects to vmlinux, in a process of its own (:mod:`prune.bench_once`).
+
+    Where `kprune build` has stored what it read of the objects, a second one finds nothing stored.
+    """
+    home, stored = into / "kprune", objtree / STORE
     command = (sys.executable, "-m", "prune.bench_once", str(out), str(objtree), str(home))
-    return Contender("kprune", (command,), objtree, home / "vmlinux")
+    warm = Contender("kprune", (command,), objtree, home / "vmlinux")
+    return (warm, replace(warm, label="kprune, no store", forget=stored)) if stored.is_dir() else (warm,)
 
 
 def lto_link(label: str, objtree: Path, artefacts: Path, into: Path, rounds: int) -> Contender:

@@ -74,7 +74,8 @@ def measure(contender: Contender, log: Path) -> Cost:
         BuildFailed: one of them failed.
     """
     home = contender.vmlinux.parent
-    shutil.rmtree(home, ignore_errors=True)
+    for folder in (home, *([contender.forget] if contender.forget else [])):
+        shutil.rmtree(folder, ignore_errors=True)
     home.mkdir(parents=True)
     costs = [_measure(words, contender, log) for words in contender.commands]
     return Cost(

@@ -31,13 +31,18 @@ def _run_folder(toy: Toy, out: Path) -> Path:
     return out
 
 
+def _files(tree: Path) -> dict[Path, int]:
+    """Path -> when it was written, of what is not kprune's own."""
+    return {path: path.stat().st_mtime_ns for path in tree.rglob("*") if ".kprune" not in path.parts}
+
+
 def test_one_process_plans_and_links(toy: Toy, tmp_path: Path) -> None:
     out, into = _run_folder(toy, tmp_path / "out"), tmp_path / "into"
-    before = {path: path.stat().st_mtime_ns for path in toy.tree.rglob("*")}
+    before = _files(toy.tree)
     command = [sys.executable, "-m", "prune.bench_once", out, toy.tree, into]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in toy.tree.rglob("*")} == before
+    assert _files(toy.tree) == before
     for name in ("plan.json", LINK_MAP):
         shutil.copy(into / name, toy.tree / name)
     assert toy.link(plan=True).returncode == 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from prune.bench import _options, text_of
 from prune.bench_kernels import Kernels
-from prune.bench_links import Contender, lto_link, plain_links, redirected
-from prune.bench_run import Cost, Spread, ratios, run_rounds, spread
+from prune.bench_links import STORE, Contender, lto_link, plain_links, pruned_links, redirected
+from prune.bench_run import Cost, Spread, measure, ratios, run_rounds, spread
 from prune.bench_table import growth, make_rows
 from prune.bench_vmlinux import Linked, read_vmlinux
 from tracer.host import BuildFailed, UserError
@@ -79,6 +80,16 @@ def test_lto_generates_code_and_links_without_a_cache(tree: Path) -> None:
 def test_a_tree_without_that_record_is_refused(tree: Path) -> None:
     with pytest.raises(UserError, match=r"how vmlinux\.o was linked"):
         lto_link("full LTO", tree / "obj", tree, tree, 1)
+
+
+def test_what_a_build_stored_is_used_and_forgotten(tmp_path: Path) -> None:
+    assert [each.label for each in pruned_links(tmp_path, tmp_path, tmp_path)] == ["kprune"]
+    (tmp_path / STORE).mkdir(parents=True)
+    warm, cold = pruned_links(tmp_path, tmp_path, tmp_path / "into")
+    assert (warm.forget, cold.forget) == (None, tmp_path / STORE) and warm.commands == cold.commands
+    for each, there in ((warm, True), (cold, False)):
+        measure(replace(each, commands=(("true",),)), tmp_path / "log")
+        assert (tmp_path / STORE).is_dir() == there
 
 
 def test_ratios_are_of_the_same_round() -> None:
