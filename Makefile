@@ -39,8 +39,12 @@ demo: setup
 test: setup
 	.venv/bin/python -m pytest
 
+# BENCH: of tiny, micro, defconfig; BENCH_LTO: which of them by clang with LTO, too (defconfig takes hours).
+BENCH ?= tiny micro defconfig
+BENCH_LTO ?= $(filter-out tiny,$(BENCH))
+
 bench: setup
-	.venv/bin/python -m prune.bench $(OUT)
+	.venv/bin/python -m prune.bench --kernels "$(BENCH)" --lto "$(BENCH_LTO)" --demo $(OUT) $(BENCH_FLAGS)
 
 bench-heal: setup
 	.venv/bin/python -m prune.bench_heal examples/micro out/bench-heal

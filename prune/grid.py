@@ -52,7 +52,11 @@ _SIZES = {
     "init text, bytes": "init_text_bytes", "rodata, bytes": "rodata_bytes", "data, bytes": "data_bytes",
     "bss, bytes": "bss_bytes", "boot image, bytes": "image_bytes", "functions": "functions",
 }  # fmt: skip
-ROWS = (*_SIZES, "memory image, bytes", "left when booted, KiB", "gadgets", "system calls", "boots")
+#: Label -> key of what security.py measures.
+_SECURITY = {
+    "gadgets": "gadgets", "indirect-call targets": "indirect_targets", "system calls": "system_calls",
+}  # fmt: skip
+ROWS = (*_SIZES, "memory image, bytes", "left when booted, KiB", *_SECURITY, "boots")
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def make_column(
 
     Args:
         report: the run's ``report.json``; a text says why there is none.
-        security: ``gadgets`` and ``system_calls`` of the column's vmlinux.
+        security: what :func:`prune.security.measure_security` found in the column's vmlinux.
     """
     if isinstance(report, str):
         return {row: Cell(None, report) for row in ROWS}
@@ -98,7 +102,7 @@ def make_column(
     cells = {label: Cell(side[key]) for label, key in _SIZES.items()}
     cells["memory image, bytes"] = Cell(sum(pair[index] for pair in report["ledger"]["by_kind"].values()))
     cells["left when booted, KiB"] = Cell(left // 1024) if left else Cell(None, "not asked")
-    for row, key in (("gadgets", "gadgets"), ("system calls", "system_calls")):
+    for row, key in _SECURITY.items():
         cells[row] = Cell(security[key]) if security else Cell(None, "not looked at")
     passed = report["validation"]
     booted = Cell(passed["passed"] / passed["boots"]) if passed["boots"] else Cell(None, "not booted")

@@ -119,7 +119,20 @@ def prepare(
             made = _read(plan, root)
             check_same(made.plan, made.stored.image)
         generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
-        value = _load(root / home)
+        return read_prepared(home, root)
+    return _prepared(home, value)
+
+
+def read_prepared(home: Path, root: Path = Path()) -> Prepared:
+    """What lies prepared in a folder.
+
+    Raises:
+        UserError: nothing does.
+    """
+    return _prepared(home, _load(root / home))
+
+
+def _prepared(home: Path, value: Mapping[str, Any]) -> Prepared:
     return Prepared(home / "vmlinux.lds", value["archive"], value["edited"], value["named"])
 
 

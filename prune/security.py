@@ -1,4 +1,4 @@
-"""What a linked kernel offers to somebody who got in: gadgets, and system calls that still answer."""
+"""What a linked kernel offers to somebody who got in: gadgets, targets of indirect calls, system calls."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from prune.knowledge import Knowledge
+from prune.targets import indirect_targets
 
-#: A gadget is at most so many bytes before its return, as ROPgadget's --depth counts them by default.
+#: A gadget is at most so many bytes before its return, as with ROPgadget --depth 11.
 DEPTH = 10
-_RETURN = re.compile(rb"\xc3|\xc2..|\xcb|\xca..", re.S)
+# Every byte may begin one, also a byte of another return's operand.
+_RETURN = re.compile(rb"(?=(\xc3|\xc2..|\xcb|\xca..))", re.S)
+_LEAVES = ("j", "call", "ret", "loop", "iret", "int", "sys")
 
 
 def measure_security(vmlinux: Path, knowledge: Knowledge) -> dict[str, int]:
-    """``gadgets``, ``system_calls``."""
+    """``gadgets``, ``indirect_targets``, ``system_calls``: how many of each."""
     with vmlinux.open("rb") as stream:
         file = ELFFile(stream)
         code = [
@@ -29,7 +32,11 @@ def measure_security(vmlinux: Path, knowledge: Knowledge) -> dict[str, int]:
         gadgets = {gadget for data in code for gadget in find_gadgets(data, knowledge)}
         table = file.get_section_by_name(".symtab")
         assert isinstance(table, SymbolTableSection)
-        return {"gadgets": len(gadgets), "system_calls": len(_answering(table, knowledge))}
+        return {
+            "gadgets": len(gadgets),
+            "indirect_targets": len(indirect_targets(file, knowledge)),
+            "system_calls": len(_answering(table, knowledge)),
+        }
 
 
 def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
@@ -39,7 +46,7 @@ def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
     seen: dict[bytes, bool] = {}
     for end in _RETURN.finditer(code):
         for start in range(max(end.start() - DEPTH, 0), end.start() + 1):
-            gadget = code[start : end.end()]
+            gadget = code[start : end.end(1)]
             if gadget not in seen:
                 seen[gadget] = _is_gadget(decoder, gadget)
                 if seen[gadget]:
@@ -47,10 +54,12 @@ def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
 
 
 def _is_gadget(decoder: capstone.Cs, code: bytes) -> bool:
-    """Whether it decodes to its last byte, and nothing before the last instruction leaves."""
+    """Whether it decodes to its last byte, ends with a return, and nothing before that leaves."""
     rows = list(decoder.disasm_lite(code, 0))
-    whole = bool(rows) and rows[-1][0] + rows[-1][1] == len(code)
-    return whole and not any(row[2].startswith(("j", "call", "ret", "loop")) for row in rows[:-1])
+    if not rows or rows[-1][0] + rows[-1][1] != len(code):
+        return False
+    leaves = [any(word.startswith(_LEAVES) for word in row[2].split()) for row in rows]
+    return "ret" in rows[-1][2] and not any(leaves[:-1])
 
 
 def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:

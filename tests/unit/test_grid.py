@@ -69,7 +69,7 @@ def test_without_a_first_profile_the_others_say_so(
 
 def test_each_side_has_its_numbers() -> None:
     gcc, pruned = (next(c for c in COLUMNS if c.name == name) for name in ("gcc", "pruned (gcc)"))
-    cells = make_column(pruned, REPORT, {"gadgets": 5, "system_calls": 6})
+    cells = make_column(pruned, REPORT, {"gadgets": 5, "indirect_targets": 7, "system_calls": 6})
     assert tuple(cells) == ROWS
     assert cells["text, bytes"].value == 300 and cells["memory image, bytes"].value == 340
     assert cells["boots"].value == 0.75 and cells["left when booted, KiB"].value is None
@@ -95,7 +95,11 @@ def test_an_unknown_column_is_refused() -> None:
         (b"\xc3", 1),
         (b"\x58\xc3", 2),  # pop %rax; ret, and ret
         (b"\xc3\xc3", 1),  # nothing goes on behind a return
-        (b"\xeb\x00\xc3", 2),  # a jump is none, but what its last byte makes of the return is: add %al, %bl
+        (
+            b"\xeb\x00\xc3",
+            1,
+        ),  # a jump leaves; and add %al, %bl, which its last byte makes of it, does not return
+        (b"\xc2\xc3\x00", 2),  # ret $0xc3, and the ret in it
         (b"\x0f\x0b", 0),
     ],
 )

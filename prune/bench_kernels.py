@@ -1,0 +1,145 @@
+"""The kernels of ``make bench``, from a thousand functions to those of a distribution, each with a profile.
+
+    tiny        the kernel's tinyconfig for this architecture, nothing added
+    micro       examples/micro, as `make demo` builds and traces it
+    defconfig   the kernel's defconfig with its kvm_guest.config, which boots examples/micro's workload, too
+
+``tiny`` and ``defconfig`` get the profile of ``micro``, carried over by object and name
+(``--accept-stale-profile``): how long planning and linking takes does not depend on whether the result boots.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from prune import passes, profiling
+from prune.config import leftovers
+from prune.doctor import require
+from prune.folder import Folder
+from prune.kbuild import KernelBuild, build_kernel, describe_build, kbuild_knowledge
+from prune.knowledge import FOLDER
+from prune.pipeline import Pipeline
+from prune.planning import Model
+from prune.settings import Settings, cache_folder
+from prune.source import Source, resolve_source
+from prune.stages import run_stage, source_hash
+from prune.toolchain import Toolchain, find_toolchain
+from tracer.host import BuildFailed, UserError, run_program
+from tracer.workload import load_workload
+
+KERNELS = ("tiny", "micro", "defconfig")
+#: The kernel's own configuration targets that ``defconfig`` is made by.
+_DEFCONFIG = ("defconfig", "kvm_guest.config")
+
+
+@dataclass(frozen=True)
+class BenchKernel:
+    """One kernel, built by GCC, with a profile in ``out``; ``profile``: where that came from."""
+
+    name: str
+    build: KernelBuild
+    out: Path
+    profile: str
+
+    def size(self) -> dict[str, int]:
+        """What there is to link: ``objects``, ``sections`` that are loaded, ``relocations`` of them."""
+        image = Model(Folder(self.out), self.build.objtree, self.build.arch).image
+        return {
+            "objects": len(image.objects),
+            "sections": len(image.units),
+            "relocations": len(image.relocations),
+        }
+
+
+class Kernels:
+    """Builds what is missing below ``home``; ``demo`` is the folder that ``make demo`` fills."""
+
+    def __init__(self, workload: Path, demo: Path, home: Path) -> None:
+        self.workload, self.demo, self.home = workload, demo, home
+
+    @cached_property
+    def source(self) -> Source:
+        return resolve_source(None, cache_folder())
+
+    def kernel(self, name: str) -> BenchKernel:
+        """The kernel, built, with its profile gathered.
+
+        Raises:
+            UserError: there is no such kernel.
+        """
+        if name not in KERNELS:
+            raise UserError(f"choosing kernels: there is no {name}", f"there are: {', '.join(KERNELS)}")
+        build = self.describe(name)
+        build_kernel(build)
+        profile = self._traced()
+        out = self.home / name
+        carried = name != "micro"
+        settings = Settings(self.workload, out, profile=profile, accept_stale=carried)
+        settings.save()
+
+        def work() -> None:
+            passes.export(build, out / "base", build.arch)
+            profiling.gather(settings, Folder(out))
+
+        folder = Folder(out)
+        inputs: dict[str, str | int | Path | None] = {
+            "code": source_hash(Path(__file__).parent, FOLDER),
+            "build": build.artefacts / "vmlinux",
+            "profile": profile,
+        }
+        outputs = [folder.profile, folder.base("vmlinux.map"), folder.base("link.json")]
+        run_stage(out, "gather", inputs, outputs, work)
+        how = "of examples/micro" + (", carried over by object and name" if carried else ", of this build")
+        return BenchKernel(name, build, out, how)
+
+    def lto(self, name: str, lto: str) -> KernelBuild:
+        """The same configuration built by clang with ``thin`` or ``full`` LTO."""
+        build = self.describe(name, "clang", lto)
+        build_kernel(build)
+        return build
+
+    def describe(self, name: str, compiler: str = "gcc", lto: str = "none") -> KernelBuild:
+        """Where a kernel is built, by the same key as ``kprune build`` uses."""
+        workload = load_workload(self.workload)
+        toolchain = find_toolchain(compiler, lto)
+        require(toolchain.tools)
+        own = [workload.kernel_config] if workload.kernel_config and name != "tiny" else []
+        config = self._defconfig(workload.arch, toolchain) if name == "defconfig" else None
+        return describe_build(
+            "production", self.source, workload.arch, own, config, cache_folder(), toolchain
+        )  # fmt: skip
+
+    def _traced(self) -> Path:
+        """The profile of ``make demo``, which is traced now if nobody has."""
+        profile = Folder(self.demo).profile
+        if not profile.is_file():
+            pipeline = Pipeline(Settings(self.workload, self.demo))
+            pipeline.build()
+            pipeline.trace()
+            pipeline.gather()
+        return profile
+
+    def _defconfig(self, arch: str, toolchain: Toolchain) -> Path:
+        """The configuration, for each compiler: the kernel leaves out what clang has no flags for."""
+        made = self.home / f"defconfig-{self.source.content_hash[:8]}-{toolchain.name}.config"
+        if not made.is_file():
+            made.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="kprune-config-") as folder:
+                words = ["env", *(f"--unset={name}" for name in leftovers()), "make", "-s"]
+                words += [
+                    "-C",
+                    str(self.source.path),
+                    f"O={folder}",
+                    f"ARCH={kbuild_knowledge(arch)['arch']}",
+                ]
+                run_program(
+                    [*words, *toolchain.make, *_DEFCONFIG],
+                    doing="making the kernel configuration",
+                    failure=BuildFailed,
+                )
+                shutil.copyfile(Path(folder) / ".config", made)
+        return made
