@@ -15,7 +15,16 @@ from typing import Any
 from urllib.parse import quote
 
 from prune.grid import COLUMNS
-from prune.grid_words import GROUPS, MEASURES, OF_BASE, kernel_words, measure_of, title_of, unit_of
+from prune.grid_words import (
+    GROUPS,
+    MEASURES,
+    OF_BASE,
+    kernel_words,
+    measure_of,
+    split_level,
+    title_of,
+    unit_of,
+)
 from prune.page import fill
 from tracer.host import say, whole_file
 
@@ -83,6 +92,10 @@ def _kernel(name: str, rows: Mapping[str, Any]) -> dict[str, str]:
 def _origin(name: str) -> tuple[str, str]:
     """Folder of the run that a column is of, and the column that is its base; nothing where nobody knows."""
     column = next((column for column in COLUMNS if column.name == name), None)
+    plain, level = split_level(name)
+    if not column and level:
+        base = _origin(plain)[1]
+        return "", base + level if base else ""
     if not column:
         return "", ""
     if column.side == "base":

@@ -75,7 +75,7 @@ KERNELS: Mapping[str, str] = {
     "pruned on full LTO": "full LTO, without the functions that never ran",
     "by the block (gcc)": "GCC, without the blocks that never ran",
 }
-_OPTIMISED = (" -O2", " -Os")
+_LEVELS = (" -O2", " -Os")
 
 
 def measure_of(label: str) -> Measure:
@@ -100,8 +100,12 @@ def unit_of(label: str) -> str:
 
 def kernel_words(name: str) -> str:
     """What a column is; nothing for one that nobody knows."""
-    for mark in _OPTIMISED:
-        if name.endswith(mark):
-            words = KERNELS.get(name.removesuffix(mark), "")
-            return f"{words}; {mark.strip()}" if words else ""
-    return KERNELS.get(name, "")
+    plain, level = split_level(name)
+    words = KERNELS.get(plain, "")
+    return f"{words};{level}" if words and level else words
+
+
+def split_level(name: str) -> tuple[str, str]:
+    """A column's name without, and its -O2 or -Os with the space before it."""
+    level = next((level for level in _LEVELS if name.endswith(level)), "")
+    return name.removesuffix(level), level

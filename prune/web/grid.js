@@ -89,7 +89,7 @@ function begin() {
   const parts = [["kernels", "Kernels"], ["glance", "At a glance"], ...D.groups.map((name, g) => [groupId(g), name]).filter((_, g) => inGroup(g).length), ["tables", "Every number"]];
   for (const [id, name] of parts) $("nav").append(make("a", name, {href: "#" + id}), " ");
   $("how").textContent = "Bars begin at zero; the dashed line is the value of the kernel that is compared with. Whiskers are a 95 % confidence interval, or the range of the samples. Two kernels differ when their intervals do not overlap, which asks for more than a test would; what is counted is the same each time and has none. Ratios are drawn on a logarithmic scale and differ from 1 when their interval does not contain it. Made by kprune from grid.json.";
-  legend(); kernelTable(); listen(); render();
+  legend(); kernelTable(); levelButtons(); listen(); render();
   themes(() => {});
 }
 begin();

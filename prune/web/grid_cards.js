@@ -93,8 +93,10 @@ const groupId = g => "group-" + D.groups[g].toLowerCase().replace(/\W+/g, "-");
 const inGroup = g => MEASURES.map((_, m) => m).filter(m => MEASURES[m].group === g);
 
 function charts() {
-  const box = $("charts");
+  const box = $("charts"), longest = Math.max(...shown().map(k => KERNELS[k].name.length), 0);
   box.textContent = "";
+  // As wide as the longest name: what tells two kernels apart is often its end.
+  box.style.setProperty("--name", Math.min(190, 24 + longest * 6.6) + "px");
   D.groups.forEach((name, g) => {
     if (!inGroup(g).length) return;
     const section = make("section", undefined, {"aria-labelledby": groupId(g)}), cards = make("div", undefined, {class: "cards"});

@@ -35,7 +35,7 @@ function verdict(m, k) {
   const other = measure.ratio ? {value: 1, low: 1, high: 1} : cell(m, state.base);
   if (other.value === null) return ["", KERNELS[state.base].name + " was not measured"];
   if (c.value === other.value && !interval(c)) return ["same", "the values are equal"];
-  if (measure.counted && !measure.ratio && /^0\.0%$/.test(change(m, k))) return ["same", "they differ by less than a thousandth"];
+  if (measure.counted && !measure.ratio && /^0\.0%$/.test(change(m, k))) return ["same", "they differ by less than 0.05%"];
   const side = better(m, c.value, other.value) ? "better" : "worse";
   if (!measure.counted && !(interval(c) && interval(other))) return ["maybe-" + side, "no interval says how far the values can be trusted"];
   const [low, high] = interval(c) ? [c.low, c.high] : [c.value, c.value], [from, to] = interval(other) ? [other.low, other.high] : [other.value, other.value];

@@ -20,6 +20,20 @@ function kernelTable() {
   $("kernel-table").append(scrolled(made));
 }
 
+// A grid of several optimisation levels has many kernels: one press shows those of one level.
+function levelButtons() {
+  const level = kernel => (/ (-O\w+)$/.exec(kernel.name) || ["", "as configured"])[1], levels = [...new Set(KERNELS.map(level))];
+  if (levels.length < 2) return;
+  for (const wanted of ["all", ...levels]) {
+    const button = make("button", wanted === "all" ? "Show all" : "Only " + wanted, {type: "button"});
+    button.addEventListener("click", () => {
+      KERNELS.forEach((kernel, k) => { state.shown[k] = $("shown-" + k).checked = wanted === "all" || level(kernel) === wanted; });
+      render();
+    });
+    $("only").append(button);
+  }
+}
+
 function scrolled(node) {
   const box = make("div", undefined, {class: "scroll", tabindex: "0", role: "group", "aria-label": "table, scrolls"});
   box.append(node);
@@ -30,7 +44,12 @@ function scrolled(node) {
 function glance() {
   const made = make("table", undefined, {class: "glance"}), head = make("tr"), kernels = shown();
   head.append(make("th", "", {scope: "col"}));
-  for (const k of kernels) head.append(make("th", KERNELS[k].name, {scope: "col", class: k === state.base ? "is-base" : ""}));
+  for (const k of kernels) {
+    const box = make("th", undefined, {scope: "col", class: k === state.base ? "is-base" : ""});
+    // A name may be broken between words only, not within -O2.
+    for (const word of KERNELS[k].name.split(" ")) box.append(make("span", word), " ");
+    head.append(box);
+  }
   made.append(make("thead"));
   made.tHead.append(head);
   D.groups.forEach((name, g) => {

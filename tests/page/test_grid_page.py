@@ -65,7 +65,7 @@ CASES = {
     ("text, bytes", "gcc"): "base",
     ("text, bytes", "pruned (gcc)"): "better",
     ("text, bytes", "clang full LTO"): "worse",
-    ("bss, bytes", "clang full LTO"): "same",  # by less than a thousandth
+    ("bss, bytes", "clang full LTO"): "same",  # but for less than 0.05%
     ("boots", "pruned (gcc)"): "same",
     ("left when booted, KiB", "pruned (gcc)"): "better",
     ("boot to ready, s", "clang"): "unsure",
@@ -187,6 +187,19 @@ def test_a_grid_of_one_kernel_and_no_number_is_a_page(tmp_path: Path) -> None:
     document.body.append(make("pre", JSON.stringify(seen), {id: "seen"}));"""
     seen = look(tmp_path, value, acts)
     assert seen["errors"] == [] and seen["base"] == "1" and "no clang" in seen["told"]
+
+
+def test_levels_of_optimisation_can_be_looked_at_alone(tmp_path: Path) -> None:
+    value = made_up_grid()
+    value["columns"] |= {f"{name} -O2": rows for name, rows in value["columns"].items()}
+    acts = """const seen = {errors: window.seenErrors, only: [...$("only").children].map(b => b.textContent)};
+      const first = () => [...document.querySelector(".rows").querySelectorAll(".name")];
+      seen.cut = first().filter(n => n.scrollWidth > n.clientWidth).length;
+      $("only").children[2].click(); seen.shown = first().map(n => n.textContent);
+      document.body.append(make("pre", JSON.stringify(seen), {id: "seen"}));"""
+    seen = look(tmp_path, value, acts)
+    assert seen["errors"] == [] and seen["only"] == ["Show all", "Only as configured", "Only -O2"]
+    assert seen["shown"] == [f"{name} -O2" for name in COLUMNS] and seen["cut"] == 0
 
 
 def test_it_prints(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_kernels_have_words_their_base_and_the_report_of_their_run() -> None:
     assert kernels["pruned (clang)"]["report"] == "clang/report.html"
     assert kernels["pruned (clang)"]["own"] == "clang" and kernels["clang"]["own"] == ""
     assert kernels["pruned on full LTO"]["report"] == "", "a run that failed has none"
+    value = grid({"functions": {"value": 7, "why": ""}}, "pruned (gcc) -Os")
+    assert grid_data(value)["kernels"][0]["own"] == "gcc -Os"
     assert kernel_words("gcc -O2") == "as configured, by GCC; -O2" and kernel_words("icc") == ""
 
 
