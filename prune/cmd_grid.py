@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.grid import COLUMNS, FIRST, ROWS, RUNS, Cell, Column, chosen, make_column, needs_first, table
+from prune.grid_page import write_grid_page
 from prune.settings import Settings
 from tracer.host import KpruneError, UserError, read_json, say, write_json
 
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
             },
         },
     )
+    write_grid_page(home)
     _show(options, columns, cells)
     failed = [error for error in reports.values() if isinstance(error, KpruneError)]
     return failed[0].exit_code if failed else 0

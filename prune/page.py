@@ -7,24 +7,29 @@ it, and the scripts put them into the document as text.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).with_name("web")
-_SCRIPTS = ("base.js", "tree.js", "map.js", "search.js", "tables.js")
+_SCRIPTS = ("dom.js", "base.js", "tree.js", "map.js", "search.js", "tables.js")
 # JSON may have these as escapes anywhere in a string; HTML and JavaScript then see none of them.
 _ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 
 
 def make_page(data: Mapping[str, Any]) -> str:
-    """The page as HTML."""
+    """The page of one run as HTML."""
+    return fill("page.html", ("page.css",), _SCRIPTS, data)
+
+
+def fill(template: str, styles: Sequence[str], scripts: Sequence[str], data: Mapping[str, Any]) -> str:
+    """A template with its styles, scripts and data in it; the data last, so that no mark in it counts."""
     parts = {
-        "@CSS@": (_FOLDER / "page.css").read_text(),
-        "@JS@": "\n".join((_FOLDER / name).read_text() for name in _SCRIPTS),
+        "@CSS@": "\n".join((_FOLDER / name).read_text() for name in styles),
+        "@JS@": "\n".join((_FOLDER / name).read_text() for name in scripts),
         "@DATA@": as_script(data),
     }
-    page = (_FOLDER / "page.html").read_text()
+    page = (_FOLDER / template).read_text()
     for mark, text in parts.items():
         head, _, tail = page.partition(mark)
         page = head + text + tail

@@ -1,20 +1,7 @@
-"use strict";
-// Everything from the data goes into the page as text, never as markup.
-const D = JSON.parse(document.getElementById("data").textContent);
+// The data of one run, and the tables and bars that its sections share.
 const U = D.units, COUNT = U.base.length;
 const FATES = ["dropped", "resident", "freed after boot"];
-const $ = id => document.getElementById(id);
-const number = value => Math.round(value).toLocaleString("en-US");
-const percent = (now, was) => was ? (now > was ? "+" : "") + ((now / was - 1) * 100).toFixed(1).replace("-", "\u2212") + "%" : "";
-const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7a6fb0", "#8c6d4f", "#5f9e9e", "#999999"];
-
-function make(tag, text, attributes) {
-  const node = document.createElement(tag);
-  if (text !== undefined && text !== null) node.textContent = text;
-  for (const key in attributes || {}) node.setAttribute(key, attributes[key]);
-  return node;
-}
 
 // cells: strings go left, numbers right, nodes as they are.
 function table(heads, rows, textColumns) {

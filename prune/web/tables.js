@@ -99,11 +99,8 @@ function begin() {
   $("title").textContent = D.meta.workload + ": text " + percent(D.meta.text[1], D.meta.text[0]) + ", " + number(D.meta.text[1]) + " bytes";
   $("facts").textContent = D.meta.facts.join(" \u00b7 ");
   sizes(); apps(); ledger(); curve(); boots();
-  const dark = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement.classList;
-  root.toggle("dark", dark.matches);
   const repaint = () => { legend(); draw(); };
-  dark.addEventListener("change", () => { root.toggle("dark", dark.matches); repaint(); });
-  $("theme").addEventListener("click", () => { root.toggle("dark"); repaint(); });
+  themes(repaint);
   $("area").addEventListener("change", () => { levelTable(); draw(); });
   $("colour").addEventListener("change", repaint);
   new ResizeObserver(draw).observe($("map-box"));
