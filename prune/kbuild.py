@@ -172,7 +172,7 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
     if dry_run:
         print(shlex.join(command))
         return
-    with _lock(build):
+    with locked(build):
         if _is_built(build):
             return
         write_config(build.config, build.objtree / ".config")
@@ -226,7 +226,7 @@ def relink(
     if dry_run:
         print(shlex.join(["env", *([f"KPRUNE_PLAN={plan}"] if plan else []), *command]))
         return
-    with _lock(build):
+    with locked(build):
         if before:
             before()
         _remove_linked(build)
@@ -267,7 +267,7 @@ def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[
 
 
 @contextlib.contextmanager
-def _lock(build: KernelBuild) -> Iterator[None]:
+def locked(build: KernelBuild) -> Iterator[None]:
     """One process at a time in a build's folder."""
     try:
         build.home.mkdir(parents=True, exist_ok=True)
