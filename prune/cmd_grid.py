@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     value = {
         "schema_version": SCHEMA,
         "workload": workload.name,
-        "kernel": _kernel(home, made),
+        "kernel": {"architecture": workload.arch, **_kernel(home, made)},
         "command": _command(options),
         "runs": {column.name: [column.folder, column.side] for column in columns},
         "columns": {

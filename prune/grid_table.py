@@ -33,6 +33,9 @@ _HEADS = {
     "latency p50, ms": "p50, ms", "latency p99, ms": "p99, ms", "latency p99, of its base": "of its base",
     "indirect-call targets": "indirect targets", "link peak memory, MiB": "link peak, MiB",
 }  # fmt: skip
+LEGEND = """\
+(low..high): the interval of 95 % confidence, of links the smallest and the largest of three
+of its base: as a ratio to the kernel of the same build that was not pruned, measured in turn with it"""
 CSV_HEAD = ("kernel", "row", "value", "low", "high", "n", "why")
 
 
@@ -42,7 +45,8 @@ def table(cells: Cells) -> str:
     for group, rows in GROUPS.items():
         if any(cells[name][row].value is not None for name in cells for row in rows):
             blocks.append(_block(group, rows, cells))
-    return "\n\n".join([*blocks, *_notes(cells)])
+    spread = any(cell.low is not None for column in cells.values() for cell in column.values())
+    return "\n\n".join([*blocks, *([LEGEND] if spread else []), *_notes(cells)])
 
 
 def csv_rows(cells: Cells) -> Iterable[tuple[object, ...]]:

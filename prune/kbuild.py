@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prune.build_time import jobs_of
 from prune.config import make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
 from prune.make import run_make
@@ -188,33 +188,8 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
         names = sorted(path.name for path in build.artefacts.iterdir())
         hashes = {name: file_hash(build.artefacts / name) for name in names}
         stamp = {"schema_version": SCHEMA, "linker": _linker_code(), "sha256": hashes}
-        took = {"seconds": seconds, "jobs": _jobs(command)}
+        took = {"seconds": seconds, "jobs": jobs_of(command)}
         write_json(build.home / "build.json", stamp | {"took": took})
-
-
-def _jobs(command: Sequence[str]) -> int:
-    return next(int(word[2:]) for word in command if re.fullmatch(r"-j\d+", word))
-
-
-def build_time(build: KernelBuild) -> tuple[float, int] | None:
-    """Wall-clock seconds that make took for a finished build, and its number of jobs; None if nobody knows.
-
-    What went on from where an earlier make had stopped is no measure of a build: the log must begin with the
-    first program that kbuild makes. A build by an earlier kprune kept no time, but its files do: the
-    configuration is written just before make starts, and make's last word ends the log.
-    """
-    log = build.home / "build.log"
-    try:
-        stamp = read_json(build.home / "build.json", "stamp of a build", SCHEMA)
-        text = log.read_text(errors="replace")
-        if "sha256" not in stamp or "HOSTCC  scripts/basic/fixdep" not in text:
-            return None
-        if "took" in stamp:
-            return float(stamp["took"]["seconds"]), int(stamp["took"]["jobs"])
-        seconds = log.stat().st_mtime - (build.objtree / ".config").stat().st_mtime
-        return round(seconds, 2), _jobs(shlex.split(text.partition("\n")[0]))
-    except (UserError, OSError, ValueError, KeyError, TypeError, StopIteration):
-        return None
 
 
 def _is_built(build: KernelBuild) -> bool:

@@ -14,12 +14,12 @@ from typing import Any
 
 import tracer
 from prune import passes
+from prune.build_time import build_time
 from prune.cell import Cell, read_cell
 from prune.doctor import require
 from prune.folder import Folder
 from prune.grid import IS_BASE
 from prune.heal import add_misses, load_healed, save_healed
-from prune.kbuild import build_time
 from prune.link_cost import LinkCost, link_cost
 from prune.misses import Miss, find_misses, read_graveyard
 from prune.pipeline import Pipeline
@@ -162,7 +162,7 @@ def _cost_cells(cost: LinkCost) -> dict[str, Any]:
 
 def measure_build(pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, Cell]:
     """Seconds to build each kernel. Of the pruned one, with plan and link on top, the profile being there."""
-    took = build_time(pipeline.production)
+    took = build_time(pipeline.production.home)
     if took is None:
         why = "it was built before times were kept, or in pieces"
         return {"base": Cell(None, why), "pruned": Cell(None, why)}

@@ -1,10 +1,10 @@
 """Measure two kernels against each other: how fast they boot, and how their service answers under load.
 
 What else the host does changes from minute to minute, so no number of one kernel is worth much beside one
-that was taken at another time; and of two guests of one kernel, one can be faster for as long as it lives.
-So the two take turns, in guests that differ by nothing but the kernel and are new in each turn: boot A,
-boot B, load A B B A; then the other way round. A turn is a pair, whose ratio is what counts. Only one guest
-runs at a time: the one that waits stands still.
+that was taken at another time. The two take turns, in guests that differ by nothing but the kernel: boot A,
+boot B, load A B B A; then the other way round. A turn is a pair, whose ratio is what counts; its guests are
+new, so that what one has by chance for as long as it lives is not in all of them. Only one guest runs at a
+time: the one that waits stands still.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_rows_that_were_not_measured_say_so() -> None:
 
 def test_the_table_is_readable() -> None:
     text = table(every_column())
-    tables, notes = text.split("\n\n")[:-1], text.split("\n\n")[-1]
+    *tables, notes = text.split("\n\n")
     assert sorted(row for rows in GROUPS.values() for row in rows) == sorted(ROWS)
     assert max(len(line) for block in tables for line in block.splitlines()) <= WIDTH
     assert "2.50 (2.25..2.75)" in text and "0.875 (0.800..0.950)" in text and "94,724" in text

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from prune.build_time import build_time
 from prune.config import make_config, read_options, write_config
-from prune.kbuild import KernelBuild, build_kernel, build_time, describe_build, relink
+from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.source import resolve_source
 from tracer.host import BuildFailed, HostError, UserError
 
@@ -131,16 +132,16 @@ def test_a_kernel_is_built_once(tree: Path, tmp_path: Path) -> None:
 
 def test_a_whole_build_has_a_time_and_jobs(tree: Path, tmp_path: Path) -> None:
     build = described(tree, tmp_path)
-    assert build_time(build) is None
+    assert build_time(build.home) is None
     build_kernel(build, jobs=3)
-    took = build_time(build)
+    took = build_time(build.home)
     assert took and took[0] >= 0 and took[1] == 3
     relink(build, None, tmp_path / "again", tmp_path / "again.log")
-    assert build_time(build) == took
+    assert build_time(build.home) == took
     # One that goes on where another had stopped tells nothing of a whole build.
     (build.home / "build.json").unlink()
     build_kernel(build)
-    assert build_time(build) is None
+    assert build_time(build.home) is None
 
 
 def test_a_build_from_before_times_were_kept_is_timed_by_its_files(tree: Path, tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_a_build_from_before_times_were_kept_is_timed_by_its_files(tree: Path, t
     (build.home / "build.json").write_text(json.dumps(stamp))
     os.utime(build.objtree / ".config", (1000, 1000))
     os.utime(build.home / "build.log", (1090.5, 1090.5))
-    assert build_time(build) == (90.5, 2)
+    assert build_time(build.home) == (90.5, 2)
 
 
 def test_another_source_or_configuration_is_another_build(tree: Path, tmp_path: Path) -> None:
