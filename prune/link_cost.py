@@ -10,6 +10,7 @@ aside.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -17,7 +18,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,26 +91,48 @@ def program_cost(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str
         return _read_cost(result)
 
 
-def link_cost(build: KernelBuild, plan: Path | None, rounds: int = ROUNDS) -> LinkCost:
+def link_cost(
+    build: KernelBuild, plan: Path | None, rounds: int = ROUNDS, generated: Sequence[Cost] | None = None
+) -> LinkCost:
     """One link of a finished build's vmlinux, pruned by ``plan`` if one is given, so many times.
+
+    Args:
+        generated: what :func:`generation_costs` found, which is the same with every plan and with LTO takes
+            minutes; measured here when it is not given.
 
     Raises:
         UserError: the build is not finished, or the plan is about other objects.
         BuildFailed: a link failed.
     """
     argv = _last_link(build)
-    with locked(build), tempfile.TemporaryDirectory(prefix="kprune-", dir=build.home) as folder:
-        scratch = Path(folder)
-        steps: list[Callable[[], Cost]] = [lambda: _final_link(build, argv, plan, scratch)]
-        if "vmlinux.o" in argv:
-            steps.insert(0, lambda: _whole_object(build, scratch))
+    before = generation_costs(build, rounds) if generated is None else generated
+    with locked(build), _scratch(build) as scratch:
         if plan:  # kprune-ld prepares objects and script ahead of the first; all rounds find the same then.
             _final_link(build, argv, plan, scratch)
-        made = []
-        for _ in range(rounds):
-            costs = [step() for step in steps]
-            made.append(sum(costs[1:], start=costs[0]))
-        return LinkCost(tuple(made))
+        made = [_final_link(build, argv, plan, scratch) for _ in range(rounds)]
+    if before:
+        made = [first + second for first, second in zip(before, made, strict=True)]
+    return LinkCost(tuple(made))
+
+
+def generation_costs(build: KernelBuild, rounds: int = ROUNDS) -> tuple[Cost, ...]:
+    """Making ``vmlinux.o``, so many times; () for a build whose last link does not take it.
+
+    Raises:
+        UserError: the build is not finished.
+        BuildFailed: a link failed.
+    """
+    if "vmlinux.o" not in _last_link(build):
+        return ()
+    with locked(build), _scratch(build) as scratch:
+        return tuple(_whole_object(build, scratch) for _ in range(rounds))
+
+
+@contextlib.contextmanager
+def _scratch(build: KernelBuild) -> Iterator[Path]:
+    """A folder on the disk of the build."""
+    with tempfile.TemporaryDirectory(prefix="kprune-", dir=build.home) as folder:
+        yield Path(folder)
 
 
 def _last_link(build: KernelBuild) -> list[str]:

@@ -20,7 +20,7 @@ from prune.doctor import require
 from prune.folder import Folder
 from prune.grid import IS_BASE
 from prune.heal import add_misses, load_healed, save_healed
-from prune.link_cost import LinkCost, link_cost
+from prune.link_cost import LinkCost, generation_costs, link_cost
 from prune.misses import Miss, find_misses, read_graveyard
 from prune.pipeline import Pipeline
 from prune.settings import cache_folder
@@ -139,13 +139,14 @@ def measure_links(pipeline: Pipeline) -> dict[str, Any]:
     }
 
     def work() -> None:
+        build = pipeline.production
+        generated = generation_costs(build)
         costs = {
-            side: link_cost(pipeline.production, plan)
-            for side, plan in (("base", None), ("pruned", folder.plan))
+            "base": link_cost(build, None, generated=generated),
+            "pruned": link_cost(build, folder.plan, generated=generated),
         }
-        write_json(
-            into, {"schema_version": SCHEMA, **{side: _cost_cells(cost) for side, cost in costs.items()}}
-        )
+        found = {side: _cost_cells(cost) for side, cost in costs.items()}
+        write_json(into, {"schema_version": SCHEMA, **found})
 
     run_stage(folder.out, "link-cost", inputs, [into], work)
     return passes.read_result(into, "cost of linking", ("base", "pruned"))
