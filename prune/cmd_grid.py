@@ -6,16 +6,32 @@ import argparse
 import csv
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prune.grid import COLUMNS, FIRST, ROWS, RUNS, Cell, Column, chosen, make_column, needs_first, table
+from prune.cell import Cell
+from prune.grid import COLUMNS, RUNS, Column, chosen, make_column, needs_first
 from prune.grid_page import write_grid_page
+from prune.grid_table import CSV_HEAD, csv_rows, table
 from prune.settings import Settings
+from prune.toolchain import OPTIMISATIONS
 from tracer.host import KpruneError, UserError, read_json, say, write_json
 
-SCHEMA = 1
+if TYPE_CHECKING:
+    from prune.pipeline import Pipeline
+
+SCHEMA = 2
+#: Of run.json and metadata.json.
+_RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline: its report, or what went wrong; of each side, the rows that are measured."""
+
+    report: dict[str, Any] | KpruneError
+    measured: dict[str, dict[str, Cell]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", type=Path, help="grid: a 6.x source tree or tarball (Debian's 6.1)")
     parser.add_argument("--columns", default="", metavar="A,B", help=f"grid: of {names} (default all)")
     parser.add_argument(
+        "--opt", action="append", metavar="A,B",
+        help=f"grid: the columns in each of {', '.join(OPTIMISATIONS)} (default config)",
+    )  # fmt: skip
+    parser.add_argument(
         "--boots", type=int, default=10, metavar="N", help="grid: of each pruned kernel (default 10)"
     )
     parser.add_argument(
         "--one-profile", action="store_true",
         help="grid: prune every compiler's kernel by the profile of GCC's (default: each is traced)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-speed", dest="speed", action="store_false",
+        help="grid: measure no boots and no throughput (two to three minutes for each run)",
     )  # fmt: skip
 
 
@@ -46,82 +70,123 @@ def run(options: argparse.Namespace) -> int:
     """
     from tracer.workload import load_workload
 
-    columns = chosen([name.strip() for name in options.columns.split(",") if name.strip()])
+    columns = chosen(_words(options.columns), _words(",".join(options.opt or ["config"])))
     workload = load_workload(options.grid)
     home = (options.out or Path("out") / f"grid-{workload.name}").absolute()
     if options.kernel and not options.kernel.exists():
         raise UserError(f"reading --kernel: {options.kernel} does not exist")
     kernel = options.kernel.absolute() if options.kernel else None
     base = Settings(options.grid.absolute(), home, kernel=kernel, boots=options.boots, heal_rounds=8)
-    runs = [column.run for column in columns]
-    if any(map(needs_first, runs)):
-        runs.insert(0, FIRST)
-    one = options.one_profile
-    reports = {name: _run(base, name, one) for name in dict.fromkeys(runs)}
-    cells = {
-        column.name: _column(column, _folder(home, column.run, one), reports[column.run])
-        for column in columns
-    }
-    write_json(
-        home / "grid.json",
-        {
-            "schema_version": SCHEMA,
-            "workload": workload.name,
-            "columns": {
-                name: {row: asdict(cell) for row, cell in rows.items()} for name, rows in cells.items()
-            },
+    columns = tuple(replace(column, one=options.one_profile) for column in columns)
+    runs = {column.first.folder: column.first for column in columns if needs_first(column.run)}
+    runs |= {column.folder: column for column in columns}
+    made = {folder: _run(base, column, options.speed) for folder, column in runs.items()}
+    cells = {column.name: _column(column, home, made[column.folder]) for column in columns}
+    value = {
+        "schema_version": SCHEMA,
+        "workload": workload.name,
+        "kernel": {"architecture": workload.arch, **_kernel(home, made)},
+        "command": _command(options),
+        "runs": {column.name: [column.folder, column.side] for column in columns},
+        "columns": {
+            name: {row: cell.to_json() for row, cell in rows.items()} for name, rows in cells.items()
         },
-    )
+    }
+    write_json(home / "grid.json", value)
     write_grid_page(home)
-    _show(options, columns, cells)
-    failed = [error for error in reports.values() if isinstance(error, KpruneError)]
+    _show(options, value, cells)
+    failed = [each.report for each in made.values() if isinstance(each.report, KpruneError)]
     return failed[0].exit_code if failed else 0
 
 
-def _folder(home: Path, run: str, one: bool) -> Path:
-    """Of a run; what it healed after tracing it does not know when it has one profile with the others."""
-    return home / (f"{run}-one" if one and needs_first(run) else run)
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _run(base: Settings, name: str, one: bool) -> dict[str, Any] | KpruneError:
-    """The report of one run; what went wrong, for one that has none."""
+def _run(base: Settings, column: Column, speed: bool) -> Run:
+    """One run, and what is measured of it; what went wrong, for one that has no report."""
     from prune.pipeline import Pipeline
 
-    settings = replace(base, out=_folder(base.out, name, one), **RUNS[name])
-    say(f"grid: {name}")
+    settings = replace(base, out=base.out / column.folder, opt=column.opt, **RUNS[column.run])
+    say(f"grid: {column.folder}")
     try:
-        if needs_first(name):
-            first = base.out / FIRST / "profile.json"
-            if not first.is_file():
-                raise UserError(f"tracing {name}: the run {FIRST} has left no profile")
-            settings = replace(settings, profile=first) if one else replace(settings, sleepers=first)
-        return Pipeline(settings).run()
+        if needs_first(column.run):
+            settings = _with_first(settings, column, base.out)
+        pipeline = Pipeline(settings)
+        pipeline.run()
+        return _measured(pipeline, speed)
     except KpruneError as error:
-        say(f"grid: {name}: {error}")
-        return error
+        say(f"grid: {column.folder}: {error}")
+        return Run(error, {})
 
 
-def _column(column: Column, folder: Path, report: dict[str, Any] | KpruneError) -> dict[str, Cell]:
+def _with_first(settings: Settings, column: Column, home: Path) -> Settings:
+    """The settings with what a run without a traced kernel takes from the one that has it."""
+    profile = home / column.first.folder / "profile.json"
+    if not profile.is_file():
+        raise UserError(f"tracing {column.folder}: the run {column.first.folder} has left no profile")
+    return replace(settings, profile=profile) if column.one else replace(settings, sleepers=profile)
+
+
+def _measured(pipeline: Pipeline, speed: bool) -> Run:
+    """What is measured beside the report. A load that fails does not take the rest with it."""
+    from prune.measuring import measure_speed, measured_rows
+
+    found: dict[str, Any] | str = "not asked"
+    if speed:
+        try:
+            found = measure_speed(pipeline)
+        except UserError as error:
+            say(f"grid: {error}")
+            found = str(error)
+    # What was missed under load has been healed: the report is another one then.
+    report = pipeline.report()
+    return Run(report, measured_rows(pipeline, report, found))
+
+
+def _column(column: Column, home: Path, made: Run) -> dict[str, Cell]:
     from prune.knowledge import read_knowledge
     from prune.security import measure_security
     from tracer.workload import load_workload
 
-    if isinstance(report, KpruneError):
-        return make_column(column, str(report), None)
-    arch = load_workload(Path(read_json(folder / "run.json", "settings of the run", SCHEMA)["workload"])).arch
-    vmlinux = folder / column.side / "vmlinux"
-    return make_column(column, report, measure_security(vmlinux, read_knowledge(arch)))
+    if isinstance(made.report, KpruneError):
+        return make_column(column, str(made.report), None)
+    folder = home / column.folder
+    settings = read_json(folder / "run.json", "settings of the run", _RUN_SCHEMA)
+    arch = load_workload(Path(settings["workload"])).arch
+    security = measure_security(folder / column.side / "vmlinux", read_knowledge(arch))
+    return make_column(column, made.report, security, made.measured[column.side])
 
 
-def _show(
-    options: argparse.Namespace, columns: tuple[Column, ...], cells: dict[str, dict[str, Cell]]
-) -> None:
+def _kernel(home: Path, made: dict[str, Run]) -> dict[str, str]:
+    """Version and source of the kernel that all runs are of; nothing when there is no finished run."""
+    for folder, each in made.items():
+        if not isinstance(each.report, KpruneError):
+            known = read_json(home / folder / "metadata.json", "metadata of the run", _RUN_SCHEMA)
+            return {"version": known["tools"]["kernel"], "source": known["inputs"]["source"]}
+    return {}
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """The command that repeats this."""
+    return [
+        "kprune", "compare", "--grid", str(options.grid),
+        *(["--out", str(options.out)] if options.out else []),
+        *(["--kernel", str(options.kernel)] if options.kernel else []),
+        *(["--columns", options.columns] if options.columns else []),
+        *(word for opt in options.opt or () for word in ("--opt", opt)),
+        "--boots", str(options.boots),
+        *(["--one-profile"] if options.one_profile else []),
+        *([] if options.speed else ["--no-speed"]),
+    ]  # fmt: skip
+
+
+def _show(options: argparse.Namespace, value: dict[str, Any], cells: dict[str, dict[str, Cell]]) -> None:
     if options.json:
-        values = {name: {row: cell.value for row, cell in rows.items()} for name, rows in cells.items()}
-        print(json.dumps(values, indent=1))
+        print(json.dumps(value, indent=1))
     elif options.csv:
         writer = csv.writer(sys.stdout)
-        writer.writerow(["kernel", *ROWS])
-        writer.writerows([name, *(cell.value for cell in rows.values())] for name, rows in cells.items())
+        writer.writerow(CSV_HEAD)
+        writer.writerows(csv_rows(cells))
     else:
-        print(table(columns, cells))
+        print(table(cells))

@@ -7,9 +7,11 @@ said in its columns; a number that nobody measured is no number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from prune.cell import Cell
+from prune.toolchain import OPTIMISATIONS
 from tracer.host import UserError
 
 #: Folder of a run -> the settings that it differs by.
@@ -27,11 +29,31 @@ FIRST = "gcc"
 
 @dataclass(frozen=True)
 class Column:
-    """``side`` of a run: ``base`` or ``pruned``."""
+    """``side`` of a run: ``base`` or ``pruned``; ``opt``: how the compiler optimises; ``one``: the run takes the
+    profile of :data:`FIRST` instead of tracing."""
 
     name: str
     run: str
     side: str
+    opt: str = "config"
+    one: bool = False
+
+    @property
+    def folder(self) -> str:
+        """Of its run: one for every optimisation, and for what healing adds to a profile of its own."""
+        return self.run + _SUFFIX[self.opt] + ("-one" if self.one and needs_first(self.run) else "")
+
+    @property
+    def first(self) -> Column:
+        """A column of the run with a traced kernel that this one's takes something from."""
+        return replace(self, run=FIRST, side="base")
+
+    def optimised(self, opt: str) -> Column:
+        """The same with another optimisation, which its name then tells."""
+        return replace(self, name=f"{self.name} {_SUFFIX[opt]}".rstrip(), opt=opt)
+
+
+_SUFFIX = {"config": "", "s": "-Os", "2": "-O2"}
 
 
 COLUMNS = (
@@ -52,32 +74,40 @@ _SIZES = {
     "init text, bytes": "init_text_bytes", "rodata, bytes": "rodata_bytes", "data, bytes": "data_bytes",
     "bss, bytes": "bss_bytes", "boot image, bytes": "image_bytes", "functions": "functions",
 }  # fmt: skip
-#: Label -> key of what security.py measures.
+#: Of the machine that the kernel runs, and how fast; of it and of its base, in turn (:mod:`prune.measuring`).
+SPEEDS = (
+    "boot to ready, s", "boot to ready, of its base",
+    "requests per second", "requests per second, of its base",
+    "latency p50, ms", "latency p99, ms", "latency p99, of its base",
+)  # fmt: skip
+#: Why a base has no ratio: nobody would look for one.
+IS_BASE = "is the base"
+COSTS = ("build, s", "link, s", "link peak memory, MiB")
+#: Label -> key of :func:`prune.security.measure_security`.
 _SECURITY = {
-    "gadgets": "gadgets", "indirect-call targets": "indirect_targets", "system calls": "system_calls",
+    "gadgets": "gadgets", "system calls": "system_calls", "indirect-call targets": "indirect_targets",
 }  # fmt: skip
-ROWS = (*_SIZES, "memory image, bytes", "left when booted, KiB", *_SECURITY, "boots")
+ROWS = (
+    *_SIZES, "memory image, bytes", "left when booted, KiB", *_SECURITY, "boots", *SPEEDS, *COSTS,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Cell:
-    """``value`` is None where nothing was measured; ``why`` not."""
-
-    value: float | None
-    why: str = ""
-
-
-def chosen(names: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of these names, all for none.
+def chosen(names: Sequence[str], opts: Sequence[str] = ("config",)) -> tuple[Column, ...]:
+    """The columns of these names, all for none, in each of the optimisations. A name that ends with -O2 or
+    -Os is that column only.
 
     Raises:
-        UserError: there is no such column.
+        UserError: there is no such column or optimisation.
     """
-    known = {column.name: column for column in COLUMNS}
+    for opt in opts:
+        if opt not in OPTIMISATIONS:
+            raise UserError(f"choosing columns: there is no optimisation {opt}", ", ".join(OPTIMISATIONS))
+    every = {column.optimised(opt): column.name for opt in dict.fromkeys(opts) for column in COLUMNS}
+    known = dict.fromkeys([*every.values(), *(column.name for column in every)])
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(f"choosing columns: there is no {unknown[0]}", f"there are: {', '.join(known)}")
-    return tuple(column for column in COLUMNS if not names or column.name in names)
+    return tuple(c for c, plain in every.items() if not names or plain in names or c.name in names)
 
 
 def needs_first(run: str) -> bool:
@@ -86,13 +116,17 @@ def needs_first(run: str) -> bool:
 
 
 def make_column(
-    column: Column, report: Mapping[str, Any] | str, security: Mapping[str, int] | None
+    column: Column,
+    report: Mapping[str, Any] | str,
+    security: Mapping[str, int] | None,
+    measured: Mapping[str, Cell] | None = None,
 ) -> dict[str, Cell]:
     """Row -> cell of one column.
 
     Args:
         report: the run's ``report.json``; a text says why there is none.
-        security: what :func:`prune.security.measure_security` found in the column's vmlinux.
+        security: ``gadgets``, ``system_calls`` and ``indirect_targets`` of the column's vmlinux.
+        measured: the rows of :data:`SPEEDS` and :data:`COSTS`, as far as they were measured.
     """
     if isinstance(report, str):
         return {row: Cell(None, report) for row in ROWS}
@@ -103,30 +137,18 @@ def make_column(
     cells["memory image, bytes"] = Cell(sum(pair[index] for pair in report["ledger"]["by_kind"].values()))
     cells["left when booted, KiB"] = Cell(left // 1024) if left else Cell(None, "not asked")
     for row, key in _SECURITY.items():
-        cells[row] = Cell(security[key]) if security else Cell(None, "not looked at")
+        count = (security or {}).get(key)
+        cells[row] = Cell(None, "not looked at") if count is None else Cell(count)
     passed = report["validation"]
-    booted = Cell(passed["passed"] / passed["boots"]) if passed["boots"] else Cell(None, "not booted")
-    cells["boots"] = booted if column.side == "pruned" else Cell(1.0 if left else None, "not booted")
-    return cells
+    booted = (
+        Cell(passed["passed"] / passed["boots"], n=passed["boots"])
+        if passed["boots"]
+        else Cell(None, "not booted")
+    )
+    cells["boots"] = booted if column.side == "pruned" else _base_boots(left)
+    cells |= measured or {}
+    return {row: cells.get(row) or Cell(None, "not measured") for row in ROWS}
 
 
-def table(columns: Sequence[Column], cells: Mapping[str, Mapping[str, Cell]]) -> str:
-    """For the terminal: a line for each column, since there are more of those than a line has room for."""
-    heads = [row.partition(",")[0] for row in ROWS]
-    width = [max(len(head), 11) for head in heads]
-    lines = [f"{'':20}" + "".join(f"{head:>{size + 2}}" for head, size in zip(heads, width, strict=True))]
-    for column in columns:
-        found = [_text(row, cells[column.name][row]) for row in ROWS]
-        texts = "".join(f"{text:>{size + 2}}" for text, size in zip(found, width, strict=True))
-        lines.append(f"{column.name:20}{texts}")
-    for column in columns:
-        why = next((cell.why for cell in cells[column.name].values() if cell.value is None and cell.why), "")
-        if why and all(cell.value is None for cell in cells[column.name].values()):
-            lines.append(f"{column.name}: {why}")
-    return "\n".join(lines)
-
-
-def _text(row: str, cell: Cell) -> str:
-    if cell.value is None:
-        return "-"
-    return f"{cell.value:.0%}" if row == "boots" else f"{cell.value:,.0f}"
+def _base_boots(left: int | None) -> Cell:
+    return Cell(1.0) if left else Cell(None, "not booted")

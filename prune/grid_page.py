@@ -57,7 +57,7 @@ def grid_data(value: Mapping[str, Any]) -> dict[str, Any]:
         "facts": _facts(value.get("kernel") or {}),
         "command": shlex.join(str(word) for word in value.get("command") or ()),
         "groups": list(GROUPS),
-        "kernels": [_kernel(name, rows) for name, rows in columns.items()],
+        "kernels": [_kernel(name, rows, value.get("runs") or {}) for name, rows in columns.items()],
         "measures": [_measure(label) for label in labels],
         "cells": [[_cell(rows.get(label)) for rows in columns.values()] for label in labels],
     }
@@ -77,8 +77,9 @@ def _facts(kernel: Mapping[str, Any]) -> list[str]:
     return version + [text for text in others if not text.endswith((": ", ": None"))]
 
 
-def _kernel(name: str, rows: Mapping[str, Any]) -> dict[str, str]:
+def _kernel(name: str, rows: Mapping[str, Any], runs: Mapping[str, Any]) -> dict[str, str]:
     run, base = _origin(name)
+    run = str(runs[name][0]) if name in runs else run
     # A run that failed has no report to look at.
     measured = any(_cell(cell)["value"] is not None for cell in rows.values())
     return {

@@ -14,10 +14,12 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prune.build_time import jobs_of
 from prune.config import make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
 from prune.make import run_make
@@ -172,20 +174,22 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
     if dry_run:
         print(shlex.join(command))
         return
-    with _lock(build):
+    with locked(build):
         if _is_built(build):
             return
         write_config(build.config, build.objtree / ".config")
         # Objects of an earlier kprune serve; what its linker wrapper made does not.
         _remove_linked(build)
         say(f"building the {build.flavour} kernel {build.source.version} in {build.home}")
+        began = time.monotonic()
         _make(build, command, build.home / "build.log", {})
+        seconds = round(time.monotonic() - began, 2)
         _export(build, _UNPRUNED, build.artefacts)
         names = sorted(path.name for path in build.artefacts.iterdir())
         hashes = {name: file_hash(build.artefacts / name) for name in names}
-        write_json(
-            build.home / "build.json", {"schema_version": SCHEMA, "linker": _linker_code(), "sha256": hashes}
-        )
+        stamp = {"schema_version": SCHEMA, "linker": _linker_code(), "sha256": hashes}
+        took = {"seconds": seconds, "jobs": jobs_of(command)}
+        write_json(build.home / "build.json", stamp | {"took": took})
 
 
 def _is_built(build: KernelBuild) -> bool:
@@ -226,7 +230,7 @@ def relink(
     if dry_run:
         print(shlex.join(["env", *([f"KPRUNE_PLAN={plan}"] if plan else []), *command]))
         return
-    with _lock(build):
+    with locked(build):
         if before:
             before()
         _remove_linked(build)
@@ -267,7 +271,7 @@ def _make(build: KernelBuild, command: Sequence[str], log: Path, extra: Mapping[
 
 
 @contextlib.contextmanager
-def _lock(build: KernelBuild) -> Iterator[None]:
+def locked(build: KernelBuild) -> Iterator[None]:
     """One process at a time in a build's folder."""
     try:
         build.home.mkdir(parents=True, exist_ok=True)

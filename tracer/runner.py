@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,15 +43,10 @@ def run_session(
         AppFailed, GuestPanicked, GuestHung, VmVanished: see :mod:`tracer.outcome`.
         HostError: QEMU cannot be started, or the disk is full.
     """
-    kind = machine_kind(workload.arch)
-    try:
-        into.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HostError(f"starting the VM: {into}: {error.strerror}") from error
-    trace_file = into / "trace.bin" if options.trace else None
+    trace_file = _trace_file(options, into)
     began = time.monotonic()
-    with Vm(kind, kernel, initrd, into, _vm_options(kind, workload, options, trace_file)) as vm:
-        session = Session(vm, workload, options)
+    with open_session(kernel, initrd, workload, options, into) as session:
+        vm = session.vm
         try:
             session.run()
             outcome = POWERED_OFF
@@ -67,6 +64,25 @@ def run_session(
             command=tuple(vm.command),
             kernel_version=session.kernel_version,
         )
+
+
+@contextlib.contextmanager
+def open_session(
+    kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
+) -> Iterator[Session]:
+    """A guest that begins to boot, for a conversation of one's own; its machine ends with the block.
+
+    Raises:
+        HostError: QEMU cannot be started.
+    """
+    kind = machine_kind(workload.arch)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HostError(f"starting the VM: {into}: {error.strerror}") from error
+    vm_options = _vm_options(kind, workload, options, _trace_file(options, into))
+    with Vm(kind, kernel, initrd, into, vm_options) as vm:
+        yield Session(vm, workload, options)
 
 
 def caller_during_boot(
@@ -88,9 +104,12 @@ def session_command(
 ) -> list[str]:
     """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own."""
     kind = machine_kind(workload.arch)
-    trace_file = into / "trace.bin" if options.trace else None
-    vm_options = _vm_options(kind, workload, options, trace_file)
+    vm_options = _vm_options(kind, workload, options, _trace_file(options, into))
     return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
+
+
+def _trace_file(options: SessionOptions, into: Path) -> Path | None:
+    return into / "trace.bin" if options.trace else None
 
 
 def _vm_options(

@@ -26,6 +26,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,8 @@ class SessionOptions:
     that runs fast. ``seed``: of what the workload lets vary, 0 for nothing. ``boot_trace``: names that the
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
     ``single``: processors take turns in one thread. ``boot_ends``: addresses of :data:`BOOT_ENDS`; the phase
-    :data:`START` begins when the guest gets to one. ``idle``: no app runs.
+    :data:`START` begins when the guest gets to one. ``idle``: no app runs. ``poll``: seconds between two
+    readiness checks.
     """
 
     trace: bool = False
@@ -88,6 +90,7 @@ class SessionOptions:
     single: bool = False
     boot_ends: tuple[int, ...] = ()
     idle: bool = False
+    poll: float = POLL_INTERVAL
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class Session:
                 raise self.app_failed(
                     app, f"its readiness check did not pass within {app.timeout:g} seconds (status {status})"
                 )
-            time.sleep(POLL_INTERVAL)
+            time.sleep(self.options.poll)
 
     def step(self, number: int, app: App, script: str, what: str) -> None:
         began = time.monotonic()
@@ -186,14 +189,22 @@ class Session:
         return max(1, round(app.timeout * self.options.patience))
 
     def host_command(self, app: App) -> None:
-        """Run the app's host command, watching the guest meanwhile."""
+        self.on_host(app, app.host, "host command", app.timeout)
+
+    def on_host(
+        self, app: App, command: str, what: str, seconds: float, more: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a command of the app's on the host, watching the guest meanwhile; what it printed.
+
+        ``more`` is environment besides the workload's own.
+        """
         ports = {f"KPRUNE_PORT_{guest}": str(host) for guest, host in self.vm.ports.items()}
-        ports["KPRUNE_SEED"] = str(self.options.seed)
+        env = {**os.environ, **ports, "KPRUNE_SEED": str(self.options.seed), **(more or {})}
         said = self.vm.console.parent / f"host-{app.name}.log"
-        deadline = time.monotonic() + app.timeout
+        deadline = time.monotonic() + seconds
         with said.open("wb") as log:
             process = subprocess.Popen(
-                ["sh", "-c", app.host], cwd=self.workload.folder, env={**os.environ, **ports},
+                ["sh", "-c", command], cwd=self.workload.folder, env=env,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         with ended_group(process):
@@ -201,10 +212,11 @@ class Session:
                 self.pump(0.05)
                 self.take_lines()
                 if time.monotonic() > deadline:
-                    raise self.app_failed(app, f"its host command did not end within {app.timeout:g} seconds")
+                    raise self.app_failed(app, f"its {what} did not end within {seconds:g} seconds")
+        text = said.read_text(errors="replace")
         if process.returncode:
-            text = said.read_text(errors="replace")
-            raise self.app_failed(app, f"its host command exited with status {process.returncode}", text)
+            raise self.app_failed(app, f"its {what} exited with status {process.returncode}", text)
+        return text
 
     def watch_boot_end(self) -> None:
         """Let the machine go, and note when the kernel is about to free its init memory.

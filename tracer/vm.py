@@ -230,6 +230,13 @@ class Vm:
             return parse_instruction_pointers(str(said))
         return ()
 
+    def pause(self) -> None:
+        """Stop the processors and the guest's clock; it does not notice."""
+        self._ask_qmp("stop")
+
+    def resume(self) -> None:
+        self._ask_qmp("cont")
+
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

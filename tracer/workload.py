@@ -12,6 +12,7 @@ import hashlib
 import random
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
-        "host": (str,), "timeout": (int, float),
+        "host": (str,), "timeout": (int, float), "load": (str,),
     },
 }  # fmt: skip
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -77,6 +78,7 @@ class App:
 
     ``command``, ``ready``, ``check`` and each of ``client`` are lines for the guest's shell, ``host`` is
     one for the host's; "" and () mean that there is none. ``timeout`` is in seconds and holds for each.
+    ``load`` is a line for the host's shell as well, which no trace runs: it measures (:mod:`tracer.measure`).
     """
 
     name: str
@@ -86,6 +88,7 @@ class App:
     client: tuple[str, ...]
     host: str
     timeout: float
+    load: str = ""
 
     @property
     def is_service(self) -> bool:
@@ -119,12 +122,25 @@ class Workload:
             named.append(("kernel_config", self.kernel_config))
         named += [(f"{file.target} {file.mode:o}", file.source) for file in self.rootfs.files]
         # What a host command names, its client script say, is part of the workload too.
-        for word in sorted({word for app in self.apps for word in app.host.split()}):
-            if (self.folder / word).is_file():
-                named.append((f"host {word}", self.folder / word))
+        named += self._named_in([app.host for app in self.apps])
         for name, path in named:
             digest.update(f"{name}\0{file_hash(path)}\n".encode())
         return digest.hexdigest()
+
+    def load_hash(self) -> str:
+        """As :meth:`content_hash`, with what the loads name: a trace does not depend on that."""
+        digest = hashlib.sha256(self.content_hash().encode())
+        for name, path in self._named_in([app.load for app in self.apps]):
+            digest.update(f"{name}\0{file_hash(path)}\n".encode())
+        return digest.hexdigest()
+
+    def _named_in(self, commands: Sequence[str]) -> list[tuple[str, Path]]:
+        words = sorted({word for command in commands for word in command.split()})
+        return [(f"host {word}", self.folder / word) for word in words if (self.folder / word).is_file()]
+
+    def loaded_app(self) -> tuple[int, App] | None:
+        """The app that has a load, with its number."""
+        return next(((number, app) for number, app in enumerate(self.apps) if app.load), None)
 
 
 def load_workload(path: Path) -> Workload:
@@ -223,6 +239,9 @@ class _Reader:
         for name in names:
             if names.count(name) > 1:
                 raise self.fail(f'two apps are called "{name}"')
+        loaded = [app.name for app in apps if app.load]
+        if len(loaded) > 1:
+            raise self.fail(f"apps {' and '.join(loaded)} have a load", "one app can be measured")
         return apps
 
     def app(self, raw: object, where: str) -> App:
@@ -240,10 +259,11 @@ class _Reader:
             raise self.fail(f"{where}: client must be a string or a list of strings")
         app = App(
             name, table["command"], table.get("ready", ""), table.get("check", ""), tuple(client),
-            table.get("host", ""), float(table["timeout"]),
+            table.get("host", ""), float(table["timeout"]), table.get("load", ""),
         )  # fmt: skip
-        if not app.is_service and (app.client or app.host):
-            raise self.fail(f'{where}: "{name}" has a client but no readiness check', "add `ready`")
+        if not app.is_service and (app.client or app.host or app.load):
+            what = "a client" if app.client or app.host else "a load"
+            raise self.fail(f'{where}: "{name}" has {what} but no readiness check', "add `ready`")
         if app.is_service and app.check:
             raise self.fail(f'{where}: "{name}" is a service', "use `client` instead of `check`")
         return app

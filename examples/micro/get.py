@@ -41,12 +41,16 @@ def get_nothing(base: str) -> None:
         raise AssertionError("a file that is not there was served")
 
 
-def main(base: str) -> None:
+def requests_in_order() -> list[Callable[[str], None]]:
     requests: list[Callable[[str], None]] = [get_index] * (5 + SEED % 3)
     requests += [get_style, get_large, get_nothing]
     if SEED:
         random.Random(SEED).shuffle(requests)
-    for request in requests:
+    return requests
+
+
+def main(base: str) -> None:
+    for request in requests_in_order():
         request(base)
 
 

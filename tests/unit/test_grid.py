@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from prune.cell import Cell
 from prune.cli import main
-from prune.grid import COLUMNS, FIRST, ROWS, RUNS, chosen, make_column, needs_first, table
+from prune.grid import COLUMNS, COSTS, FIRST, ROWS, RUNS, SPEEDS, chosen, make_column, needs_first
+from prune.grid_table import CSV_HEAD, GROUPS, WIDTH, csv_rows, table
 from prune.knowledge import read_knowledge
 from prune.security import find_gadgets
 from prune.settings import Settings
@@ -57,7 +59,7 @@ def test_without_a_first_profile_the_others_say_so(
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2 and [s.out.name for s in made] == ["gcc"]
-    assert "clang: tracing clang: the run gcc has left no profile" in capsys.readouterr().out
+    assert "tracing clang: the run gcc has left no profile" in capsys.readouterr().out
     (tmp_path / "gcc").mkdir()
     (tmp_path / "gcc/profile.json").touch()
     for more, folder, taken in (([], "clang", "sleepers"), (["--one-profile"], "clang-one", "profile")):
@@ -79,14 +81,73 @@ def test_each_side_has_its_numbers() -> None:
 def test_what_failed_says_why() -> None:
     column = COLUMNS[0]
     cells = {column.name: make_column(column, "building: no clang", None)}
-    text = table([column], cells)
-    assert "gcc: building: no clang" in text and "1,000" not in text
+    text = table(cells)
+    assert text == "gcc: nothing was measured: building: no clang"
 
 
 def test_an_unknown_column_is_refused() -> None:
     assert chosen([]) == COLUMNS and [c.name for c in chosen(["clang"])] == ["clang"]
     with pytest.raises(UserError, match="there is no icc"):
         chosen(["icc"])
+    with pytest.raises(UserError, match="there is no optimisation 3; config, s, 2"):
+        chosen([], ["3"])
+    with pytest.raises(UserError, match="there is no gcc -O2"):
+        chosen(["gcc -O2"], ["s"])
+
+
+def test_columns_of_every_optimisation() -> None:
+    both = chosen([], ["config", "2"])
+    assert len(both) == 2 * len(COLUMNS) and both[: len(COLUMNS)] == COLUMNS
+    assert len({(column.folder, column.side) for column in both}) == len(both)
+    some = chosen(["gcc", "pruned (gcc) -O2"], ["config", "2", "2"])
+    assert [(c.name, c.folder, c.opt) for c in some] == [
+        ("gcc", "gcc", "config"), ("gcc -O2", "gcc-O2", "2"), ("pruned (gcc) -O2", "gcc-O2", "2"),
+    ]  # fmt: skip
+
+
+MEASURED = {
+    "boot to ready, s": Cell(2.5, "", 2.25, 2.75, 8),
+    "boot to ready, of its base": Cell(0.875, "", 0.8, 0.95, 8),
+    "requests per second": Cell(None, "missed tcp_close (net/ipv4/tcp.o), called by inet_release"),
+    "build, s": Cell(209.8), "link peak memory, MiB": Cell(115.3, "", 115.2, 115.3, 3),
+}  # fmt: skip
+
+
+def every_column() -> dict[str, dict[str, Cell]]:
+    return {
+        column.name: make_column(column, REPORT, {"gadgets": 94724, "system_calls": 6}, MEASURED)
+        for column in chosen([], ["config", "2"])
+    }
+
+
+def test_rows_that_were_not_measured_say_so() -> None:
+    cells = make_column(
+        COLUMNS[0], REPORT, {"gadgets": 5, "system_calls": 6, "indirect_targets": 7}, MEASURED
+    )
+    assert tuple(cells) == ROWS and {*SPEEDS, *COSTS} <= {*ROWS}
+    assert cells["indirect-call targets"] == Cell(7)
+    assert cells["build, s"] == MEASURED["build, s"]
+    assert cells["link, s"] == Cell(None, "not measured")
+
+
+def test_the_table_is_readable() -> None:
+    text = table(every_column())
+    *tables, notes = text.split("\n\n")
+    assert sorted(row for rows in GROUPS.values() for row in rows) == sorted(ROWS)
+    assert max(len(line) for block in tables for line in block.splitlines()) <= WIDTH
+    assert "2.50 (2.25..2.75)" in text and "0.875 (0.800..0.950)" in text and "94,724" in text
+    assert "pruned on full LTO -O2" in text
+    assert notes.count("missed tcp_close") == 1  # once for all twenty columns
+
+
+def test_csv_has_a_line_for_every_cell() -> None:
+    cells = every_column()
+    rows = [dict(zip(CSV_HEAD, row, strict=True)) for row in csv_rows(cells)]
+    assert len(rows) == len(cells) * len(ROWS)
+    found = next(row for row in rows if (row["kernel"], row["row"]) == ("clang", "boot to ready, s"))
+    assert (found["value"], found["low"], found["high"], found["n"], found["why"]) == (2.5, 2.25, 2.75, 8, "")
+    missed = next(row for row in rows if row["row"] == "requests per second")
+    assert missed["value"] is None and missed["n"] == 0
 
 
 @pytest.mark.parametrize(

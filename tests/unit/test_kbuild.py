@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tarfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prune.build_time import build_time
 from prune.config import make_config, options_hash, read_options, write_config
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.source import resolve_source
@@ -26,6 +28,7 @@ olddefconfig:
 \tsed -i /CONFIG_LOST/d $(O)/.config
 vmlinux:
 \t@! grep -q CONFIG_BROKEN=y $(O)/.config || { echo "net/x.c:1: error: no such thing"; exit 1; }
+\t@[ -e $(O)/fixdep ] || { echo "  HOSTCC  scripts/basic/fixdep"; touch $(O)/fixdep; }
 \techo "  CC      init/main.o" && echo run >> $(O)/count
 \techo "vmlinux $$KPRUNE_PLAN" > $(O)/vmlinux
 \tfor f in vmlinux.map link.json System.map tombstones.json kprune.lds; do echo $$f > $(O)/$$f; done
@@ -125,6 +128,31 @@ def test_a_kernel_is_built_once(tree: Path, tmp_path: Path) -> None:
         "vmlinux.map",
         ".config",
     }
+
+
+def test_a_whole_build_has_a_time_and_jobs(tree: Path, tmp_path: Path) -> None:
+    build = described(tree, tmp_path)
+    assert build_time(build.home) is None
+    build_kernel(build, jobs=3)
+    took = build_time(build.home)
+    assert took and took[0] >= 0 and took[1] == 3
+    relink(build, None, tmp_path / "again", tmp_path / "again.log")
+    assert build_time(build.home) == took
+    # One that goes on where another had stopped tells nothing of a whole build.
+    (build.home / "build.json").unlink()
+    build_kernel(build)
+    assert build_time(build.home) is None
+
+
+def test_a_build_from_before_times_were_kept_is_timed_by_its_files(tree: Path, tmp_path: Path) -> None:
+    build = described(tree, tmp_path)
+    build_kernel(build, jobs=2)
+    stamp = json.loads((build.home / "build.json").read_text())
+    del stamp["took"]
+    (build.home / "build.json").write_text(json.dumps(stamp))
+    os.utime(build.objtree / ".config", (1000, 1000))
+    os.utime(build.home / "build.log", (1090.5, 1090.5))
+    assert build_time(build.home) == (90.5, 2)
 
 
 def test_another_source_or_configuration_is_another_build(tree: Path, tmp_path: Path) -> None:

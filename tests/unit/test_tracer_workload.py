@@ -25,6 +25,7 @@ command = "httpd -f"
 ready = "true"
 client = ["one", "two"]
 host = "python3 client.py"
+load = "python3 load.py"
 timeout = 5
 """
 
@@ -33,6 +34,7 @@ timeout = 5
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "page").write_text("hello")
     (tmp_path / "client.py").write_text("pass")
+    (tmp_path / "load.py").write_text("pass")
     (tmp_path / "workload.toml").write_text(GOOD)
     return tmp_path
 
@@ -57,6 +59,15 @@ def test_hash_follows_every_file(folder: Path, changed: str) -> None:
     assert load_workload(folder).content_hash() != before
 
 
+def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
+    workload = load_workload(folder)
+    assert workload.loaded_app() == (0, workload.apps[0])
+    traced, loaded = workload.content_hash(), workload.load_hash()
+    (folder / "load.py").write_text("print()")
+    assert workload.content_hash() == traced
+    assert workload.load_hash() != loaded
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -75,6 +86,12 @@ def test_hash_follows_every_file(folder: Path, changed: str) -> None:
         ("forward = [80]", "forward = [99999]", "not a TCP port"),
         ("forward = [80]", 'memory = "lots"', 'memory is "lots"'),
         ('ready = "true"', "", "no readiness check"),
+        (
+            'ready = "true"\nclient = ["one", "two"]\nhost = "python3 client.py"',
+            "",
+            "has a load but no readi",
+        ),
+        ('load = "python3 load.py"', "load = true", '"load" must be a string'),
         ("[machine]", "[machine", "workload.toml"),
     ],
 )
@@ -92,6 +109,13 @@ def test_two_apps_of_one_name(folder: Path) -> None:
     second = '[[app]]\nname = "web"\ncommand = "true"\ntimeout = 1\n'
     (folder / "workload.toml").write_text(GOOD + second)
     with pytest.raises(UserError, match='two apps are called "web"'):
+        load_workload(folder)
+
+
+def test_two_loads(folder: Path) -> None:
+    second = '[[app]]\nname = "db"\ncommand = "true"\nready = "true"\nload = "x"\ntimeout = 1\n'
+    (folder / "workload.toml").write_text(GOOD + second)
+    with pytest.raises(UserError, match="apps web and db have a load; one app can be measured"):
         load_workload(folder)
 
 

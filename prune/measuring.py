@@ -1,0 +1,205 @@
+"""The stages that measure: how fast the kernels of a run are, and what linking them costs.
+
+They belong to a run's folder like the stages of the pipeline, and do nothing when their inputs are the
+same: the two images, the workload, and the code that measures. What a pruned kernel misses under load it
+learns as it does from any boot: it is healed, and measured again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tracer
+from prune import passes
+from prune.build_time import build_time
+from prune.buildid import build_id
+from prune.cell import Cell, read_cell
+from prune.doctor import require
+from prune.folder import Folder
+from prune.grid import IS_BASE
+from prune.heal import add_misses, load_healed, save_healed
+from prune.link_cost import LinkCost, generation_costs, link_cost
+from prune.misses import Miss, find_misses, read_graveyard
+from prune.pipeline import Pipeline
+from prune.settings import cache_folder
+from prune.speed import SIDES, make_speed
+from prune.stages import run_stage, source_hash
+from tracer.host import KpruneError, say, write_json
+from tracer.measure import Measured, measure, measured_app
+from tracer.phase_names import BOOT
+from tracer.rootfs import build_initrd
+from tracer.workload import Workload
+
+SCHEMA = 1
+#: Turns of the two kernels, and the seconds of a window of load, of which a turn has two for each.
+TURNS, SECONDS = 8, 2.0
+#: Row of the grid -> its part of ``speed.json``, "" for the column's own side, and its key there.
+_SPEEDS: Mapping[str, tuple[str, str]] = {
+    "boot to ready, s": ("", "ready_seconds"),
+    "boot to ready, of its base": ("ratio", "ready_seconds"),
+    "requests per second": ("", "requests_per_second"),
+    "requests per second, of its base": ("ratio", "requests_per_second"),
+    "latency p50, ms": ("", "latency_p50_ms"),
+    "latency p99, ms": ("", "latency_p99_ms"),
+    "latency p99, of its base": ("ratio", "latency_p99_ms"),
+}
+_HERE = Path(__file__).parent
+
+
+def measure_speed(pipeline: Pipeline) -> dict[str, Any]:
+    """``speed.json`` of a run: see :func:`prune.speed.make_speed`; and ``misses``, if any are left.
+
+    What is missed joins the profile, as often as the settings of the run allow.
+
+    Raises:
+        KpruneError: as the pipeline, of the kernel that was healed.
+    """
+    rounds = pipeline.settings.heal_rounds if pipeline.settings.heal else 0
+    for _ in range(rounds):
+        found = _measured(pipeline)
+        misses = [Miss(**miss) for miss in found["misses"]]
+        if not misses or not _learn(pipeline, misses):
+            return found
+        pipeline.heal()
+    return _measured(pipeline)
+
+
+def _measured(pipeline: Pipeline) -> dict[str, Any]:
+    folder = pipeline.folder
+    into = folder.path("speed.json")
+    inputs: dict[str, str | int | Path | None] = {
+        "base": folder.base("bzImage"),
+        "pruned": folder.pruned("bzImage"),
+        "workload": pipeline.workload.load_hash(),
+        "code": source_hash(Path(tracer.__file__).parent),
+        "turns": f"{TURNS} {SECONDS:g}",
+        **{name: _HERE / name for name in ("speed.py", "estimate.py", "measuring.py")},
+    }
+    run_stage(folder.out, "speed", inputs, [into], lambda: take_turns(pipeline, TURNS, SECONDS))
+    return passes.read_result(into, "speed", ("base", "pruned", "ratio", "misses"))
+
+
+def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
+    """Measure, and write ``speed.json``.
+
+    Raises:
+        UserError: the load does not say what it should.
+        HostError: QEMU is not there.
+    """
+    require(("qemu-system-x86_64",))
+    folder, workload = pipeline.folder, pipeline.workload
+    scratch = folder.path("speed")
+    initrd = build_initrd(workload, scratch, cache_folder())
+    kernels = (folder.base("bzImage"), folder.pruned("bzImage"))
+    measured = measure(kernels, initrd, workload, turns, seconds, scratch)
+    misses = _misses(folder, measured, workload)
+    failure = "missed " + "; ".join(map(str, misses[:5])) if misses else _summary(measured.error)
+    value = make_speed(measured, failure, workload.loaded_app() is not None)
+    value |= {"window_seconds": seconds, "misses": [asdict(miss) for miss in misses]}
+    write_json(folder.path("speed.json"), value)
+
+
+def _summary(error: KpruneError | None) -> str:
+    return str(getattr(error, "summary", error)) if error else ""
+
+
+def _misses(folder: Folder, measured: Measured, workload: Workload) -> list[Miss]:
+    """What the pruned kernel asked for before it went down, by its own account."""
+    if measured.side != 1:
+        return []
+    app = measured_app(workload)
+    graveyard = read_graveyard(folder.pruned("tombstones.json"))
+    console = getattr(measured.error, "console", "")
+    return list(find_misses(graveyard, (), console, ((0, app[1].name if app else BOOT),)))
+
+
+def _learn(pipeline: Pipeline, misses: list[Miss]) -> bool:
+    """Take misses over into ``heal.json``; whether any of them is new."""
+    folder = pipeline.folder
+    identity = build_id(folder.base("vmlinux"))
+    before = load_healed(folder.healed, identity)
+    after = add_misses(before, misses)
+    if len(after) > len(before):
+        say(f"heal: {', '.join(each.function for each in after[len(before) :])}, missed under load")
+        save_healed(after, folder.healed, identity)
+    return len(after) > len(before)
+
+
+def measure_links(pipeline: Pipeline) -> dict[str, Any]:
+    """``link-cost.json`` of a run: of ``base`` and ``pruned``, ``seconds`` and ``peak_mib`` as cells."""
+    folder = pipeline.folder
+    into = folder.path("link-cost.json")
+    inputs: dict[str, str | int | Path | None] = {
+        "base": folder.base("vmlinux"),
+        "pruned": folder.pruned("vmlinux"),
+        **{name: _HERE / name for name in ("link_cost.py", "child_cost.py", "measuring.py")},
+    }
+
+    def work() -> None:
+        build = pipeline.production
+        generated = generation_costs(build)
+        costs = {
+            "base": link_cost(build, None, generated=generated),
+            "pruned": link_cost(build, folder.plan, generated=generated),
+        }
+        found = {side: _cost_cells(cost) for side, cost in costs.items()}
+        write_json(into, {"schema_version": SCHEMA, **found})
+
+    run_stage(folder.out, "link-cost", inputs, [into], work)
+    return passes.read_result(into, "cost of linking", ("base", "pruned"))
+
+
+def _cost_cells(cost: LinkCost) -> dict[str, Any]:
+    n = len(cost.rounds)
+    low, high = (size / (1 << 20) for size in cost.peak_range)
+    return {
+        "seconds": Cell(cost.seconds, "", *cost.seconds_range, n).to_json(),
+        "peak_mib": Cell(cost.peak_bytes / (1 << 20), "", low, high, n).to_json(),
+    }
+
+
+def measure_build(pipeline: Pipeline, report: Mapping[str, Any]) -> dict[str, Cell]:
+    """Seconds to build each kernel. Of the pruned one, with plan and link on top, the profile being there."""
+    took = build_time(pipeline.production.home)
+    if took is None:
+        why = "it was built before times were kept, or in pieces"
+        return {"base": Cell(None, why), "pruned": Cell(None, why)}
+    more = sum(report["seconds"].get(stage, 0.0) for stage in ("gather", "plan", "link"))
+    return {"base": Cell(took[0]), "pruned": Cell(took[0] + more)}
+
+
+def measured_rows(
+    pipeline: Pipeline, report: Mapping[str, Any], speed: Mapping[str, Any] | str
+) -> dict[str, dict[str, Cell]]:
+    """``base`` and ``pruned``: the grid's rows of :data:`prune.grid.SPEEDS` and :data:`prune.grid.COSTS`.
+
+    Args:
+        report: the run's ``report.json``.
+        speed: the run's ``speed.json``; a text says why there is none.
+    """
+    build = measure_build(pipeline, report)
+    try:
+        links: dict[str, Any] = measure_links(pipeline)
+    except KpruneError as error:
+        say(str(error))
+        links = {
+            side: dict.fromkeys(("seconds", "peak_mib"), Cell(None, str(error)).to_json()) for side in SIDES
+        }
+    rows: dict[str, dict[str, Cell]] = {}
+    for side in SIDES:
+        rows[side] = {label: _speed_cell(speed, side, kind, key) for label, (kind, key) in _SPEEDS.items()}
+        rows[side]["build, s"] = build[side]
+        rows[side]["link, s"] = read_cell(links[side]["seconds"])
+        rows[side]["link peak memory, MiB"] = read_cell(links[side]["peak_mib"])
+    return rows
+
+
+def _speed_cell(speed: Mapping[str, Any] | str, side: str, kind: str, key: str) -> Cell:
+    if kind == "ratio" and side == "base":
+        return Cell(None, IS_BASE)
+    if isinstance(speed, str):
+        return Cell(None, speed)
+    return read_cell(speed[kind or side][key])
