@@ -4,7 +4,8 @@ Compilers do not inline the same. A function of this build may have run in the o
 where nobody saw it by name. That is so when code that ran refers to it here, and
 
     there is no such function in the other build: it was in its callers throughout, or
-    there is one, which never ran by itself, but the caller did not refer to it there.
+    there is one, which never ran by itself, but the caller did not refer to it there; or not as often,
+    and both were in one object.
 
 If the caller does refer to it there, and it never ran, it was not needed. The same holds if the caller refers
 there to another function, which this build has put into the caller, and which refers to it; but not if it
@@ -27,7 +28,7 @@ from functools import cached_property
 import numpy as np
 
 from prune.callgraph import CALL, TAIL_CALL
-from prune.classes import classify, copies_of, edges_by_source
+from prune.classes import Together, classify, copies_of, edges_by_source, together
 from prune.elf import Rows
 from prune.functions import Functions
 from prune.references import direct_edges
@@ -42,6 +43,8 @@ CALLED = "carried: called by code that ran, and the profile does not say what th
 LATE = "carried: may have run after boot within its caller in the build that was profiled"
 #: Functions that are put into one another, at most.
 _DEPTH = 3
+#: More references than there are.
+_ANY = 1 << 30
 
 
 def uncertain(profile: Profile, functions: Functions, lists: Iterable[int]) -> dict[int, str]:
@@ -73,7 +76,7 @@ class _Reasoner:
         self.functions = functions
         self.references = profile.references
         self.classes = classify(functions, profile.references or References((), ()), profile.objects)
-        self.source, self.target = direct_edges(functions)
+        self.source, self.target, self.times = direct_edges(functions)
 
     def ran(self, functions: Iterable[FunctionRecord]) -> Rows:
         """Mask of the classes of these functions of the other build."""
@@ -137,49 +140,75 @@ class _Reasoner:
         """Vertices that code of the classes ``ran`` leads to, and nothing says that it did not go there."""
         here, vertices = self.classes.here, len(self.classes.here)
         hot = self.here(ran)
-        explained = self._explained(ran)
-        edges = edges_by_source(self.source, self.target, vertices)
+        explained, often = self._explained(ran)
+
+        def cold(pairs: Rows, times: Rows) -> Rows:
+            at = np.minimum(np.searchsorted(explained, pairs), len(explained) - 1)
+            # Of another object nothing is put into the caller: one reference there is as good as many.
+            enough = (often[at] >= times) | ~self._one_object.holds(caller, here[vertex])
+            found: Rows = (explained[at] == pairs) & enough
+            return found
+
+        edges = edges_by_source(self.source, self.target, self.times, vertices)
         vertex = np.flatnonzero(hot)
         caller = here[vertex]
         seen = np.zeros(0, np.int64)
         reached = np.zeros_like(hot)
         while len(vertex):
-            row, target = edges.follow(vertex)
-            caller, vertex = caller[row], target
-            whole = 2 * (caller * len(self.classes) + here[vertex])
-            cold = np.isin(whole, explained)
-            cold |= np.isin(whole + 1, explained) & self.classes.parts_here[vertex]
-            new = ~hot[vertex] & (here[vertex] >= 0) & ~cold
+            row, vertex, times = edges.follow(vertex)
+            caller = caller[row]
+            new = ~hot[vertex] & (here[vertex] >= 0)
+            if len(explained):
+                whole = 2 * (caller * len(self.classes) + here[vertex])
+                new &= ~cold(whole, times) & ~(self.classes.parts_here[vertex] & cold(whole + 1, times))
             pairs = np.setdiff1d(caller[new] * vertices + vertex[new], seen)
             seen = np.union1d(seen, pairs)
             caller, vertex = pairs // vertices, pairs % vertices
             reached[vertex] = True
         return reached
 
-    def _explained(self, ran: Rows) -> Rows:
+    def _explained(self, ran: Rows) -> tuple[Rows, Rows]:
         """Pairs 2 * (caller * classes + other) of a caller that ran in the other build: it, or what this
         build has put into it, refers there to the other, which did not run for that. Plus 1 when it refers
-        to a part of the other: the beginning is in the caller then, and may have run."""
+        to a part of the other: the beginning is in the caller then, and may have run. And how many references
+        that explains."""
         classes = len(self.classes)
-        source, target = self._there
-        edges = edges_by_source(source, target, classes)
+        source, target, times = self._there
+        edges = edges_by_source(source, target, times, classes)
         refers = np.unique(self.classes.here[self.source] * classes + self.classes.here[self.target])
-        caller = number = np.flatnonzero(ran)
-        found = np.zeros(0, np.int64)
-        for _ in range(_DEPTH):
-            row, target = edges.follow(number)
-            pairs = np.setdiff1d(2 * classes * caller[row] + target, found)
-            found = np.union1d(found, pairs)
+        caller = np.flatnonzero(ran)
+        row, target, often = edges.follow(caller)
+        found = inside = direct = 2 * classes * caller[row] + target
+        through = np.zeros(0, np.int64)
+        for _ in range(_DEPTH - 1):
             # Only through what the caller does not refer to here: what it still refers to is not in it.
-            inside = pairs[~np.isin(pairs // 2, refers)] // 2
-            caller, number = inside // classes, inside % classes
-        return found
+            inside = inside[~np.isin(inside // 2, refers)] // 2
+            row, target, _ = edges.follow(inside % classes)
+            more = np.unique(2 * classes * (inside // classes)[row] + target)
+            through, inside = np.union1d(through, more), np.setdiff1d(more, found)
+            found = np.union1d(found, inside)
+        # What has come with other code may have come any number of times.
+        counts = np.full(len(found), _ANY, np.int64)
+        alone = ~np.isin(direct, through)
+        counts[np.searchsorted(found, direct[alone])] = often[alone]
+        return found, counts
 
     @cached_property
-    def _there(self) -> tuple[Rows, Rows]:
-        """(class, 2 * class) of what functions of the other build refer to, plus 1 for a part."""
+    def _one_object(self) -> Together:
+        """Which classes the other compiler has seen together: nothing is put into code of another object."""
+        rows = self.references.functions if self.references else ()
+        numbers: dict[str, int] = {}
+        objects = np.array([numbers.setdefault(name, len(numbers)) for name, _ in rows], np.int64)
+        return together(self.classes.there, objects, len(self.classes))
+
+    @cached_property
+    def _there(self) -> tuple[Rows, Rows, Rows]:
+        """(class, 2 * class, how often) of what functions of the other build refer to, plus 1 for a part."""
         assert self.references is not None
         rows = self.references.refers
         source = np.repeat(self.classes.there, [len(row) for row in rows])
         target = np.fromiter((number for row in rows for number in row), np.int64)
-        return source, 2 * self.classes.there[target] + self.classes.parts_there[target]
+        target = 2 * self.classes.there[target] + self.classes.parts_there[target]
+        width = 2 * len(self.classes)
+        pairs, times = np.unique(source * width + target, return_counts=True)
+        return pairs // width, pairs % width, times

@@ -33,22 +33,56 @@ class Classes:
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges by their source: those of ``i`` go to ``target[first[i]:first[i + 1]]``."""
+    """Edges by their source: those of ``i`` go to ``target[first[i]:first[i + 1]]``, and stand for as many
+    references as ``times`` says."""
 
     first: Rows
     target: Rows
+    times: Rows
 
-    def follow(self, sources: Rows) -> tuple[Rows, Rows]:
-        """(index into ``sources``, target) of every edge from them."""
+    def follow(self, sources: Rows) -> tuple[Rows, Rows, Rows]:
+        """(index into ``sources``, target, how often) of every edge from them."""
         start, count = self.first[sources], self.first[sources + 1] - self.first[sources]
         row = np.repeat(np.arange(len(sources)), count)
         at = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + start[row]
-        return row, self.target[at]
+        return row, self.target[at], self.times[at]
 
 
-def edges_by_source(source: Rows, target: Rows, size: int) -> Edges:
+def edges_by_source(source: Rows, target: Rows, times: Rows, size: int) -> Edges:
+    """Edges in any order, for sources below ``size``."""
     order = np.argsort(source, kind="stable")
-    return Edges(np.searchsorted(source[order], np.arange(size + 1)), target[order])
+    first = np.searchsorted(source[order], np.arange(size + 1))
+    return Edges(first, target[order], times[order])
+
+
+@dataclass(frozen=True)
+class Together:
+    """Which classes have functions in one object. ``first[c]``: an object of class ``c``; ``several[c]``: it
+    has more of them; ``known[c]``: it has any; ``pairs``: object * classes + class, ascending."""
+
+    first: Rows
+    several: Rows
+    known: Rows
+    pairs: Rows
+
+    def holds(self, one: Rows, other: Rows) -> Rows:
+        """For each pair of classes, whether it may be so: where both are in several objects, or one in none
+        that is known, nobody looks further."""
+        classes = len(self.first)
+        by_one = np.isin(self.first[one] * classes + other, self.pairs)
+        by_other = np.isin(self.first[other] * classes + one, self.pairs)
+        found = np.where(self.several[one], by_other | self.several[other], by_one)
+        result: Rows = found | ~self.known[one] | ~self.known[other]
+        return result
+
+
+def together(numbers: Rows, objects: Rows, classes: int) -> Together:
+    """Of functions of these classes in these objects."""
+    pairs = np.unique(objects * classes + numbers)
+    count = np.bincount(pairs % classes, minlength=classes) if len(pairs) else np.zeros(classes, np.int64)
+    first = np.zeros(classes, np.int64)
+    first[pairs % classes] = pairs // classes
+    return Together(first, count > 1, count > 0, pairs)
 
 
 def classify(functions: Functions, references: References, objects: Iterable[str]) -> Classes:

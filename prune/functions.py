@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from prune.callgraph import CALL, CallGraph, edges, unique_edges
+from prune.callgraph import CALL, CallGraph, edges
 from prune.elf import SHF_EXECINSTR, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
@@ -26,12 +26,14 @@ _SHIFT = 32
 
 @dataclass(frozen=True)
 class Functions:
-    """``keys[i]``: unit << 32 | offset of vertex ``units + i``, ascending; ``names[i]``: its symbols."""
+    """``keys[i]``: unit << 32 | offset of vertex ``units + i``, ascending; ``names[i]``: its symbols;
+    ``times[i]``: how many references edge ``i`` of the graph stands for."""
 
     image: Image
     keys: Rows
     names: tuple[tuple[str, ...], ...]
     graph: CallGraph
+    times: Rows
 
     @property
     def units(self) -> int:
@@ -113,8 +115,10 @@ def make_functions(image: Image, tables: Tables, knowledge: Knowledge) -> Functi
     target = np.concatenate([target, _vertex(keys, len(image.units), calls[:, 0], calls[:, 2])])
     kind = np.concatenate([kind, np.full(len(calls), CALL, kind.dtype)])
     other = source != target
-    graph = unique_edges(len(image.units) + len(keys), source[other], target[other], kind[other])
-    return Functions(image, keys, names, graph)
+    each = np.stack([source[other], target[other], kind[other].astype(np.int64)])
+    unique, times = np.unique(each, axis=1, return_counts=True)
+    graph = CallGraph(len(image.units) + len(keys), unique[0], unique[1], unique[2])
+    return Functions(image, keys, names, graph, times)
 
 
 def _vertex(keys: Rows, units: int, unit: Rows, offset: Rows) -> Rows:

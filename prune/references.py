@@ -24,20 +24,25 @@ def find_references(functions: Functions) -> References:
     )
     number = np.full(len(functions.of_unit), -1, np.int64)
     number[[vertex for _, _, vertex in rows]] = np.arange(len(rows))
-    source, target = direct_edges(functions)
+    source, target, times = direct_edges(functions)
     source, target = number[source], number[target]
     known = (source >= 0) & (target >= 0)
-    edges = np.unique(np.stack([source[known], target[known]]), axis=1)
-    bounds = np.searchsorted(edges[0], np.arange(len(rows) + 1)).tolist()
-    targets = edges[1].tolist()
+    source, target = np.repeat(source[known], times[known]), np.repeat(target[known], times[known])
+    order = np.lexsort((target, source))
+    bounds = np.searchsorted(source[order], np.arange(len(rows) + 1)).tolist()
+    targets = target[order].tolist()
     return References(
         tuple((name, names) for name, names, _ in rows),
         tuple(tuple(targets[bounds[i] : bounds[i + 1]]) for i in range(len(rows))),
     )
 
 
-def direct_edges(functions: Functions) -> tuple[Rows, Rows]:
-    """(source, target) vertices of calls, jumps, and addresses taken by code."""
+def direct_edges(functions: Functions) -> tuple[Rows, Rows, Rows]:
+    """(source, target, how often) of calls, jumps, and addresses taken by code, by vertex."""
     graph = functions.graph
     chosen = np.isin(graph.kind, DIRECT) & functions.is_code[graph.source] & functions.is_code[graph.target]
-    return graph.source[chosen], graph.target[chosen]
+    pairs, which = np.unique(
+        graph.source[chosen] * len(functions.of_unit) + graph.target[chosen], return_inverse=True
+    )
+    times = np.bincount(which, functions.times[chosen], len(pairs)).astype(np.int64)
+    return pairs // len(functions.of_unit), pairs % len(functions.of_unit), times

@@ -68,7 +68,8 @@ def counts(plan: Plan) -> dict[str, int]:
 def knowledge(folder: Folder) -> dict[str, Any]:
     """What the profile is made of, and how complete it is: ``profile`` and ``saturation`` of the report."""
     profile = load_profile(folder.profile)
-    how = saturation(profile)
+    # Runs of two builds are no sample of one: what the second names otherwise is not new.
+    how = None if profile.moved_from else saturation(profile)
     stale = read_result(folder.stale, "stale profiles", ("stale",))["stale"]
     return {
         "profile": {

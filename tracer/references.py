@@ -2,7 +2,7 @@
 
 A profile says which functions ran. Of a function that did not, the compiler may have put a copy into its
 caller, and that copy ran. Whether it did shows in the build alone: a caller that still refers to the function
-has no copy in its place. So the profile takes along which function refers to which.
+has no copy in its place. So the profile takes along which function refers to which, and how often.
 
 In the file ``functions`` is object -> functions, each the names of one place (aliases) with a space between
 them; they are counted through in that order, and ``refers`` has, for each, the numbers of those it refers to.
@@ -18,7 +18,7 @@ from typing import Any
 @dataclass(frozen=True)
 class References:
     """``functions[i]``: (object, names) of function ``i`` of the build, sorted; ``refers[i]``: the functions
-    that it calls, jumps to, or takes the address of, ascending."""
+    that it calls, jumps to, or takes the address of, ascending, and each as often as it does."""
 
     functions: tuple[tuple[str, tuple[str, ...]], ...]
     refers: tuple[tuple[int, ...], ...]

@@ -119,6 +119,29 @@ def test_so_does_what_is_inlined_here(tmp_path: Path) -> None:
     assert kept(there, here, tmp_path / "more", "a.o:g") == {"known": WITHIN}
 
 
+def test_more_references_here_than_there_leave_it_open(tmp_path: Path) -> None:
+    """Of the two calls in g one was inlined there: that one may have run."""
+    there = {"a.o": {"g": ["f"], "f": []}}
+    here = {"a.o": {"g": ["f", "f"], "f": []}}
+    assert kept(there, here, tmp_path, "a.o:g") == {"f": WITHIN}
+    assert kept(here, here, tmp_path / "same", "a.o:g") == {}
+    assert kept(here, there, tmp_path / "fewer", "a.o:g") == {}
+
+
+def test_but_not_of_what_is_in_another_object(tmp_path: Path) -> None:
+    """Nothing of another object was put into g, so f would have run by itself."""
+    there = {"a.o": {"g": ["f"]}, "b.o": {"f": []}}
+    here = {"a.o": {"g": ["f", "f"]}, "b.o": {"f": []}}
+    assert kept(there, here, tmp_path, "a.o:g") == {}
+    # It was there without any reference: g does what the other compiler does in another way.
+    assert kept({"a.o": {"g": []}, "b.o": {"f": []}}, here, tmp_path / "none", "a.o:g") == {"f": WITHIN}
+
+
+def test_nor_of_what_has_come_with_inlined_code(tmp_path: Path) -> None:
+    there = {"a.o": {"g": ["h"], "h": ["f"], "f": []}}
+    assert kept(there, {"a.o": {"g": ["f", "f"], "f": []}}, tmp_path, "a.o:g") == {}
+
+
 def test_another_part_of_the_caller_may_refer_to_it(tmp_path: Path) -> None:
     there = {"a.o": {"g.isra.0": ["g.isra.0.cold"], "g.isra.0.cold": ["f"], "f": []}}
     assert kept(there, {"a.o": {"g": ["f"], "f": []}}, tmp_path, "a.o:g.isra.0") == {}
