@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,17 +28,16 @@ from prune.elf import (
     is_bitcode,
     read_object,
 )
-from prune.image import FUNCTION, RELOCATION, STAND_IN, UNIT, Image, Names, matches
+from prune.image import FUNCTION, RELOCATION, UNIT, Image, Names, matches
+from prune.kinds import Kinds, relocated_by
 from prune.knowledge import Knowledge
 from prune.linkmap import LinkMap, take_apart
 from prune.operands import reads
 from prune.refine import refine
 from prune.room import Wanted, lay_out, make_room
+from prune.standins import find_stand_ins
 from prune.strings import find_strings
 from tracer.host import UserError
-
-#: Constants that the linker merges across objects.
-_MERGED = ("*.str1.*", "*.cst*")
 
 
 def read_image(root: Path, link_map: LinkMap, knowledge: Knowledge) -> Image:
@@ -80,24 +78,6 @@ def objects_of(root: Path, link_map: LinkMap, knowledge: Knowledge) -> tuple[str
     return objects
 
 
-@dataclass(frozen=True)
-class _Kinds:
-    """What a section's name says, looked up once for each name."""
-
-    knowledge: Knowledge
-    known: dict[str, tuple[bool, bool, bool, bool, bool]]
-
-    def of(self, name: str) -> tuple[bool, bool, bool, bool, bool]:
-        """(function, data, init, movable, alone)"""
-        if name not in self.known:
-            known = self.knowledge
-            alone = name not in known.shared and not matches(name, _MERGED)
-            self.known[name] = (
-                *known.unit_kind(name), known.is_init(name), matches(name, known.boot_code), alone,
-            )  # fmt: skip
-        return self.known[name]
-
-
 class _Assembly:
     """The passes, each on the arrays of those before it."""
 
@@ -124,9 +104,10 @@ class _Assembly:
         units["first"][first[0]] = first[1]
         starts = self._named(units, functions, function_names)
         by_row = sorted((row, name) for name, row in chosen.items())
-        stand_ins, stand_in_names = _stand_ins(
-            units, names, relocations, symbols, [*zip(functions["unit"].tolist(), function_names, strict=True)],
-            symbol_unit, by_row, everyone, [each.pattern for each in self.knowledge.redirects],
+        stand_ins, stand_in_names = find_stand_ins(
+            units, names, relocations, symbols,
+            [*zip(functions["unit"].tolist(), function_names, strict=True)], symbol_unit, by_row, everyone,
+            [each.pattern for each in self.knowledge.redirects],
         )  # fmt: skip
         data, archive, parts = self._lay_out(units, stand_ins, stand_in_names)
         for column in ("at", "rela_at"):
@@ -154,14 +135,14 @@ class _Assembly:
             if item.object in placed:
                 placed[item.object].setdefault(item.section, []).append((item.address, item.size))
         merged = [(row.address, 0) for row in link_map.merged[:1]]
-        kinds = _Kinds(self.knowledge, {})
+        kinds = Kinds(self.knowledge, {})
         rows: list[tuple[int | bool, ...]] = []
         names: list[str] = []
         unit_at: list[Rows] = []
         for number, (name, file) in enumerate(zip(self.objects, self.files, strict=True)):
             at = np.full(len(file.sections), -1, np.int32)
             loaded = np.flatnonzero((file.sections["flags"] & SHF_ALLOC != 0) & (file.sections["size"] > 0))
-            relocated_by = _relocated_by(file)
+            relocations = relocated_by(file)
             count: dict[str, int] = {}
             same = Counter(file.section_names[index] for index in loaded.tolist())
             for index in loaded.tolist():
@@ -181,9 +162,10 @@ class _Assembly:
                 rows.append(
                     (
                         number, index, size, where[nth][0], where[nth][1], flags, int(header["offset"]),
-                        max(int(header["align"]), 1), relocated_by.get(index, (-1, 0))[1], 0,
-                        relocated_by.get(index, (-1, 0))[0], -1, -1,
-                        lone and function and executable, lone and data and not executable, init, movable, alone,
+                        max(int(header["align"]), 1), relocations.get(index, (-1, 0))[1], 0,
+                        relocations.get(index, (-1, 0))[0], -1, -1,
+                        lone and function and executable, lone and data and not executable, init, movable,
+                        alone,
                         False, False,
                     )
                 )  # fmt: skip
@@ -275,7 +257,7 @@ class _Assembly:
         return np.array(found, FUNCTION), tuple(names)
 
     def _named(self, units: Rows, functions: Rows, names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-        """What ``roots.toml`` and the redirects name; ``units`` learn which are barriers, and which answered."""
+        """What ``roots.toml`` and the redirects name; ``units`` learn which are barriers, which answered."""
         units_of: dict[str, list[int]] = {}
         for unit, name in zip(functions["unit"].tolist(), names, strict=True):
             units_of.setdefault(name, []).append(unit)
@@ -284,7 +266,9 @@ class _Assembly:
             ("barred", known.roots["barriers"]["symbols"]),
             ("answered", [each.pattern for each in known.redirects]),
         ):
-            units[column][[u for name, found in units_of.items() if matches(name, patterns) for u in found]] = True
+            units[column][
+                [u for name, found in units_of.items() if matches(name, patterns) for u in found]
+            ] = True
         lists = [*(row["start"] for row in known.roots["root"]), [row.to for row in known.redirects]]
         return tuple(tuple(u for name in wanted for u in units_of.get(name, ())) for wanted in lists)
 
@@ -311,55 +295,3 @@ class _Assembly:
         return np.array(
             [int(self.files[obj].sections["entsize"][section]) for obj, section in pairs], np.int64
         )
-
-
-def _relocated_by(file: ObjectFile) -> dict[int, tuple[int, int]]:
-    """Section -> (the one that relocates it, where in the file that is); (-2, 0) when there are several."""
-    found: dict[int, tuple[int, int]] = {}
-    for index in np.flatnonzero(file.sections["type"] == SHT_RELA).tolist():
-        section = int(file.sections[index]["info"])
-        found[section] = (-2, 0) if section in found else (index, int(file.sections[index]["offset"]))
-    return found
-
-
-def _stand_ins(
-    units: Rows,
-    names: Sequence[str],
-    relocations: Rows,
-    symbols: Rows,
-    functions: Sequence[tuple[int, str]],
-    symbol_unit: Rows,
-    chosen: Sequence[tuple[int, str]],
-    everyone: frozenset[str],
-    answered: Sequence[str],
-) -> tuple[Rows, tuple[str, ...]]:
-    """A name for each unit of code that its object refers to by a local or section symbol.
-
-    It is a global name of the unit's own when the link chose that; else the function's when no object
-    has a global name like it; else that with a number, so that two locals of one name stay two and an oops still
-    reads well. A name that matches one of ``answered`` may come to mean what answers for it.
-    """
-    local = symbols["info"][relocations["symbol"]] >> 4 == STB_LOCAL
-    code = units["flags"][relocations["target"]] & SHF_EXECINSTR != 0
-    wanted = np.unique(relocations["target"][local & code & (relocations["target"] >= 0)])
-    own: dict[int, tuple[str, int]] = {}
-    for row, name in sorted(chosen, key=lambda pair: pair[1], reverse=True):
-        if not matches(name, answered):
-            own[int(symbol_unit[row])] = (name, row)
-    labels: dict[int, str] = {}
-    for unit, name in functions:
-        labels.setdefault(unit, name)
-    taken = set(everyone)
-    found = []
-    for unit in wanted.tolist():
-        name, row = own.get(unit, ("", -1))
-        if not name:
-            label = name = labels.get(unit) or names[unit].removeprefix(".text.")
-            number = 1
-            while name in taken:
-                number += 1
-                name = f"{label}.{number}"
-            taken.add(name)
-        found.append((unit, name, row))
-    made = np.array([(unit, 0, row) for unit, _, row in found], STAND_IN)
-    return made, tuple(name for _, name, _ in found)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from prune.bench_links import redirected
 from prune.folder import Folder
 from prune.generate import generate
 from prune.ld import script_argument
-from prune.link import pruned_arguments, read_prepared
+from prune.link import LINK_MAP, pruned_arguments, read_prepared
 from prune.nameless import hide_tombstones
 from prune.plan_file import save_plan
 from prune.planning import Model, decide
@@ -64,6 +65,7 @@ def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> No
     with _started(["ld", *pruned_arguments(words, at, prepared)]):
         # ld has a processor for itself; the plan is for people and for later stages.
         save_plan(plan, folder.plan)
+        shutil.copyfile(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     if not prepared.named:
         hide_tombstones(into / "vmlinux")
 

@@ -40,10 +40,10 @@ def boot_only(image: Image, graph: CallGraph, phases: Phases | None, candidates:
     boot = np.zeros(len(image.units), bool)
     if phases is None:
         return boot
-    boot[[image.unit_of[place] for place in phases.only if place in image.unit_of]] = True
+    boot[image.units_at(phases.only)] = True
     boot &= candidates & image.units["function"] & image.units["movable"]
     ran = np.zeros(len(image.units), bool)
-    ran[[image.unit_of[place] for place in phases.boot if place in image.unit_of]] = True
+    ran[image.units_at(phases.boot)] = True
     code = image.units["flags"] & SHF_EXECINSTR != 0
     # Resident code that boot did not run; what is promoted here ran in boot, so once is enough.
     late = kept & code & ~image.units["init"] & ~ran

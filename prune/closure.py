@@ -33,6 +33,7 @@ from prune.functions import Functions
 from prune.image import matches
 from prune.knowledge import Knowledge
 from tracer.profile import Profile
+from tracer.signatures import signatures
 from tracer.symbols import Identity
 
 #: Sources of a profile that see whatever runs.
@@ -61,11 +62,13 @@ def watched(profile: Profile) -> Watched | None:
     """What the closures need to know of a profile; None when nobody said what was not seen."""
     if not profile.blind_spots:
         return None
-    tracers = {spot.source for spot in profile.blind_spots}
-    saw = {record.identity: {seen.source for seen in record.seen} for record in profile.functions}
+    kinds = signatures(profile)
+    tracers = kinds.mask_of(spot.source for spot in profile.blind_spots)
+    all_seeing = kinds.mask_of(SEES_ALL)
+    saw = tuple(zip(profile.functions, kinds.masks, strict=True))
     return Watched(
-        tuple(function for function, sources in saw.items() if not sources & SEES_ALL),
-        tuple(function for function, sources in saw.items() if sources & tracers),
+        tuple(record.identity for record, mask in saw if not mask & all_seeing),
+        tuple(record.identity for record, mask in saw if mask & tracers),
         tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
         any(run.source == BOOT_WATCHED and run.outcome in WHOLE for run in profile.runs),
         bool(SEES_ALL & set(profile.sources)),
@@ -91,7 +94,7 @@ class _Reasoner:
         self.functions = functions
         self.graph = functions.graph
         self.known = knowledge.closure
-        self.ran, self.seen = self._mask_of(what.ran), self._mask_of(what.seen)
+        self.ran, self._what = self._mask_of(what.ran), what
         self.blind = self._mask_of(what.blind) & ~self.ran
         units = functions.image.units
         shared = ~units["function"]
@@ -99,6 +102,10 @@ class _Reasoner:
             shared |= functions.image.was_shared
         shared = shared[functions.of_unit] & functions.is_code
         self.shared, self.init = shared, functions.is_code & units["init"][functions.of_unit]
+
+    @cached_property
+    def seen(self) -> Rows:
+        return self._mask_of(self._what.seen)
 
     @cached_property
     def barred(self) -> Rows:

@@ -216,7 +216,7 @@ def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
 def _cut_relocations(
     data: Rows, image: Image, stays: Rows, gone: Rows, unit: Rows, entry: Rows, first: Rows
 ) -> None:
-    """Those of table ``unit[i]``, whose entries of ``entry[i]`` bytes begin at row ``first[i]`` of ``stays``."""
+    """Those of table ``unit[i]``; its entries of ``entry[i]`` bytes are ``stays`` from ``first[i]`` on."""
     position = np.full(len(image.units), -1, np.int64)
     position[unit] = np.arange(len(unit))
     rows = image.relocations

@@ -2,41 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from prune.bootonly import Phases
+from prune.bootonly import Phases, Place
 from prune.closure import SEES_ALL
 from prune.heal import SOURCE as HEALED
 from tracer.host import UserError, say
 from tracer.phase_names import BOOT
-from tracer.phases import boot_is_known, phases
+from tracer.phases import boot_is_known, phase_of
 from tracer.profile import Profile
+from tracer.signatures import signatures
 
 #: Before it is said of a function that it never runs again.
 _ENOUGH_RUNS = 3
 
 
-def ran_units(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> the apps that ran it and the sources that saw it, for the plan's reasons."""
-    apps: dict[tuple[str, str], dict[str, None]] = {}
-    sources: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
+@dataclass(frozen=True)
+class Evidence:
+    """What a profile says of units, by (object, section). ``ran``: the apps that ran it and the sources that
+    saw it, for the plan's reasons; ``missed``: who missed it, of what only healing has seen; ``phases``: in
+    which phases of the kernel's life it ran."""
+
+    ran: Mapping[Place, str]
+    missed: Mapping[Place, str]
+    phases: Mapping[Place, frozenset[str]]
+
+
+def evidence(profile: Profile) -> Evidence:
+    """Go through the functions once."""
+    kinds = signatures(profile)
+    healing = kinds.mask_of([HEALED])
+    masks: dict[Place, int] = {}
+    missed: dict[Place, str] = {}
+    for record, mask in zip(profile.functions, kinds.masks, strict=True):
         place = (record.object, record.section)
-        apps.setdefault(place, {}).update(dict.fromkeys(seen.app for seen in record.seen))
-        sources.setdefault(place, set()).update(seen.source for seen in record.seen)
-    return {place: f"{', '.join(apps[place])} ({'+'.join(sorted(sources[place]))})" for place in apps}
+        masks[place] = masks.get(place, 0) | mask
+        if not mask & ~healing:
+            missed[place] = f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
+    every = set(masks.values())
+    why = {mask: f"{', '.join(kinds.apps(mask))} ({'+'.join(sorted(kinds.sources(mask)))})" for mask in every}
+    when = {mask: frozenset(map(phase_of, kinds.apps(mask))) for mask in every}
+    return Evidence(
+        {place: why[mask] for place, mask in masks.items()},
+        missed,
+        {place: when[mask] for place, mask in masks.items()},
+    )
 
 
-def missed_units(profile: Profile) -> dict[tuple[str, str], str]:
-    """(object, section) -> who missed it, of what only healing has seen."""
-    return {
-        (record.object, record.section): f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
-        for record in profile.functions
-        if all(seen.source == HEALED for seen in record.seen)
-    }
-
-
-def boot_phases(profile: Profile) -> Phases | None:
+def boot_phases(profile: Profile, known: Evidence) -> Phases | None:
     """Which units ran in boot, and which of them never again; None when nobody can tell."""
     if not boot_is_known(profile):
         say(
@@ -45,11 +59,8 @@ def boot_phases(profile: Profile) -> Phases | None:
         return None
     if not _enough_runs(profile, "nothing is freed after boot"):
         return None
-    ran: dict[tuple[str, str], set[str]] = {}
-    for record in profile.functions:
-        ran.setdefault((record.object, record.section), set()).update(phases(record))
-    boot = {place: when for place, when in ran.items() if BOOT in when}
-    return Phases(frozenset(boot), frozenset(place for place, when in boot.items() if when == {BOOT}))
+    boot = [place for place, when in known.phases.items() if BOOT in when]
+    return Phases(frozenset(boot), frozenset(place for place in boot if len(known.phases[place]) == 1))
 
 
 def knows_blocks(profile: Profile, moved: Sequence[Profile]) -> bool:

@@ -73,12 +73,17 @@ class Functions:
                 found[name].append(unit)
         return dict(found)
 
+    @cached_property
+    def _alone(self) -> list[bool]:
+        alone: list[bool] = self.image.units["function"].tolist()
+        return alone
+
     def find(self, object: str, section: str, symbol: str) -> list[int]:
         """The vertices of a function as a profile names it."""
         unit = self.image.unit_of.get((object, section))
         if unit is None:
             return []
-        if self.image.units["function"][unit]:
+        if self._alone[unit]:
             return [unit]
         first, last = np.searchsorted(self.keys, [unit << _SHIFT, unit + 1 << _SHIFT]).tolist()
         return [self.units + i for i in range(first, last) if symbol in self.names[i]]

@@ -29,8 +29,8 @@ FIRST = "gcc"
 
 @dataclass(frozen=True)
 class Column:
-    """``side`` of a run: ``base`` or ``pruned``; ``opt``: how the compiler optimises; ``one``: the run takes the
-    profile of :data:`FIRST` instead of tracing."""
+    """``side`` of a run: ``base`` or ``pruned``; ``opt``: how the compiler optimises; ``one``: the run takes
+    the profile of :data:`FIRST` instead of tracing."""
 
     name: str
     run: str

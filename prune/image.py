@@ -4,8 +4,8 @@ The link map says what is in the image and where; the objects say what refers to
 loaded input section. Every symbol name has one definition that the link chose (strong before weak,
 then the first), and every relocation one target unit, so later passes never resolve a name again.
 
-:mod:`prune.assemble` makes it of objects, :mod:`prune.store` keeps it beside them. All objects lie in one array of
-bytes, each with room for what an edit may need (:mod:`prune.room`): a pass that changes a hundred
+:mod:`prune.assemble` makes it of objects, :mod:`prune.store` keeps it beside them. All objects lie in one
+array of bytes, each with room for what an edit may need (:mod:`prune.room`): a pass that changes a hundred
 thousand places asks no object where they are.
 """
 
@@ -32,7 +32,8 @@ OBJECT = np.dtype(
 UNIT = np.dtype(
     [
         ("object", "<i4"), ("section", "<i4"), ("size", "<i8"), ("address", "<u8"), ("placed", "<i8"),
-        ("flags", "<i8"), ("at", "<i8"), ("align", "<i8"), ("rela_at", "<i8"), ("label", "<u4"), ("rela", "<i4"), ("stand_in", "<i4"), ("first", "<i4"),
+        ("flags", "<i8"), ("at", "<i8"), ("align", "<i8"), ("rela_at", "<i8"),
+        ("label", "<u4"), ("rela", "<i4"), ("stand_in", "<i4"), ("first", "<i4"),
         ("function", "?"), ("data", "?"), ("init", "?"), ("movable", "?"), ("alone", "?"),
         ("barred", "?"), ("answered", "?"),
     ]
@@ -64,25 +65,31 @@ class Names:
 class Image:
     """Arrays of one link.
 
-    ``data``: the objects' bytes with shared code taken apart (:mod:`prune.refine`), those that came out of archives
-    first, as one archive of ``archive`` bytes; ``digests`` are of the files that they were made of.
-    ``pieces``: (object, section) -> what it was taken apart into.
-    ``parts``: ``OBJECT`` rows: where in ``data`` an object, its section headers, its symbols and their wide section
-    indices lie (-1: none), the indices of these sections, how many symbols; ``member``: it came out of an archive.
-    ``units``: ``UNIT`` rows; ``placed`` is the size in the image (merging may shrink a section), ``at`` where in
-    ``data`` its bytes are, ``align`` at least 1, ``label`` and ``stand_in`` see :mod:`prune.room`, ``rela`` the section that relocates it
-    (-1: none, -2: several), ``rela_at`` where in ``data`` that is, ``first`` the row of its first function; ``function``/``data`` say that the section
-    holds one function or variable and may be dropped; ``init``: freed after boot or discarded; ``movable``: code
-    that may be placed there; ``alone``: data that nothing else shares a section of this name with; ``barred``: a barrier of
-    ``roots.toml``; ``answered``: something answers for it when it is gone.
+    ``digests``: of the objects' files. ``pieces``: (object, section) -> what it was taken apart into.
     ``starts``: the units that each root of ``roots.toml`` begins with, and those that answer for others.
-    ``symbols_at[i]``: row of object ``i``'s symbol 0 in the flat symbol arrays ``symbols`` (``SYMBOL``),
-    ``symbol_unit`` (-1: none) and ``symbol_value``; ``definition``: the row that each resolves to, -1 for none.
-    ``global_rows``: ascending, flat rows of the definitions that the link chose.
-    ``relocations``: ``RELOCATION`` rows of loaded units; ``symbol`` is a flat row, ``target`` the unit that the
-    symbol resolves to or -1, ``at`` the row's position in ``data``, ``before`` the two bytes before the field
-    (opcode), ``reads``: the field is the address of a memory operand that goes nowhere else, ``string``
-    and ``odd``: see :mod:`prune.strings`, like ``strings`` and ``string_symbols``.
+
+    ``data``: the objects' bytes, shared code taken apart (:mod:`prune.refine`); those that came out of
+    archives first, as one archive of ``archive`` bytes.
+    ``parts``: ``OBJECT`` rows: where in ``data`` an object, its section headers, its symbols and their wide
+    section indices lie (-1: none), the indices of these sections, how many symbols; ``member``: of an
+    archive.
+
+    ``units``: ``UNIT`` rows. ``placed`` is the size in the image (merging may shrink a section); ``at``
+    where in ``data`` its bytes are, ``align`` at least 1; ``label`` and ``stand_in``: see
+    :mod:`prune.room`; ``rela``: the section that relocates it (-1: none, -2: several), ``rela_at`` where in
+    ``data`` that is; ``first``: row of its first function; ``function``/``data``: the section holds one
+    function or variable and may be dropped; ``init``: freed after boot or discarded; ``movable``: code that
+    may be placed there; ``alone``: no section that many variables or constants share; ``barred``: a barrier
+    of ``roots.toml``; ``answered``: something answers for it when it is gone.
+
+    ``symbols_at[i]``: row of object ``i``'s symbol 0 in the flat symbol arrays ``symbols`` (``SYMBOL``) and
+    ``symbol_unit`` (-1: none); ``definition``: the row that each resolves to, -1 for none. ``global_rows``:
+    ascending, flat rows of the definitions that the link chose.
+
+    ``relocations``: ``RELOCATION`` rows of loaded units; ``symbol`` is a flat row, ``target`` the unit that
+    the symbol resolves to or -1, ``at`` the row's position in ``data``, ``before`` the two bytes before the
+    field (opcode); ``reads``: the field is the address of a memory operand that goes nowhere else;
+    ``string`` and ``odd``: see :mod:`prune.strings`, like ``strings`` and ``string_symbols``.
     """
 
     root: Path
@@ -136,6 +143,11 @@ class Image:
         """(object, section) -> unit."""
         objects = [self.objects[number] for number in self.units["object"].tolist()]
         return dict(zip(zip(objects, self.names, strict=True), range(len(objects)), strict=True))
+
+    def units_at(self, places: Iterable[tuple[str, str]]) -> Rows:
+        """The units at these places, without those that this image does not have."""
+        found = np.array([self.unit_of.get(place, -1) for place in places], np.int64)
+        return found[found >= 0]
 
     @cached_property
     def was_shared(self) -> Rows:

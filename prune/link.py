@@ -226,8 +226,8 @@ def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
 
 @dataclass(frozen=True)
 class Contents:
-    """The edited objects: ``data`` holds them all, its first ``archive`` bytes the members of archives; ``parts``:
-    ``OBJECT`` rows of :mod:`prune.image`; ``digests`` of the files that they were made of."""
+    """The edited objects: ``data`` holds them all, its first ``archive`` bytes the members of archives;
+    ``parts``: ``OBJECT`` rows of :mod:`prune.image`; ``digests`` of the files that they were made of."""
 
     objects: Sequence[str]
     digests: Sequence[str]

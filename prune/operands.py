@@ -1,4 +1,5 @@
-"""Which relocated fields of code are addresses that an instruction reads or writes at, and that go nowhere else.
+"""Which relocated fields of code are addresses that an instruction reads or writes at, and that go nowhere
+else.
 
 Most tell by the byte before them: relative to the instruction pointer, a field is the operand of the ModRM
 byte that it follows (``linkerscripts/``, ``memory_operand``). Of the others, the functions are disassembled.

@@ -135,16 +135,14 @@ class _Reasons:
 
 
 def hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
-    hot: dict[int, str] = {}
-    for place, apps in ran.items():
-        unit = image.unit_of.get(place)
-        if unit is None:
-            raise UserError(
-                f"making the plan: the profile knows {place[0]}:{place[1]}, this kernel does not",
-                "the profile is of another build: trace this one",
-            )
-        hot[unit] = apps
-    return hot
+    try:
+        return {image.unit_of[place]: apps for place, apps in ran.items()}
+    except KeyError as error:
+        place = error.args[0]
+        raise UserError(
+            f"making the plan: the profile knows {place[0]}:{place[1]}, this kernel does not",
+            "the profile is of another build: trace this one",
+        ) from None
 
 
 def _callees(graph: CallGraph, units: Iterable[int]) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
 from prune.closure import SEES_ALL, infer, watched
-from prune.evidence import boot_phases, knows_blocks, missed_units, ran_units
+from prune.evidence import boot_phases, evidence, knows_blocks
 from prune.folder import Folder
 from prune.functions import Functions
 from prune.image import Image
@@ -73,7 +73,8 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
     script_symbols = named_symbols(script.read_text())
-    ran, healed = ran_units(profile), missed_units(profile)
+    known = evidence(profile)
+    ran, healed = known.ran, known.missed
     rules = read_rules(settings.rules) if settings.rules else ()
     moved = _moved(settings, folder, profile)
     inferred = _beginnings(model) if settings.static else _inferred(profile, model)
@@ -85,8 +86,8 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         from prune.grain import may_lose_blocks
         from prune.trim import find_cold, trim
 
-        known = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
-        cold = find_cold(image, model.tables, known, model.knowledge)
+        blocks = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
+        cold = find_cold(image, model.tables, blocks, model.knowledge)
         image, tables, _ = trim(image, model.tables, cold, model.knowledge)
         graph = make_call_graph(image, tables, model.knowledge)
     return make_plan(
@@ -101,7 +102,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         inferred=inferred,
         small=SMALL,
         script_symbols=script_symbols,
-        phases=boot_phases(profile) if settings.free_boot and sees_all else None,
+        phases=boot_phases(profile, known) if settings.free_boot and sees_all else None,
         whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,

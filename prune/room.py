@@ -2,8 +2,8 @@
 
 An edit writes into all objects at once (:mod:`prune.edit`), at places that are known before there is a plan:
 
-* A unit's section gets a name that is the end of a longer one, ``.dropped.init.text.text.foo``. Where the name
-  begins says what becomes of the unit: it is dropped, it is freed after boot, or it stays what it is.
+* A unit's section gets a name that is the end of a longer one, ``.dropped.init.text.text.foo``. Where the
+  name begins says what becomes of the unit: it is dropped, it is freed after boot, or it stays what it is.
 * Tombstones are global names. Every function that its own object refers to by a local or section symbol has a
   *stand-in*: the name is in the object's string table, and behind its symbols there is room for a row.
 * The objects lie one behind the other as the members of one archive (ar(5), the GNU variant with long names
@@ -49,8 +49,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Roomy:
-    """One object with room: ``labels``: by section, where its long name begins; ``names``: of each stand-in, where
-    it is in the string table; ``part``: an ``OBJECT`` row with positions in ``data``."""
+    """One object with room: ``labels``: by section, where its long name begins; ``names``: of each stand-in,
+    where it is in the string table; ``part``: an ``OBJECT`` row with positions in ``data``."""
 
     data: bytes
     labels: Mapping[int, int]
@@ -91,7 +91,8 @@ def make_room(file: ObjectFile, wanted: Wanted) -> Roomy:
     shndx_at = append(wide[0], file.content(wide[0]), 4 * len(names)) if wide else -1
     data[file.shoff : file.shoff + sections.nbytes] = sections.tobytes()
     part = (
-        0, len(data), file.shoff, symtab_at, shndx_at, file.symtab, len(file.symbols), wide[0] if wide else -1, 0,
+        0, len(data), file.shoff, symtab_at, shndx_at, file.symtab, len(file.symbols),
+        wide[0] if wide else -1, 0,
     )  # fmt: skip
     return Roomy(bytes(data), labels, names, part)
 
@@ -99,7 +100,7 @@ def make_room(file: ObjectFile, wanted: Wanted) -> Roomy:
 def lay_out(
     objects: Sequence[str], roomy: Sequence[Roomy], members: frozenset[str]
 ) -> tuple[Rows, int, Rows]:
-    """(the bytes of all objects, how many of them are the archive, ``OBJECT`` rows with positions in them)."""
+    """(the bytes of all objects, how many of them are the archive, ``OBJECT`` rows)."""
     listed = b"".join(f"{name}/\n".encode("utf-8", "surrogateescape") for name in objects if name in members)
     listed += b"\n" * (-len(listed) % 8)
     whole = bytearray(MAGIC + _header("//", len(listed)) + listed)

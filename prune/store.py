@@ -1,8 +1,8 @@
 """The image of a build, kept beside its objects as the arrays that it is.
 
 Objects are read, taken apart and given room once, when a kernel has been built; every plan and link after
-that maps the arrays. Before they are believed, the objects' content is hashed again: a build that changed is read
-anew. What follows from the image alone is kept with it: tables, call graph, functions, roots.
+that maps the arrays. Before they are believed, the objects' content is hashed again: a build that changed is
+read anew. What follows from the image alone is kept with it: tables, call graph, functions, roots.
 """
 
 from __future__ import annotations
@@ -110,14 +110,14 @@ def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
         text=Names(*(tuple(text["names"][field.name]) for field in fields(Names))),
         data=np.load(home / _DATA, mmap_mode="r"), **arrays("", Image),
     )  # fmt: skip
-    keys = np.load(home / "functions.keys.npy")
+    parts = arrays("functions.", Functions)
     names = tuple(map(tuple, text["functions"]))
-    inside = CallGraph(units=len(image.units) + len(keys), **arrays("functions.", CallGraph))
+    inside = CallGraph(units=len(image.units) + len(parts["keys"]), **arrays("functions.graph.", CallGraph))
     return Stored(
         image,
         Tables(known=knowledge.tables, **arrays("tables.", Tables)),
         CallGraph(units=len(image.units), **arrays("graph.", CallGraph)),
-        Functions(image, keys, names, inside),
+        Functions(image=image, names=names, graph=inside, **parts),
     )
 
 
@@ -133,7 +133,10 @@ def _save(root: Path, key: str, made: Stored) -> None:
         "schema_version": SCHEMA, "key": key, "objects": image.objects, "digests": image.digests,
         "archive": image.archive, "starts": image.starts, "functions": made.functions.names,
         "names": {f.name: getattr(image.text, f.name) for f in fields(Names)},
-        "pieces": [[*place, [[p.name, p.start, p.size] for p in parts]] for place, parts in image.pieces.items()],
+        "pieces": [
+            [*place, [[piece.name, piece.start, piece.size] for piece in parts]]
+            for place, parts in image.pieces.items()
+        ],
     }  # fmt: skip
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -141,9 +144,8 @@ def _save(root: Path, key: str, made: Stored) -> None:
     except OSError as error:
         raise HostError(f"writing {home}: {error.strerror or error}", "free some space") from error
     try:
-        _put(temporary / "functions.keys.npy", made.functions.keys)
-        graphs = (("graph.", made.graph), ("functions.", made.functions.graph))
-        for prefix, value in (("", image), ("tables.", made.tables), *graphs):
+        functions = (("functions.", made.functions), ("functions.graph.", made.functions.graph))
+        for prefix, value in (("", image), ("tables.", made.tables), ("graph.", made.graph), *functions):
             for name in _arrays(type(value)):
                 _put(temporary / f"{prefix}{name}.npy", getattr(value, name))
         (temporary / "text.json").write_text(json.dumps(text), "ascii")

@@ -34,8 +34,8 @@ def find_strings(
     """(``STRING`` rows: the strings that something refers to, by unit and place; ``STRING_SYMBOL`` rows: the
     symbols in string sections, with the string that each lies in, -1 for none, and where in it).
 
-    ``relocations`` learn their ``string``, and whether they are ``odd``: nobody knows which string is meant, or
-    how to make it mean another place.
+    ``relocations`` learn their ``string``, and whether they are ``odd``: nobody knows which string is meant,
+    or how to make it mean another place.
 
     Args:
         entsize: of each unit's section.

@@ -47,8 +47,8 @@ class TableUnit:
 class Tables:
     """All parts of tables, an object's share of one each.
 
-    ``rows``: ``PART`` rows; ``table`` is an index into ``known``, a part's entries are those from ``first`` on
-    among the ``owners``, ``pair`` is the unit that has a row for each entry, or -1. ``owner`` maps each
+    ``rows``: ``PART`` rows; ``table`` is an index into ``known``, a part's entries are those from ``first``
+    on among the ``owners``, ``pair`` is the unit that has a row for each entry, or -1. ``owner`` maps each
     relocation of the image to the unit it speaks for.
     """
 
@@ -67,7 +67,8 @@ class Tables:
         pair = int(row["pair"])
         return TableUnit(
             self.known[int(row["table"])], int(row["unit"]), int(row["entry"]),
-            self.owners[first : first + int(row["entries"])], pair if pair >= 0 else None, int(row["pair_entry"]),
+            self.owners[first : first + int(row["entries"])], pair if pair >= 0 else None,
+            int(row["pair_entry"]),
         )  # fmt: skip
 
 
@@ -119,8 +120,8 @@ def _refuse_unknown(image: Image, parts: Rows, knowledge: Knowledge) -> None:
 
 
 def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> tuple[Rows, Rows]:
-    """(``PART`` rows of one table, the owners of their entries); ``owner`` learns whom the table's relocations
-    speak for."""
+    """(``PART`` rows of one table, the owners of their entries); ``owner`` learns whom the table's
+    relocations speak for."""
     position = np.full(len(image.units), -1, np.int64)
     position[units] = np.arange(len(units))
     rows = np.flatnonzero(position[image.relocations["unit"]] >= 0)

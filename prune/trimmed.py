@@ -16,8 +16,8 @@ from prune.trim import Trim, Trimming
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A section gets ``content``, its symbols (index, value, size); ``fields``: where each of its relocations is
-    now, -1 for those that went."""
+    """A section gets ``content``, its symbols (index, value, size); ``fields``: where each of its relocations
+    is now, -1 for those that went."""
 
     content: bytes
     symbols: tuple[tuple[int, int, int], ...]

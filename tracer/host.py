@@ -68,8 +68,8 @@ class GuestLost(HostError):
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without Python's cyclic garbage collector, which walks all of a hundred thousand rows each time that some
-    thousands more were made, and finds that every one of them is needed."""
+    """Without Python's cyclic garbage collector, which walks all of a hundred thousand rows each time that
+    some thousands more were made, and finds that every one of them is needed."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -113,7 +113,8 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write ``value`` as JSON, whole or not at all; without ``indent`` on one line, which is many times faster."""
+    """Write ``value`` as JSON, whole or not at all; without ``indent`` on one line, which is many times
+    faster."""
     with whole_file(path) as stream:
         stream.write(json.dumps(value, indent=indent) + "\n")
 

@@ -12,7 +12,12 @@ _STACK = "stack"
 def phases(record: FunctionRecord) -> frozenset[str]:
     """``boot`` (until the kernel frees its init memory), ``run`` and ``shutdown``, as far as a function ran
     in them or a task slept in it."""
-    return frozenset(seen.app if seen.app in (BOOT, SHUTDOWN) else RUN for seen in record.seen)
+    return frozenset(phase_of(seen.app) for seen in record.seen)
+
+
+def phase_of(app: str) -> str:
+    """The phase that an app, or what stands in its place, is a part of."""
+    return app if app in (BOOT, SHUTDOWN) else RUN
 
 
 def sleepers(profile: Profile) -> tuple[FunctionRecord, ...]:

@@ -252,7 +252,9 @@ def _profile(raw: _File, references: bool) -> Profile:
         raise ValueError("a function is listed twice")
     kernel = {"options": "", **raw.kernel} if raw.schema_version == OLDER_VERSION else raw.kernel
     return Profile(
-        kernel=msgspec.convert(kernel, KernelId, strict=True) if _whole(kernel, KernelId) else _wrong(KernelId),
+        kernel=msgspec.convert(kernel, KernelId, strict=True)
+        if _whole(kernel, KernelId)
+        else _wrong(KernelId),
         traced_build_id=raw.traced_build_id,
         workload_name=raw.workload_name,
         workload_hash=raw.workload_hash,
@@ -282,7 +284,8 @@ def _record(raw: _Function, known: dict[_Seen, Seen]) -> FunctionRecord:
     if len(bounds) % 2 or (bounds and (bounds[0] < 0 or bounds != sorted(set(bounds)))):
         raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
     return FunctionRecord(
-        raw.object, raw.section, raw.symbol, tuple([known.get(each) or _seen(each, known) for each in raw.seen]),
+        raw.object, raw.section, raw.symbol,
+        tuple([known.get(each) or _seen(each, known) for each in raw.seen]),
         int(raw.runs, 16), tuple(zip(bounds[::2], bounds[1::2], strict=True)),
     )  # fmt: skip
 
