@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from prune.options import read_options
 from prune.source import Source
 from tracer.host import BuildFailed, UserError, run_program, whole_file
 
-_SET = re.compile(r"^(CONFIG_\w+)=(.*)$")
 # What kconfig finds out about tools and architecture; nobody asks for it. The exceptions have a prompt.
 _PROBED = re.compile(
     r"CONFIG_(?!CC_OPTIMIZE_|GCC_PLUGIN|LD_DEAD_CODE_|ARCH_MEMORY_PROBE|ARCH_MMAP_RND_|RUST_(?:DEBUG|OVERFLOW)_)"
@@ -21,7 +21,6 @@ _PROBED = re.compile(
 )
 # How it is compiled and linked, which the user chooses.
 _COMPILED = re.compile(r"CONFIG_(?:(?:HAS_)?LTO(?:_|$)|CC_OPTIMIZE_)")
-_UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
 # What make and kbuild take from the environment: an input that no key of a build would know, such as
 # LLVM=1 of a shell, or the flags of the make that `make demo` is.
 _LEFTOVER = re.compile(
@@ -34,30 +33,6 @@ _LEFTOVER = re.compile(
 def leftovers() -> list[str]:
     """Names in the environment that would change what kbuild does behind kprune's back."""
     return sorted(name for name in os.environ if _LEFTOVER.fullmatch(name))
-
-
-def read_options(path: Path) -> dict[str, str]:
-    """Option -> value of a config file or fragment, "n" for one that is not set; a later line wins.
-
-    Raises:
-        UserError: unreadable, or a line that is no option.
-    """
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"reading kernel configuration {path}: {error}") from error
-    options: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        found = _SET.match(text)
-        unset = _UNSET.match(text)
-        if found:
-            options[found[1]] = found[2]
-        elif unset:
-            options[unset[1]] = "n"
-        elif text and not text.startswith("#"):
-            raise UserError(f"reading kernel configuration {path}: line {number} is no option: {text}")
-    return options
 
 
 def options_hash(config: Path) -> str:

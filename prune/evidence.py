@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from prune.bootonly import Phases, Place
 from prune.closure import SEES_ALL
-from prune.heal import SOURCE as HEALED
 from tracer.host import UserError, say
-from tracer.phase_names import BOOT
+from tracer.phase_names import BOOT, HEALED
 from tracer.phases import boot_is_known, phase_of
 from tracer.profile import Profile
 from tracer.signatures import signatures

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.config import read_options
 from prune.edit import edit_image
 from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import Contents, write_prepared
+from prune.options import read_options
 from prune.plan_file import Plan
 from prune.room import DROPPED, FREED_GROUPS, freed_name
 from prune.script import assign, bury, discard_units, place_pieces, place_units, realign

@@ -13,11 +13,11 @@ from pathlib import Path
 from prune.misses import Miss
 from tracer.host import UserError, read_json, write_json
 from tracer.phase_names import BOOT
+from tracer.phase_names import HEALED as SOURCE
 from tracer.profile import KernelId, Profile, Seen, records
 from tracer.symbols import Identity
 
 SCHEMA = 3
-SOURCE = "heal"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from prune.build_time import build_time
-from prune.config import make_config, options_hash, read_options, write_config
+from prune.config import make_config, options_hash, write_config
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
+from prune.options import read_options
 from prune.source import resolve_source
 from tracer.host import BuildFailed, HostError, UserError
 
