@@ -17,8 +17,9 @@ from prune.buildid import build_id
 from prune.config import options_hash
 from prune.folder import Folder
 from prune.heal import Healed, add_misses, load_healed, save_healed
+from prune.image import Image
 from prune.kbuild import KernelBuild, relink
-from prune.knowledge import read_knowledge
+from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, PREPARED, Made, prepare
 from prune.misses import Miss
 from prune.plan_file import Plan, load_plan, save_plan
@@ -51,13 +52,24 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
     for name in ("vmlinux", "bzImage", "vmlinux.map", ".config", "link.json"):
         copy_whole(build.artefacts / name, into / name)
     knowledge = read_knowledge(arch)
-    image = stored(build.objtree, into / "vmlinux.map", knowledge).image
+    image = _image_of(build, into / "vmlinux.map", knowledge)
     identity = {
         "build_id": build_id(into / "vmlinux"), "config": file_hash(into / ".config"),
         "source": build.source.content_hash, "version": build.source.version,
         "options": options_hash(into / ".config"),
     }  # fmt: skip
     write_symbols(image, build.flavour, identity, into / "symbols.json")
+
+
+def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image:
+    """What the pruned kernel is linked from is stored for the plans that follow; a traced kernel is looked at
+    once."""
+    if build.flavour == "production":
+        return stored(build.objtree, link_map, knowledge).image
+    from prune.assemble import read_image
+    from prune.linkmap import read_link_map
+
+    return read_image(build.objtree, read_link_map(link_map), knowledge)
 
 
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
