@@ -30,7 +30,8 @@ apt:
 
 .venv/installed: pyproject.toml | apt
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv/bin/pip install --quiet --disable-pip-version-check \
+		--config-settings editable_mode=compat -e '.[dev]'
 	@touch $@
 
 demo: setup

@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 
 from prune.callgraph import ADDRESS, CALL, TABLE, TAIL_CALL
-from prune.elf import Rows
+from prune.elf import Rows, distinct
 from prune.functions import Functions
 from prune.image import matches
 from prune.knowledge import Knowledge
@@ -80,7 +80,7 @@ def infer(what: Watched, functions: Functions, knowledge: Knowledge) -> dict[int
     reasoner = _Reasoner(what, functions, knowledge)
     reasons: dict[int, str] = {}
     for why, reached in reasoner.closures(what):
-        for unit in np.unique(functions.of_unit[reached & functions.is_code]).tolist():
+        for unit in distinct(functions.of_unit[reached & functions.is_code]).tolist():
             if functions.image.units["function"][unit]:
                 reasons.setdefault(unit, f"inferred: {why}")
     ran = set(functions.of_unit[reasoner.ran].tolist())

@@ -46,6 +46,13 @@ SYMBOL = np.dtype(
 RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 
 
+def distinct(rows: Rows) -> Rows:
+    """Each of some numbers, none negative, once, in order. (np.unique imports what handles masked arrays.)"""
+    seen = np.zeros(int(rows.max()) + 1 if len(rows) else 0, bool)
+    seen[rows] = True
+    return np.flatnonzero(seen)
+
+
 @dataclass(frozen=True)
 class ObjectFile:
     """The tables of one object; ``sections[i]`` is section header ``i``.

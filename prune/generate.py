@@ -13,13 +13,13 @@ from prune.edit import edit_image
 from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
-from prune.link import Contents, write_prepared
 from prune.options import read_options
 from prune.plan_file import Plan
 from prune.room import DROPPED, FREED_GROUPS, freed_name
 from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
 from prune.tables import Tables
 from prune.tombstones import Burial, bury_dropped
+from prune.writing import Contents, Writing, write_prepared
 from tracer.host import UserError, uncollected
 
 # Disassembling is for those whose plan takes blocks out.
@@ -48,12 +48,14 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
+    writing = Writing(root, home, Contents(image.objects, image.parts, data, image.archive))
     text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
     write_prepared(
         root,
         home,
         generate_script(text, image, plan.keep, burial, knowledge),
-        Contents(image.objects, image.digests, image.parts, data, image.archive),
+        writing,
+        dict(zip(image.objects, image.digests, strict=True)),
         [_as_json(image, burial, unit) for unit in burial.stones],
         _freed(image, plan, trims),
         _trimmed(image, plan, trims),

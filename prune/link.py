@@ -19,7 +19,6 @@ from prune.digests import digests_of
 from tracer.host import HostError, UserError, read_json, whole_file, write_json
 
 if TYPE_CHECKING:
-    from prune.elf import Rows
     from prune.plan_file import Plan
     from prune.store import Stored
 
@@ -222,61 +221,3 @@ def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
 
     rows = read_link_map(map_file).placed
     return {(_EDITED.sub("", row.object), row.section): row.address for row in rows if row.size}
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The edited objects: ``data`` holds them all, its first ``archive`` bytes the members of archives;
-    ``parts``: ``OBJECT`` rows of :mod:`prune.image`; ``digests`` of the files that they were made of."""
-
-    objects: Sequence[str]
-    digests: Sequence[str]
-    parts: Rows
-    data: Rows
-    archive: int
-
-
-def write_prepared(
-    root: Path,
-    home: Path,
-    script: str,
-    contents: Contents,
-    tombstones: Sequence[Mapping[str, Any]],
-    freed: Sequence[Mapping[str, Any]],
-    trimmed: Sequence[Mapping[str, Any]],
-    named: bool,
-) -> None:
-    """Write script and edited objects; ``prepared.json`` last, as the sign that all is there."""
-    edited: dict[str, str] = {}
-    archive = str(home / "objects" / ARCHIVE) if contents.parts["member"].any() else ""
-    try:
-        (root / home / "objects").mkdir(parents=True, exist_ok=True)
-        if archive:
-            (root / archive).write_bytes(contents.data[: contents.archive].data)
-        for number in (~contents.parts["member"]).nonzero()[0].tolist():
-            name, part = contents.objects[number], contents.parts[number]
-            path = home / "objects" / name
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(contents.data[part["at"] : part["at"] + part["size"]].data)
-            edited[name] = str(path)
-    except OSError as error:
-        shutil.rmtree(root / home, ignore_errors=True)
-        raise HostError(
-            f"writing edited objects to {root / home}: {error.strerror}", "free some space"
-        ) from error
-    with whole_file(root / home / "vmlinux.lds") as stream:
-        stream.write(script)
-    write_json(
-        root / home / "prepared.json",
-        {
-            "schema_version": SCHEMA,
-            "archive": archive,
-            "edited": edited,
-            "objects": dict(zip(contents.objects, contents.digests, strict=True)),
-            "tombstones": list(tombstones),
-            "freed": list(freed),
-            "trimmed": list(trimmed),
-            "named": named,
-        },
-        indent=None,
-    )

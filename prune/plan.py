@@ -13,7 +13,7 @@ import numpy as np
 
 from prune.bootonly import Phases, boot_data, boot_only
 from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
-from prune.elf import Rows
+from prune.elf import Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.plan_file import Plan
@@ -93,7 +93,9 @@ def make_plan(
     only_ran = _mask(image, hot) & ~_mask(image, reasons.again)
     boot = boot_only(image, graph, phases, only_ran, reasons.mask(image))
     referenced = referenced_data(image, graph, reasons.mask(image))
-    reasons.add(referenced, lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
+    owners = image.units["object"].tolist()
+    labels = {by: f"{image.objects[owners[by]]}:{image.names[by]}" for by in set(referenced.values())}
+    reasons.add(referenced, lambda unit: f"referenced by {labels[referenced[unit]]}")
     kept = reasons.mask(image)
     if phases:
         boot |= boot_data(image, boot, kept, script_units(image, script_symbols))
@@ -180,7 +182,7 @@ def _small(image: Image, graph: CallGraph, hot: Iterable[int], size: int) -> lis
     when it is gone: the entry of a system call is small, and what it calls is not there."""
     tiny = image.units["function"] & (image.units["size"] <= size) & ~image.units["answered"]
     refers = np.isin(graph.kind, _REFERS) & _mask(image, hot)[graph.source] & tiny[graph.target]
-    found: list[int] = np.unique(graph.target[refers]).tolist()
+    found: list[int] = distinct(graph.target[refers]).tolist()
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune.elf import SHF_EXECINSTR, STB_LOCAL, Rows
+from prune.elf import SHF_EXECINSTR, STB_LOCAL, Rows, distinct
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.script import Grave
@@ -67,7 +67,7 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
     severed = np.flatnonzero((target >= 0) & keep[rows["unit"]] & keep[tables.owner] & ~keep[target])
     _no_dropped_data(image, rows[severed])
     local = image.symbols["info"][rows["symbol"][severed]] >> 4 == STB_LOCAL
-    meant = np.unique(image.definition[rows["symbol"][severed[~local]]])
+    meant = distinct(image.definition[rows["symbol"][severed[~local]]])
     labels = np.array(image.text.globals, object)[np.searchsorted(image.global_rows, meant)].tolist()
     aliases: dict[str, str] = {}
     names: dict[int, set[str]] = {}
@@ -78,7 +78,7 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
             aliases[name] = to
         else:
             names.setdefault(unit, set()).add(name)
-    by_local = np.unique(target[severed[local]])
+    by_local = distinct(target[severed[local]])
     stand_ins = image.units["stand_in"][by_local]
     for unit, number in zip(by_local.tolist(), stand_ins.tolist(), strict=True):
         names.setdefault(unit, set()).add(image.text.stand_ins[number])
@@ -96,7 +96,7 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
         for unit in units
     }  # fmt: skip
     taken_over = image.stand_ins["row"][stand_ins]
-    undefined = np.unique(np.concatenate([meant, taken_over[taken_over >= 0]]))
+    undefined = distinct(np.concatenate([meant, taken_over[taken_over >= 0]]))
     return Burial(stones, aliases, severed, local, undefined)
 
 

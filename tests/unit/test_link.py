@@ -11,7 +11,8 @@ import pytest
 
 from prune.elf import parse_object
 from prune.image import Image
-from prune.link import SCHEMA, Contents, Prepared, pruned_arguments, write_prepared
+from prune.link import SCHEMA, Prepared, pruned_arguments
+from prune.writing import Contents, Writing, write_prepared
 from tests.conftest import image
 
 from .elfwriter import Section, Symbol, write_elf
@@ -98,10 +99,12 @@ OBJECTS = {"head.o": function("head"), "init/main.o": function("main"), "lib/x.o
 
 
 def write(made: Image, folder: Path) -> dict[str, object]:
-    contents = Contents(made.objects, made.digests, made.parts, made.data, made.archive)
+    contents = Contents(made.objects, made.parts, made.data, made.archive)
     (folder / HOME).mkdir(parents=True)
     script = "SECTIONS { .text : { *(.text.*) } }\n"
-    write_prepared(folder, Path(HOME), script, contents, [{"symbol": "f"}], [], [], True)
+    digests = dict(zip(made.objects, made.digests, strict=True))
+    writing = Writing(folder, Path(HOME), contents)
+    write_prepared(folder, Path(HOME), script, writing, digests, [{"symbol": "f"}], [], [], True)
     value: dict[str, object] = json.loads((folder / HOME / "prepared.json").read_text())
     return value
 
@@ -151,8 +154,8 @@ def test_edited_bytes_are_what_is_written(tmp_path: Path) -> None:
     made = image(tmp_path, OBJECTS, ("lib/x.o",))
     data = made.data.copy()
     data[made.units["at"]] = 0x90
-    contents = Contents(made.objects, made.digests, made.parts, data, made.archive)
-    write_prepared(tmp_path, Path(HOME), "", contents, [], [], [], False)
+    contents = Contents(made.objects, made.parts, data, made.archive)
+    write_prepared(tmp_path, Path(HOME), "", Writing(tmp_path, Path(HOME), contents), {}, [], [], [], False)
     plain = parse_object(Path("head.o"), (tmp_path / HOME / "objects/head.o").read_bytes())
     assert plain.content(1) == b"\x90"
     member = subprocess.run(["ar", "pP", ARCHIVE, "lib/x.o"], cwd=tmp_path, capture_output=True, check=True)

@@ -1,0 +1,99 @@
+"""Write what a pruned link is prepared with: the objects meanwhile, the rest when it is there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from prune.elf import Rows
+from prune.link import ARCHIVE, SCHEMA
+from tracer.host import HostError, whole_file, write_json
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The edited objects: ``data`` holds them all, its first ``archive`` bytes the members of archives;
+    ``parts``: ``OBJECT`` rows of :mod:`prune.image`."""
+
+    objects: Sequence[str]
+    parts: Rows
+    data: Rows
+    archive: int
+
+
+class Writing:
+    """Writes the edited objects in a thread of its own, from the moment that it is made; ``archive`` and
+    ``edited`` as in :class:`Prepared`."""
+
+    def __init__(self, root: Path, home: Path, contents: Contents) -> None:
+        self._root, self._home, self._contents = root, home, contents
+        members, objects = contents.parts["member"], home / "objects"
+        self.archive = str(objects / ARCHIVE) if members.any() else ""
+        alone = (~members).nonzero()[0].tolist()
+        self.edited = {contents.objects[number]: str(objects / contents.objects[number]) for number in alone}
+        self._failed: OSError | None = None
+        self._thread = Thread(target=self._write, args=(alone,))
+        self._thread.start()
+
+    def _write(self, alone: Sequence[int]) -> None:
+        contents = self._contents
+        try:
+            (self._root / self._home / "objects").mkdir(parents=True, exist_ok=True)
+            if self.archive:
+                (self._root / self.archive).write_bytes(contents.data[: contents.archive].data)
+            for number in alone:
+                path, part = self._root / self.edited[contents.objects[number]], contents.parts[number]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(contents.data[part["at"] : part["at"] + part["size"]].data)
+        except OSError as error:
+            self._failed = error
+
+    def done(self) -> None:
+        """Wait for it.
+
+        Raises:
+            HostError: it could not be written; nothing is left of it.
+        """
+        self._thread.join()
+        if self._failed:
+            shutil.rmtree(self._root / self._home, ignore_errors=True)
+            raise HostError(
+                f"writing edited objects to {self._root / self._home}: {self._failed.strerror}",
+                "free some space",
+            ) from self._failed
+
+
+def write_prepared(
+    root: Path,
+    home: Path,
+    script: str,
+    writing: Writing,
+    objects: Mapping[str, str],
+    tombstones: Sequence[Mapping[str, Any]],
+    freed: Sequence[Mapping[str, Any]],
+    trimmed: Sequence[Mapping[str, Any]],
+    named: bool,
+) -> None:
+    """Write script and what is to be known of the link; ``prepared.json`` last, as the sign of a whole one.
+
+    Args:
+        objects: object -> digest of the file that it was made of.
+    """
+    with whole_file(root / home / "vmlinux.lds") as stream:
+        stream.write(script)
+    value = {
+        "schema_version": SCHEMA,
+        "archive": writing.archive,
+        "edited": writing.edited,
+        "objects": dict(objects),
+        "tombstones": list(tombstones),
+        "freed": list(freed),
+        "trimmed": list(trimmed),
+        "named": named,
+    }
+    writing.done()
+    write_json(root / home / "prepared.json", value, indent=None)
