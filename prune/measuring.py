@@ -21,7 +21,7 @@ from prune.cost import Cost
 from prune.doctor import require
 from prune.estimate import spread
 from prune.folder import Folder
-from prune.grid import IS_BASE
+from prune.grid import IS_BASE, SPEEDS
 from prune.heal import add_misses, load_healed, save_healed
 from prune.link_cost import generation_costs, link_cost
 from prune.misses import Miss, find_misses, read_graveyard
@@ -38,16 +38,6 @@ from tracer.workload import Workload
 SCHEMA = 1
 #: Turns of the two kernels, and the seconds of a window of load, of which a turn has two for each.
 TURNS, SECONDS = 8, 2.0
-#: Row of the grid -> its part of ``speed.json``, "" for the column's own side, and its key there.
-_SPEEDS: Mapping[str, tuple[str, str]] = {
-    "boot to ready, s": ("", "ready_seconds"),
-    "boot to ready, of its base": ("ratio", "ready_seconds"),
-    "requests per second": ("", "requests_per_second"),
-    "requests per second, of its base": ("ratio", "requests_per_second"),
-    "latency p50, ms": ("", "latency_p50_ms"),
-    "latency p99, ms": ("", "latency_p99_ms"),
-    "latency p99, of its base": ("ratio", "latency_p99_ms"),
-}
 _HERE = Path(__file__).parent
 
 
@@ -195,7 +185,7 @@ def measured_rows(
         }
     rows: dict[str, dict[str, Cell]] = {}
     for side in SIDES:
-        rows[side] = {label: _speed_cell(speed, side, kind, key) for label, (kind, key) in _SPEEDS.items()}
+        rows[side] = {label: _speed_cell(speed, side, kind, key) for label, (kind, key) in SPEEDS.items()}
         rows[side]["build, s"] = build[side]
         rows[side]["link, s"] = read_cell(links[side]["seconds"])
         rows[side]["link peak memory, MiB"] = read_cell(links[side]["peak_mib"])
