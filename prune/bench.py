@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from prune.bench_run import run_rounds
 from prune.bench_table import growth, growth_table, kernel_table, make_rows
 from prune.bench_vmlinux import read_vmlinux
 from prune.doctor import require
-from tracer.host import KpruneError, run_program, say, write_json
+from prune.toolchain import version_of
+from tracer.host import KpruneError, command_line, say, write_json
 
 SCHEMA = 1
 _LTO = (("ThinLTO", "thin"), ("full LTO", "full"))
@@ -35,11 +35,8 @@ _LTO_ROUNDS = 1
 def main(words: Sequence[str] | None = None) -> None:
     """Command line."""
     options = _options(words)
-    try:
+    with command_line():
         result = bench(options)
-    except KpruneError as error:
-        print(f"kprune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     print(json.dumps(result, indent=1) if options.json else text_of(result))
 
 
@@ -128,10 +125,7 @@ def machine() -> dict[str, Any]:
         "memory_mib": memory,
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 2),
-        **{
-            label: run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
-            for label, tool in tools.items()
-        },
+        **{label: version_of(tool) for label, tool in tools.items()},
     }
 
 

@@ -19,7 +19,7 @@ from prune.boots import Boot
 from prune.pipeline import Pipeline
 from prune.settings import Settings
 from prune.stages import stage_seconds
-from tracer.host import KpruneError
+from tracer.host import KpruneError, command_line
 from tracer.jitter import FIRST_HEALED
 
 #: Boots of the bench begin here, so that none repeats one that healing has made.
@@ -42,13 +42,10 @@ class _Timed(Pipeline):
 
 def main() -> None:
     """Command line; exits 1 when healing did not converge or a boot of the bench failed."""
-    try:
+    with command_line():
         workload, out = Path(sys.argv[1]), Path(sys.argv[2])
         boots = int(sys.argv[3]) if len(sys.argv) > 3 else 50
         result = measure(Settings(workload.absolute(), out.absolute(), trace_runs=1, boots=boots), boots)
-    except KpruneError as error:
-        print(f"kprune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     print(json.dumps(result))
     sys.exit(0 if result["converged"] and result["passed"] == boots else 1)
 

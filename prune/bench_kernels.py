@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prune import passes, profiling
-from prune.config import leftovers
+from prune.config import kconfig
 from prune.doctor import require
 from prune.folder import Folder
 from prune.kbuild import KernelBuild, build_kernel, describe_build, kbuild_knowledge
@@ -129,17 +129,10 @@ class Kernels:
         if not made.is_file():
             made.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="kprune-config-") as folder:
-                words = ["env", *(f"--unset={name}" for name in leftovers()), "make", "-s"]
-                words += [
-                    "-C",
-                    str(self.source.path),
-                    f"O={folder}",
-                    f"ARCH={kbuild_knowledge(arch)['arch']}",
-                ]
+                arch = kbuild_knowledge(arch)["arch"]
+                make = kconfig(self.source, arch, Path(folder), toolchain.make)
                 run_program(
-                    [*words, *toolchain.make, *_DEFCONFIG],
-                    doing="making the kernel configuration",
-                    failure=BuildFailed,
+                    [*make, *_DEFCONFIG], doing="making the kernel configuration", failure=BuildFailed
                 )
                 shutil.copyfile(Path(folder) / ".config", made)
         return made

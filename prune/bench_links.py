@@ -1,27 +1,23 @@
 """The contenders of ``make bench``: command lines that link one kernel, each once, from files on disk.
 
-All of GCC's objects are linked as the build's last link recorded it (``link.json``), without the symbol table
-that kallsyms makes of a finished vmlinux, and without a map. Nothing is written into an object tree.
+All of GCC's objects are linked as the build recorded its last link (:mod:`prune.recorded`).
 """
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prune.knowledge import read_knowledge, read_places
+from prune.knowledge import read_places
+from prune.recorded import WHOLE, code_generation, read_last_link, redirected
 from prune.script import place_units
-from tracer.host import UserError, read_json, whole_file
+from tracer.host import whole_file
 
 #: What ld 2.40 knows and older lld does not.
 _LD_ALONE = ("--no-warn-rwx-segments",)
 #: In an object tree: what a build leaves for the plans and links that follow.
 STORE = Path(".kprune") / "image"
-_RECORDED = re.compile(r"^(?:saved)?cmd_vmlinux\.o := (.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -37,25 +33,17 @@ class Contender:
     forget: Path | None = None
 
 
-def redirected(argv: Sequence[str], vmlinux: Path) -> list[str]:
-    """The recorded link with another output, no map, and without what kallsyms made."""
-    knowledge = read_knowledge("x86_64")
-    words = [w for w in argv if not w.startswith("-Map") and not knowledge.is_generated(w)]
-    words[words.index("-o") + 1] = str(vmlinux)
-    return words
-
-
-def recorded(objtree: Path, artefacts: Path, placed: Path) -> list[str]:
+def _last_link(objtree: Path, artefacts: Path, placed: Path) -> list[str]:
     """The build's last link, with the kernel's script that has function and data sections ``placed``."""
-    link = read_json(artefacts / "link.json", "recorded link", 1)
+    link = read_last_link(artefacts / "link.json")
     with whole_file(placed) as stream:
-        stream.write(place_units((objtree / link["script"]).read_text(), read_places()))
-    return [f"--script={placed}" if word.startswith("--script=") else word for word in link["argv"]]
+        stream.write(place_units((objtree / link.script).read_text(), read_places()))
+    return [f"--script={placed}" if word.startswith("--script=") else word for word in link.argv]
 
 
 def plain_links(objtree: Path, artefacts: Path, into: Path) -> tuple[Contender, ...]:
     """ld, ld --gc-sections and lld."""
-    argv = recorded(objtree, artefacts, into / "vmlinux.lds")
+    argv = _last_link(objtree, artefacts, into / "vmlinux.lds")
 
     def link(label: str, linker: str, *more: str) -> Contender:
         vmlinux = into / label.replace(" ", "") / "vmlinux"
@@ -82,17 +70,9 @@ def lto_link(label: str, objtree: Path, artefacts: Path, into: Path, rounds: int
     Raises:
         UserError: the tree has no record of that link.
     """
-    record = objtree / ".vmlinux.o.cmd"
-    found = _RECORDED.search(record.read_text()) if record.is_file() else None
-    if not found:
-        raise UserError(
-            f"reading {record}: it does not say how vmlinux.o was linked", "build the kernel again"
-        )
     home = into / label.replace(" ", "")
-    whole = str(home / "vmlinux.o")
-    # What objtool does with it afterwards is not part of the link, and a cache would be the work of others.
-    first = [w for w in shlex.split(found[1].partition(" ; ")[0]) if "thinlto-cache" not in w]
-    first[0], first[first.index("-o") + 1] = "ld.lld", whole
-    last = redirected(recorded(objtree, artefacts, into / f"{home.name}.lds"), home / "vmlinux")
-    last = [whole if word == "vmlinux.o" else word for word in last]
+    whole = home / WHOLE
+    first = code_generation(objtree, "ld.lld", whole)
+    last = redirected(_last_link(objtree, artefacts, into / f"{home.name}.lds"), home / "vmlinux")
+    last = [str(whole) if word == WHOLE else word for word in last]
     return Contender(label, (tuple(first), ("ld.lld", *last)), objtree, home / "vmlinux", rounds)

@@ -8,7 +8,6 @@ one process, so that the plan is not read back.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from prune.bench_links import redirected
 from prune.folder import Folder
 from prune.generate import generate
 from prune.ld import script_argument
@@ -25,19 +23,17 @@ from prune.link import LINK_MAP, pruned_arguments, read_prepared
 from prune.nameless import hide_tombstones
 from prune.plan_file import save_plan
 from prune.planning import Model, decide
+from prune.recorded import read_last_link, redirected
 from prune.settings import load_settings
-from tracer.host import BuildFailed, KpruneError, UserError
+from tracer.host import BuildFailed, UserError, command_line
 from tracer.profile import load_profile
 
 
 def main() -> None:
     """Command line."""
-    try:
+    with command_line():
         out, objtree, into = (Path(word).absolute() for word in sys.argv[1:4])
         prune_once(out, objtree, into)
-    except KpruneError as error:
-        print(f"kprune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> None:
@@ -55,12 +51,12 @@ def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> No
     model = Model(folder, objtree, arch)
     profile = load_profile(folder.profile, references=False)
     plan = decide(replace(load_settings(out), out=into), folder, model, profile)
-    link = json.loads(folder.base("link.json").read_text())
-    script, words = Path(link["script"]), redirected(link["argv"], into / "vmlinux")
+    link = read_last_link(folder.base("link.json"))
+    words = redirected(link.argv, into / "vmlinux", arch)
     at = script_argument(words)
     if at is None:
         raise UserError(f"reading {folder.base('link.json')}: no link of a kernel", "kprune build")
-    generate(script, plan, into, objtree, model.image, model.tables)
+    generate(link.script, plan, into, objtree, model.image, model.tables)
     prepared = read_prepared(into)
     with _started(["ld", *pruned_arguments(words, at, prepared)]):
         # ld has a processor for itself; the plan is for people and for later stages.

@@ -26,7 +26,7 @@ from prune.planning import Model, decide
 from prune.profiling import is_smp
 from prune.settings import SOURCES, Settings, cache_folder
 from tracer.collect import KernelBuild, collect_runs
-from tracer.host import KpruneError, say
+from tracer.host import KpruneError, command_line, say
 from tracer.profile import load_profile
 
 #: Numbers of the runs that are the truth (:mod:`tracer.jitter`); no other run has them.
@@ -44,13 +44,10 @@ class Score:
 
 def main() -> None:
     """Command line."""
-    try:
+    with command_line():
         workload, out = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
         runs = int(sys.argv[3]) if len(sys.argv) > 3 else 10
         print("\n".join(measure(workload, out, runs)))
-    except KpruneError as error:
-        print(f"kprune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
 
 
 def measure(workload: Path, out: Path, runs: int) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from prune.bench_run import Cost, ratios, spread
+from prune.bench_run import ratios
 from prune.bench_vmlinux import Linked
+from prune.cost import Cost
+from prune.estimate import Estimate, spread
 
 BASE, OURS, FULL = "ld", "kprune", "full LTO"
 SAME_OBJECTS = ("ld", "ld --gc-sections", "lld")
@@ -25,19 +26,23 @@ def make_rows(
     ``why`` alone: not measured."""
     rows: dict[str, dict[str, Any]] = {}
     for label, each in costs.items():
-        wall, cpu = [cost.wall for cost in each], [cost.cpu for cost in each]
+        wall, cpu = [cost.seconds for cost in each], [cost.cpu_seconds for cost in each]
         rows[label] = {
             "rounds": len(each),
-            "wall": asdict(spread(wall)),
-            "cpu": asdict(spread(cpu)),
-            "ratio": asdict(ratios(wall, [cost.wall for cost in costs[BASE]])),
-            "cpu_ratio": asdict(ratios(cpu, [cost.cpu for cost in costs[BASE]])),
-            "peak_mib": max(cost.peak for cost in each),
+            "wall": _told(spread(wall)),
+            "cpu": _told(spread(cpu)),
+            "ratio": _told(ratios(wall, [cost.seconds for cost in costs[BASE]])),
+            "cpu_ratio": _told(ratios(cpu, [cost.cpu_seconds for cost in costs[BASE]])),
+            "peak_mib": max(cost.peak_mib for cost in each),
             "text_bytes": made[label].text,
             "functions": made[label].functions,
             "emptied": _emptied(made[BASE], made[label]),
         }
     return rows | {label: {"why": why} for label, why in lost.items()}
+
+
+def _told(found: Estimate) -> dict[str, float | None]:
+    return {"median": found.value, "least": found.low, "most": found.high}
 
 
 def _emptied(plain: Linked, other: Linked) -> list[str]:

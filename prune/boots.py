@@ -18,7 +18,7 @@ from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
 from tracer.rootfs import build_initrd
 from tracer.runner import caller_during_boot, run_session
-from tracer.session import SessionOptions
+from tracer.session_options import SessionOptions
 from tracer.workload import Workload
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from prune.estimate import Estimate
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -22,6 +24,11 @@ class Cell:
     def to_json(self) -> dict[str, Any]:
         n = 0 if self.value is None else self.n
         return {"value": self.value, "low": self.low, "high": self.high, "n": n, "why": self.why}
+
+
+def cell_of(found: Estimate) -> Cell:
+    """What was measured more than once."""
+    return Cell(found.value, "", found.low, found.high, found.n)
 
 
 def read_cell(value: Mapping[str, Any]) -> Cell:

@@ -69,9 +69,7 @@ def make_config(
     """
     folder = Path(tempfile.mkdtemp(prefix="kprune-config-"))
     try:
-        clean = [f"--unset={name}" for name in leftovers()]
-        make: list[str | Path] = [*(["env", *clean] if clean else []), "make", "-s", "-C", source.path]
-        make += [f"O={folder}", f"ARCH={arch}", *more]
+        make = kconfig(source, arch, folder, more)
         config = folder / ".config"
         asked: dict[str, str] = {}
         if full_config is None:
@@ -93,6 +91,13 @@ def make_config(
         return config.read_text()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kconfig(source: Source, arch: str, folder: Path, more: Sequence[str]) -> list[str]:
+    """The command that makes a ``.config`` in ``folder``, but for the target."""
+    clean = [f"--unset={name}" for name in leftovers()]
+    words = [*(["env", *clean] if clean else []), "make", "-s", "-C", str(source.path)]
+    return [*words, f"O={folder}", f"ARCH={arch}", *more]
 
 
 def _as_text(options: dict[str, str]) -> str:

@@ -3,7 +3,8 @@
 What is a rate or a ratio has a geometric mean, with Student's t on the logarithms: how much faster one
 kernel is than the other is then the same number whichever is named first. Of times with now and then a very
 long one, such as a boot on a busy host, it is the median, with the narrowest interval between measured
-values that is sure enough whatever the distribution (order statistics).
+values that is sure enough whatever the distribution (order statistics). Of what a quiet machine repeats a few
+times, such as a link, the smallest and the largest value stand beside the median, and no probability.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """``low`` and ``high`` are None where ``n`` measurements are too few to say."""
+    """``low`` and ``high``: of the interval, None where ``n`` measurements are too few for one."""
 
     value: float
     low: float | None
@@ -47,6 +48,11 @@ def median(values: Sequence[float]) -> Estimate:
     if k == 0:
         return Estimate(middle, None, None, n)
     return Estimate(middle, ordered[k - 1], ordered[n - k], n)
+
+
+def spread(values: Sequence[float]) -> Estimate:
+    """The median, between the smallest and the largest value."""
+    return Estimate(statistics.median(values), min(values), max(values), len(values))
 
 
 def student_t(freedom: int) -> float:

@@ -75,11 +75,16 @@ _SIZES = {
     "bss, bytes": "bss_bytes", "boot image, bytes": "image_bytes", "functions": "functions",
 }  # fmt: skip
 #: Of the machine that the kernel runs, and how fast; of it and of its base, in turn (:mod:`prune.measuring`).
-SPEEDS = (
-    "boot to ready, s", "boot to ready, of its base",
-    "requests per second", "requests per second, of its base",
-    "latency p50, ms", "latency p99, ms", "latency p99, of its base",
-)  # fmt: skip
+#: Label -> its part of ``speed.json``, "" for the column's own side, and its key there.
+SPEEDS: Mapping[str, tuple[str, str]] = {
+    "boot to ready, s": ("", "ready_seconds"),
+    "boot to ready, of its base": ("ratio", "ready_seconds"),
+    "requests per second": ("", "requests_per_second"),
+    "requests per second, of its base": ("ratio", "requests_per_second"),
+    "latency p50, ms": ("", "latency_p50_ms"),
+    "latency p99, ms": ("", "latency_p99_ms"),
+    "latency p99, of its base": ("ratio", "latency_p99_ms"),
+}
 #: Why a base has no ratio: nobody would look for one.
 IS_BASE = "is the base"
 COSTS = ("build, s", "link, s", "link peak memory, MiB")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from prune.cell import Cell
-from prune.grid import IS_BASE
+from prune.grid import COSTS, IS_BASE
+from prune.grid_words import OF_BASE
 
 WIDTH = 120
 Cells = Mapping[str, Mapping[str, Cell]]
@@ -24,13 +25,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "requests per second", "requests per second, of its base", "latency p50, ms", "latency p99, ms",
         "latency p99, of its base",
     ),
-    "cost": ("build, s", "link, s", "link peak memory, MiB"),
+    "cost": COSTS,
 }  # fmt: skip
 #: Heads where the label is too long for one.
 _HEADS = {
-    "left when booted, KiB": "left, KiB", "boot to ready, of its base": "of its base",
-    "requests per second": "requests/s", "requests per second, of its base": "of its base",
-    "latency p50, ms": "p50, ms", "latency p99, ms": "p99, ms", "latency p99, of its base": "of its base",
+    "left when booted, KiB": "left, KiB", "boot to ready, of its base": OF_BASE,
+    "requests per second": "requests/s", "requests per second, of its base": OF_BASE,
+    "latency p50, ms": "p50, ms", "latency p99, ms": "p99, ms", "latency p99, of its base": OF_BASE,
     "indirect-call targets": "indirect targets", "link peak memory, MiB": "link peak, MiB",
 }  # fmt: skip
 LEGEND = """\
@@ -77,7 +78,7 @@ def _text(row: str, cell: Cell) -> str:
         return f"{cell.value:.0%}"
     if isinstance(cell.value, int) or row.endswith("bytes"):
         return f"{cell.value:,.0f}"
-    digits = 3 if row.endswith("of its base") else 2 if cell.value < 10 else 1 if cell.value < 100 else 0
+    digits = 3 if row.endswith(OF_BASE) else 2 if cell.value < 10 else 1 if cell.value < 100 else 0
     value = f"{cell.value:,.{digits}f}"
     if cell.low is None or cell.high is None:
         return value

@@ -7,7 +7,7 @@ learns as it does from any boot: it is healed, and measured again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,14 @@ import tracer
 from prune import passes
 from prune.build_time import build_time
 from prune.buildid import build_id
-from prune.cell import Cell, read_cell
+from prune.cell import Cell, cell_of, read_cell
+from prune.cost import Cost
 from prune.doctor import require
+from prune.estimate import spread
 from prune.folder import Folder
-from prune.grid import IS_BASE
+from prune.grid import IS_BASE, SPEEDS
 from prune.heal import add_misses, load_healed, save_healed
-from prune.link_cost import LinkCost, generation_costs, link_cost
+from prune.link_cost import generation_costs, link_cost
 from prune.misses import Miss, find_misses, read_graveyard
 from prune.pipeline import Pipeline
 from prune.settings import cache_folder
@@ -36,16 +38,6 @@ from tracer.workload import Workload
 SCHEMA = 1
 #: Turns of the two kernels, and the seconds of a window of load, of which a turn has two for each.
 TURNS, SECONDS = 8, 2.0
-#: Row of the grid -> its part of ``speed.json``, "" for the column's own side, and its key there.
-_SPEEDS: Mapping[str, tuple[str, str]] = {
-    "boot to ready, s": ("", "ready_seconds"),
-    "boot to ready, of its base": ("ratio", "ready_seconds"),
-    "requests per second": ("", "requests_per_second"),
-    "requests per second, of its base": ("ratio", "requests_per_second"),
-    "latency p50, ms": ("", "latency_p50_ms"),
-    "latency p99, ms": ("", "latency_p99_ms"),
-    "latency p99, of its base": ("ratio", "latency_p99_ms"),
-}
 _HERE = Path(__file__).parent
 
 
@@ -76,10 +68,15 @@ def _measured(pipeline: Pipeline) -> dict[str, Any]:
         "workload": pipeline.workload.load_hash(),
         "code": source_hash(Path(tracer.__file__).parent),
         "turns": f"{TURNS} {SECONDS:g}",
-        **{name: _HERE / name for name in ("speed.py", "estimate.py", "measuring.py")},
+        **_code("speed.py", "estimate.py", "measuring.py"),
     }
     run_stage(folder.out, "speed", inputs, [into], lambda: take_turns(pipeline, TURNS, SECONDS))
     return passes.read_result(into, "speed", ("base", "pruned", "ratio", "misses"))
+
+
+def _code(*names: str) -> dict[str, Path]:
+    """What a stage is measured by, as inputs of it."""
+    return {name: _HERE / name for name in names}
 
 
 def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
@@ -135,7 +132,7 @@ def measure_links(pipeline: Pipeline) -> dict[str, Any]:
     inputs: dict[str, str | int | Path | None] = {
         "base": folder.base("vmlinux"),
         "pruned": folder.pruned("vmlinux"),
-        **{name: _HERE / name for name in ("link_cost.py", "child_cost.py", "measuring.py")},
+        **_code("link_cost.py", "recorded.py", "cost.py", "cost_child.py", "estimate.py", "measuring.py"),
     }
 
     def work() -> None:
@@ -152,12 +149,10 @@ def measure_links(pipeline: Pipeline) -> dict[str, Any]:
     return passes.read_result(into, "cost of linking", ("base", "pruned"))
 
 
-def _cost_cells(cost: LinkCost) -> dict[str, Any]:
-    n = len(cost.rounds)
-    low, high = (size / (1 << 20) for size in cost.peak_range)
+def _cost_cells(rounds: Sequence[Cost]) -> dict[str, Any]:
     return {
-        "seconds": Cell(cost.seconds, "", *cost.seconds_range, n).to_json(),
-        "peak_mib": Cell(cost.peak_bytes / (1 << 20), "", low, high, n).to_json(),
+        "seconds": cell_of(spread([cost.seconds for cost in rounds])).to_json(),
+        "peak_mib": cell_of(spread([cost.peak_mib for cost in rounds])).to_json(),
     }
 
 
@@ -190,7 +185,7 @@ def measured_rows(
         }
     rows: dict[str, dict[str, Cell]] = {}
     for side in SIDES:
-        rows[side] = {label: _speed_cell(speed, side, kind, key) for label, (kind, key) in _SPEEDS.items()}
+        rows[side] = {label: _speed_cell(speed, side, kind, key) for label, (kind, key) in SPEEDS.items()}
         rows[side]["build, s"] = build[side]
         rows[side]["link, s"] = read_cell(links[side]["seconds"])
         rows[side]["link peak memory, MiB"] = read_cell(links[side]["peak_mib"])

@@ -22,14 +22,15 @@ def make_page(data: Mapping[str, Any]) -> str:
     return fill("page.html", ("page.css",), _SCRIPTS, data)
 
 
-def fill(template: str, styles: Sequence[str], scripts: Sequence[str], data: Mapping[str, Any]) -> str:
-    """A template with its styles, scripts and data in it; the data last, so that no mark in it counts."""
+def fill(body: str, styles: Sequence[str], scripts: Sequence[str], data: Mapping[str, Any]) -> str:
+    """A page of its body, styles, scripts and data; the data last, so that no mark in it counts."""
     parts = {
         "@CSS@": "\n".join((_FOLDER / name).read_text() for name in styles),
+        "@BODY@": (_FOLDER / body).read_text(),
         "@JS@": "\n".join((_FOLDER / name).read_text() for name in scripts),
         "@DATA@": as_script(data),
     }
-    page = (_FOLDER / template).read_text()
+    page = (_FOLDER / "frame.html").read_text()
     for mark, text in parts.items():
         head, _, tail = page.partition(mark)
         page = head + text + tail

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,6 @@ from tracer.workload import Workload
 # What one stage alone needs, LIEF above all, it imports itself: a plan is made in less time than that takes.
 if TYPE_CHECKING:
     from prune.boots import Boot
-    from prune.ledger import Ledger
     from prune.verify import Verdict
 
 SCHEMA = 1
@@ -137,26 +136,6 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
     )  # fmt: skip
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict
-
-
-def page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], version: str, arch: str) -> None:
-    """Write ``report.html``."""
-    from prune.page import make_page
-    from prune.page_data import page_data
-
-    each = read_result(folder.boots, "boots", ("each",))["each"] if folder.boots.is_file() else []
-    logs = [folder.path(f"boot/{boot['number']}/console.log") for boot in each]
-    log = next((path.read_text(errors="replace") for path in logs if path.is_file()), "")
-    validation = report["validation"]
-    facts = [
-        f"Linux {version}", arch, f"build {build_id(folder.base('vmlinux'))[:12]}",
-        f"verify: {validation['verify'] or 'not run'}",
-        f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
-    ]  # fmt: skip
-    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts)
-    with whole_file(folder.page) as stream:
-        stream.write(make_page(data))
-    say(f"the report to look at: {folder.page}")
 
 
 def read_result(path: Path, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from prune.cell import Cell
+from prune.cell import Cell, cell_of
 from prune.estimate import Estimate, geometric_mean, median
 from tracer.measure import Measured, Seen
 
@@ -70,12 +70,8 @@ def _cells(pairs: Sequence[tuple[float, float]], statistic: Statistic, failed: i
     """Of base, pruned, and their ratio. ``failed``: the side that has no number, -1 for neither."""
     if not pairs:
         return [Cell(None, f"the {SIDES[failed]} kernel: {why}")] * 3
-    cells = [_cell(statistic([pair[side] for pair in pairs])) for side in range(len(SIDES))]
+    cells = [cell_of(statistic([pair[side] for pair in pairs])) for side in range(len(SIDES))]
     if failed >= 0:
         cells[failed] = Cell(None, why)
         return [*cells, Cell(None, why)]
-    return [*cells, _cell(geometric_mean([pruned / base for base, pruned in pairs]))]
-
-
-def _cell(found: Estimate) -> Cell:
-    return Cell(found.value, "", found.low, found.high, found.n)
+    return [*cells, cell_of(geometric_mean([pruned / base for base, pruned in pairs]))]

@@ -16,6 +16,7 @@ from typing import Any
 from tracer.host import HostError, file_hash, say, write_json
 
 SCHEMA = 1
+STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report")
 
 
 def content_key(name: str, inputs: Mapping[str, str | int | Path | None]) -> str:

@@ -13,38 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import tracer
-from prune import passes, profiling, results
+from prune import passes, profiling
 from prune.buildid import build_id
 from prune.doctor import require
-from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.knowledge import FOLDER
-from prune.ledger import make_ledger, save_ledger, summary
-from prune.linkmap import read_link_map
-from prune.misses import read_graveyard
-from prune.plan_file import load_plan
 from prune.planning import Model
 from prune.references import find_references
-from prune.report import make_report, metadata
 from prune.settings import Settings, cache_folder
-from prune.sizes import measure
 from prune.source import resolve_source
-from prune.stages import run_stage, source_hash, stage_seconds
+from prune.stages import run_stage, source_hash
 from prune.toolchain import find_toolchain
-from tracer.host import (
-    GuestFailed,
-    GuestLost,
-    ValidationFailed,
-    write_json,
-)
+from tracer.host import GuestFailed, GuestLost, ValidationFailed
 from tracer.jitter import FIRST_HEALED
 from tracer.runner import session_command
-from tracer.session import SessionOptions
+from tracer.session_options import SessionOptions
 from tracer.workload import Workload, load_workload
 
-STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report")
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
 _TO_BUILD = (
@@ -261,6 +248,8 @@ class Steps:
         if self.dry_run:
             self._would("measure both kernels")
             return {}
+        from prune.reporting import write_report
+
         folder = self.folder
         inputs: dict[str, str | int | Path | None] = {"code": self.own_code, "settings": str(self.settings)}
         inputs |= {
@@ -272,49 +261,10 @@ class Steps:
         }  # fmt: skip
         run_stage(
             self.settings.out, "report", inputs, [folder.path("report.json"), folder.ledger, folder.page],
-            self._report,
+            lambda: write_report(self.settings, self.model, self.production, self.workload),
         )  # fmt: skip
         value: dict[str, Any] = json.loads(folder.path("report.json").read_text())
         return value
-
-    def _report(self) -> None:
-        image, knowledge, folder = self.model.image, self.model.knowledge, self.folder
-        graveyard = read_graveyard(folder.pruned("tombstones.json"))
-        traps = len(graveyard.offsets)  # in functions, which are counted as they are
-        stones = len(graveyard.stones) - traps
-        plan = load_plan(folder.plan)
-        maps = [read_link_map(side("vmlinux.map")) for side in (folder.base, folder.pruned)]
-        ledger = make_ledger(image, knowledge, plan, maps[0], maps[1])
-        files = {
-            "base": account_file(folder.base("vmlinux")),
-            "pruned": account_file(folder.pruned("vmlinux")),
-        }
-        save_ledger(ledger, files, folder.ledger)
-        trap = stones * len(knowledge.trap)
-        value = make_report(
-            measure(image, knowledge, maps[0], folder.base("bzImage"), 0),
-            measure(image, knowledge, maps[1], folder.pruned("bzImage"), trap),
-            stones,
-            results.validation(folder),
-            results.knowledge(folder),
-            stage_seconds(self.settings.out, STAGES),
-            results.healing(folder),
-            results.counts(plan),
-            plan.unused_rules,
-            {
-                "ledger": {**summary(ledger), "file": files},
-                "memory": results.memory(folder),
-                "block_traps": traps,
-            },
-        )  # fmt: skip
-        write_json(folder.path("report.json"), value)
-        passes.page(folder, ledger, value, self.production.source.version, self.workload.arch)
-        tools = {"kernel": self.production.source.version, **self.production.toolchain.versions()}
-        inputs = {"workload": self.workload.content_hash(), "source": self.production.source.content_hash}
-        command = results.command_of(self.settings)
-        write_json(
-            folder.path("metadata.json"), metadata(command, tools, inputs, results.file_hashes(folder))
-        )
 
     def _show_session(self, kernel: Path, options: SessionOptions) -> None:
         into = self.folder.path("trace")

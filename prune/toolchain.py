@@ -42,10 +42,16 @@ class Toolchain:
         names = {
             **{tool: self.real_linker if tool == self.linker else tool for tool in self.tools}, "make": "make"
         }  # fmt: skip
-        return {
-            label: run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
-            for label, tool in names.items()
-        }
+        return {label: version_of(tool) for label, tool in names.items()}
+
+
+def version_of(tool: str) -> str:
+    """The first line of what a tool says to ``--version``.
+
+    Raises:
+        HostError: it is not there.
+    """
+    return run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
 
 
 def find_toolchain(name: str = "gcc", lto: str = "none", opt: str = "config") -> Toolchain:

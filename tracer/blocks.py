@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracer.host import HostError, ValidationFailed
-from tracer.session import Mark
+from tracer.session_options import Mark
 from tracer.symbols import Addresses, Ranges, union
 
 _SEPARATOR = b"\nIN:"

@@ -22,7 +22,8 @@ from tracer.host import UserError, ValidationFailed
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.runner import SessionResult
-from tracer.session import PANICKED, Poke, SessionOptions
+from tracer.session import PANICKED
+from tracer.session_options import Poke, SessionOptions
 from tracer.symbols import Flags, Ranges, Symbols, union
 from tracer.workload import Workload
 

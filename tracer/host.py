@@ -85,6 +85,16 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
+def command_line() -> Iterator[None]:
+    """What goes wrong in the block is said to the person, and the process exits by its code."""
+    try:
+        yield
+    except KpruneError as error:
+        say(str(error))
+        sys.exit(error.exit_code)
+
+
+@contextlib.contextmanager
 def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under its name complete, or not at all.
 
@@ -154,10 +164,12 @@ def run_program(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     failure: type[KpruneError] = HostError,
+    name: str = "",
 ) -> str:
     """Run a program to its end and return its standard output.
 
-    With ``log``, both streams go to that file (made anew) and "" is returned.
+    With ``log``, both streams go to that file (made anew) and "" is returned. ``name``: of the program that
+    this one runs, when it is that one that fails.
 
     Raises:
         HostError: the program does not exist.
@@ -183,7 +195,7 @@ def run_program(
         lines = said.strip().splitlines()[0 if log is None else 1 :]
         tail = " | ".join(lines[-4:])
         where = f" (all of it: {log})" if log else ""
-        raise failure(f"{doing}: {words[0]} exited {done.returncode}: {tail}{where}")
+        raise failure(f"{doing}: {name or words[0]} exited {done.returncode}: {tail}{where}")
     return "" if log is not None else done.stdout.decode(errors="replace")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tracer.session import SessionOptions
+from tracer.session_options import SessionOptions
 from tracer.workload import Workload
 
 #: Nanoseconds of the guest's time per instruction, as a power of two; None: real time. A slow guest

@@ -18,7 +18,8 @@ from pathlib import Path
 from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed
 from tracer.load import Window, read_load
 from tracer.runner import open_session
-from tracer.session import Session, SessionOptions
+from tracer.session import Session
+from tracer.session_options import SessionOptions
 from tracer.workload import App, Workload
 
 #: Between two readiness checks, in seconds. Short, since a wait is a part of what is measured.

@@ -13,7 +13,8 @@ from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import GuestHung, GuestPanicked
-from tracer.session import PANICKED, Mark, Session, SessionOptions
+from tracer.session import PANICKED, Session
+from tracer.session_options import Mark, SessionOptions
 from tracer.vm import POWERED_OFF, Vm, VmOptions, qemu_command
 from tracer.workload import Workload
 

@@ -14,7 +14,7 @@ import pytest
 from prune.settings import cache_folder
 from tracer.rootfs import build_initrd
 from tracer.runner import run_session
-from tracer.session import SessionOptions
+from tracer.session_options import SessionOptions
 from tracer.workload import load_workload
 
 KPRUNE = Path(sys.executable).with_name("kprune")

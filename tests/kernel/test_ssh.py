@@ -15,7 +15,7 @@ import pytest
 from prune.settings import cache_folder
 from tracer.rootfs import build_initrd
 from tracer.runner import run_session
-from tracer.session import SessionOptions
+from tracer.session_options import SessionOptions
 from tracer.workload import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]

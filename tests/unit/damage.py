@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from hypothesis import strategies as st
@@ -43,3 +44,19 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
         else:
             data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
     return bytes(data)
+
+
+@st.composite
+def damaged_fields(draw: st.DrawFn, whole: bytes) -> bytes:
+    """An object whose headers, symbols and relocations hold other values that mean something."""
+    data = bytearray(whole)
+    headers = struct.unpack_from("<Q", whole, 40)[0]
+    last = len(whole) // 4 - 1
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.one_of(st.integers(headers // 4, last), st.integers(16, last))) * 4
+        value = draw(st.sampled_from(_MEANINGFUL))
+        struct.pack_into("<I", data, at, value)
+    return bytes(data)
+
+
+_MEANINGFUL = (0, 1, 2, 3, 4, 5, 8, 9, 18, 24, 64, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFF1, 1 << 20)

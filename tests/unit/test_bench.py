@@ -10,10 +10,13 @@ import pytest
 
 from prune.bench import _options, text_of
 from prune.bench_kernels import Kernels
-from prune.bench_links import STORE, Contender, lto_link, plain_links, pruned_links, redirected
-from prune.bench_run import Cost, Spread, measure, ratios, run_rounds, spread
+from prune.bench_links import STORE, Contender, lto_link, plain_links, pruned_links
+from prune.bench_run import measure, ratios, run_rounds
 from prune.bench_table import growth, make_rows
 from prune.bench_vmlinux import Linked, read_vmlinux
+from prune.cost import Cost
+from prune.estimate import Estimate, spread
+from prune.recorded import redirected
 from tracer.host import BuildFailed, UserError
 
 from .elfwriter import ALLOC, EXEC, OBJECT, Section, Symbol, write_elf
@@ -94,9 +97,9 @@ def test_what_a_build_stored_is_used_and_forgotten(tmp_path: Path) -> None:
 
 def test_ratios_are_of_the_same_round() -> None:
     slow, base = [2.0, 40.0, 6.0], [1.0, 10.0, 2.0]
-    assert ratios(slow, base) == Spread(3.0, 2.0, 4.0)
-    assert ratios(slow[:1], base) == Spread(2.0, 2.0, 2.0)
-    assert spread([3.0, 1.0]) == Spread(2.0, 1.0, 3.0)
+    assert ratios(slow, base) == Estimate(3.0, 2.0, 4.0, 3)
+    assert ratios(slow[:1], base) == Estimate(2.0, 2.0, 2.0, 1)
+    assert spread([3.0, 1.0]) == Estimate(2.0, 1.0, 3.0, 2)
 
 
 def test_rounds_take_turns_into_empty_folders(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_rounds_take_turns_into_empty_folders(tmp_path: Path) -> None:
     costs = run_rounds([contender("a", 9), contender("b", 9), contender("once", 1)], 2, tmp_path / "log")
     assert (tmp_path / "order").read_text().split() == "a b a b once a b".split()
     assert {name: len(each) for name, each in costs.items()} == {"a": 2, "b": 2, "once": 1}
-    assert all(cost.wall > 0 and cost.peak > 0 for each in costs.values() for cost in each)
+    assert all(cost.seconds > 0 and cost.peak_bytes > 0 for each in costs.values() for cost in each)
 
 
 def test_a_contender_that_fails_says_why(tmp_path: Path) -> None:
@@ -134,9 +137,9 @@ def test_functions_are_counted_once_for_each_address(tmp_path: Path) -> None:
 
 def _rows(functions: int, ld: float, kprune: float) -> dict[str, dict[str, object]]:
     costs = {
-        "ld": [Cost(ld, ld, 100.0)],
-        "kprune": [Cost(kprune, kprune, 300.4)],
-        "full LTO": [Cost(100, 90, 900)],
+        "ld": [Cost(ld, ld, 100 << 20)],
+        "kprune": [Cost(kprune, kprune, 300 << 20)],
+        "full LTO": [Cost(100, 90, 900 << 20)],
     }
     made = {
         "ld": Linked(functions, 10 * functions, {".text": 5, ".table": 3}),

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from prune.assemble import read_image
 from prune.edit import edit_image, edited_objects, first_byte_addends
@@ -22,6 +21,7 @@ from prune.tombstones import bury_dropped
 from tests.conftest import X86, image
 from tracer.host import UserError
 
+from .damage import damaged_fields
 from .elfwriter import (
     ALLOC,
     COMMON,
@@ -551,27 +551,12 @@ HOSTILE = write_elf(
     ],
     wide=True,
 )  # fmt: skip
-_SHOFF = struct.unpack_from("<Q", HOSTILE, 40)[0]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(
-            st.one_of(
-                st.integers(_SHOFF // 4, len(HOSTILE) // 4 - 1).map(lambda n: n * 4),
-                st.integers(16, len(HOSTILE) // 4 - 1).map(lambda n: n * 4),
-            ),
-            st.sampled_from([0, 1, 2, 3, 4, 5, 8, 9, 18, 24, 64, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFF1, 1 << 20]),
-        ),
-        min_size=1, max_size=3,
-    )
-)  # fmt: skip
-def test_hostile_objects_are_edited_or_refused(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+@given(damaged_fields(HOSTILE))
+def test_hostile_objects_are_edited_or_refused(tmp_path: Path, data: bytes) -> None:
     """Every place that is written was judged when the object was read."""
-    data = bytearray(HOSTILE)
-    for at, value in changes:
-        struct.pack_into("<I", data, at, value)
     (tmp_path / "a.o").write_bytes(data)
     sections = [(".text.f", 12), (".text.cold", 9), ("__ex_table", 24), (".rodata.str1.1", 11)]
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from tracer.blocks import Blocks, read_blocks
 from tracer.host import HostError, UserError, ValidationFailed
-from tracer.session import Mark
+from tracer.session_options import Mark
 from tracer.symbols import Symbols, load_symbols, make_symbols, union
 
 START = 0xFFFFFFFF80000000

@@ -16,7 +16,7 @@ from tracer.coverage import Coverage, block_run, miss_runs, touched, touched_fro
 from tracer.host import GuestLost, ValidationFailed
 from tracer.jitter import MEMORY, SLOWNESS, jitter
 from tracer.runner import SessionResult
-from tracer.session import Mark, SessionOptions
+from tracer.session_options import Mark, SessionOptions
 from tracer.symbols import Symbols, make_symbols
 from tracer.workload import Workload, load_workload
 

@@ -1,10 +1,15 @@
-"""Runs one command and says what it cost; ``python -I -S bench_child.py COMMAND...`` prints a line of JSON.
+"""Run a program and write down what it cost.
+
+    python -I -S cost_child.py RESULT PROGRAM ARGUMENT ...
 
 A small process of its own, since Linux counts what the parent of a program held when it was started as that
-program's peak: measured from the bench itself, which has read an image, all linkers need the same memory.
+program's peak: measured from a process that has read an image of a kernel, all linkers need the same memory.
+A bare Python is some 10 MiB.
 
-``wall`` and ``cpu`` in seconds; ``peak`` in KiB: the larger of what the kernel says of the largest process,
-and of the sum over all processes of the command, looked at every few milliseconds while there are several.
+RESULT gets one JSON object: ``seconds`` of wall-clock time; ``cpu_seconds`` on all processors, user and
+system, of all that the program waits for; ``peak_bytes``: the larger of what the kernel says of the largest
+process, mapped files included, and of the sum over the program and all that it started, looked at every few
+milliseconds while there are several. It exits as the program does.
 """
 
 from __future__ import annotations
@@ -19,19 +24,25 @@ _LOOK = 0.02  # seconds between two looks
 
 
 def main() -> None:
-    """Exits as the command did; what it says goes to stderr."""
+    result, *command = sys.argv[1:]
     began = time.perf_counter()
-    pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
+    pid = os.posix_spawnp(command[0], command, os.environ)
     together, ended = [0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(pid, together, ended), daemon=True)
     watcher.start()
     _, status, used = os.wait4(pid, 0)
-    wall = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     ended.set()
     watcher.join()
-    peak = max(used.ru_maxrss, together[0])
-    print(json.dumps({"wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": peak}))
-    sys.exit(os.waitstatus_to_exitcode(status) & 255)
+    cost = {
+        "seconds": seconds,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": max(used.ru_maxrss, together[0]) * 1024,
+    }
+    with open(result, "w") as stream:
+        json.dump(cost, stream)
+    code = os.waitstatus_to_exitcode(status)
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 def _watch(pid: int, together: list[int], ended: threading.Event) -> None:

@@ -1,0 +1,82 @@
+"""The stage that reports: both kernels measured, and what is known of the run, for programs and people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prune import results
+from prune.buildid import build_id
+from prune.file_ledger import account_file
+from prune.folder import Folder
+from prune.kbuild import KernelBuild
+from prune.ledger import Ledger, make_ledger, save_ledger, summary
+from prune.linkmap import read_link_map
+from prune.misses import read_graveyard
+from prune.page import make_page
+from prune.page_data import page_data
+from prune.passes import read_result
+from prune.plan_file import load_plan
+from prune.planning import Model
+from prune.report import make_report, metadata
+from prune.settings import Settings
+from prune.sizes import measure
+from prune.stages import STAGES, stage_seconds
+from tracer.host import say, whole_file, write_json
+from tracer.profile import load_profile
+from tracer.workload import Workload
+
+
+def write_report(settings: Settings, model: Model, production: KernelBuild, workload: Workload) -> None:
+    """Write ``report.json``, ``ledger.json``, ``report.html`` and ``metadata.json``."""
+    image, knowledge, folder = model.image, model.knowledge, model.folder
+    graveyard = read_graveyard(folder.pruned("tombstones.json"))
+    traps = len(graveyard.offsets)  # in functions, which are counted as they are
+    stones = len(graveyard.stones) - traps
+    plan = load_plan(folder.plan)
+    base, pruned = (read_link_map(side("vmlinux.map")) for side in (folder.base, folder.pruned))
+    ledger = make_ledger(image, knowledge, plan, base, pruned)
+    files = {
+        "base": account_file(folder.base("vmlinux")),
+        "pruned": account_file(folder.pruned("vmlinux")),
+    }
+    save_ledger(ledger, files, folder.ledger)
+    report = make_report(
+        measure(image, knowledge, base, folder.base("bzImage"), 0),
+        measure(image, knowledge, pruned, folder.pruned("bzImage"), stones * len(knowledge.trap)),
+        stones,
+        results.validation(folder),
+        results.knowledge(folder),
+        stage_seconds(settings.out, STAGES),
+        results.healing(folder),
+        results.counts(plan),
+        plan.unused_rules,
+        {
+            "ledger": {**summary(ledger), "file": files},
+            "memory": results.memory(folder),
+            "block_traps": traps,
+        },
+    )
+    write_json(folder.path("report.json"), report)
+    source = production.source
+    _write_page(folder, ledger, report, source.version, workload.arch)
+    tools = {"kernel": source.version, **production.toolchain.versions()}
+    inputs = {"workload": workload.content_hash(), "source": source.content_hash}
+    made = metadata(results.command_of(settings), tools, inputs, results.file_hashes(folder))
+    write_json(folder.path("metadata.json"), made)
+
+
+def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], version: str, arch: str) -> None:
+    each = read_result(folder.boots, "boots", ("each",))["each"] if folder.boots.is_file() else []
+    logs = [folder.path(f"boot/{boot['number']}/console.log") for boot in each]
+    log = next((path.read_text(errors="replace") for path in logs if path.is_file()), "")
+    validation = report["validation"]
+    facts = [
+        f"Linux {version}", arch, f"build {build_id(folder.base('vmlinux'))[:12]}",
+        f"verify: {validation['verify'] or 'not run'}",
+        f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
+    ]  # fmt: skip
+    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts)
+    with whole_file(folder.page) as stream:
+        stream.write(make_page(data))
+    say(f"the report to look at: {folder.page}")
