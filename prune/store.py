@@ -8,7 +8,6 @@ read anew. What follows from the image alone is kept with it: tables, call graph
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -16,24 +15,27 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from prune.apart import Piece
 from prune.callgraph import CallGraph, make_call_graph
-from prune.digests import Hashing
+from prune.digests import Hashing, digests_of
 from prune.elf import Rows
 from prune.functions import Functions, make_functions
 from prune.image import Image, Names
 from prune.knowledge import FOLDER, Knowledge
 from prune.tables import Tables, find_tables
-from tracer.host import HostError, UserError, uncollected
+from tracer.host import HostError, uncollected
 
-SCHEMA = 1
+SCHEMA = 2
 #: The folder in ``.kprune`` of the object tree.
 HOME = Path(".kprune") / "image"
-_DATA = "data.npy"
+_ARRAYS = "arrays.bin"
+#: Where an array may begin: what no element of one straddles.
+_ALIGN = 64
 
 
 @dataclass(frozen=True)
@@ -53,52 +55,53 @@ def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
     Raises:
         UserError: a bad object, or one that the map knows otherwise.
     """
-    key = _key(link_map, knowledge.arch)
+    key = _key(knowledge.arch)
     with uncollected():
-        found = _load(root, key, knowledge)
+        found = _load(root, link_map, key, knowledge)
     if found is None:
         # What reads objects is not loaded where nothing has to be read.
         from prune.assemble import read_image
         from prune.linkmap import read_link_map
 
+        placed = digests_of([link_map])[0] if link_map.is_file() else ""
         image = read_image(root, read_link_map(link_map), knowledge)
         tables = find_tables(image, knowledge)
         graph = make_call_graph(image, tables, knowledge)
         found = Stored(image, tables, graph, make_functions(image, tables, knowledge))
-        _save(root, key, found)
+        _save(root, {"key": key, "map": placed}, found)
     return found
 
 
-def _key(link_map: Path, arch: str) -> str:
-    """Of what an image is made from besides the objects: the map, and kprune's own code and knowledge."""
+def _key(arch: str) -> str:
+    """Of what an image is made from besides objects and map: kprune's own code and knowledge."""
     own = sorted([*Path(__file__).parent.glob("*.py"), *FOLDER.glob("*.toml")])
     digest = hashlib.blake2b(arch.encode(), digest_size=16)
-    try:
-        for path in (link_map, *own):
-            digest.update(hashlib.blake2b(path.read_bytes()).digest())
-    except OSError as error:
-        raise UserError(f"reading link map {link_map}: {error.strerror}", "build the kernel again") from error
+    for path in own:
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def _load(root: Path, key: str, knowledge: Knowledge) -> Stored | None:
-    """What is stored, if it is of these objects, whole."""
+def _load(root: Path, link_map: Path, key: str, knowledge: Knowledge) -> Stored | None:
+    """What is stored, if it is of this map and these objects, whole."""
     try:
-        text = json.loads((root / HOME / "text.json").read_text("ascii"))
+        text = msgspec.json.decode((root / HOME / "text.json").read_bytes())
         if text["schema_version"] != SCHEMA or text["key"] != key:
             return None
-        hashing = Hashing([root / name for name in text["objects"]])
+        if text["written"] != _stamp(root / HOME / _ARRAYS):
+            return None  # Nobody writes to it but kprune: it is not kprune's any more.
+        hashing = Hashing([link_map, *(root / name for name in text["objects"])])
         found = _read(root, text, knowledge)
-        return found if list(hashing.digests()) == text["digests"] else None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return found if hashing.digests() == (text["map"], *text["digests"]) else None
+    except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):
         return None  # None there, or cut short: it is made again.
 
 
 def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
-    home = root / HOME
+    # Mapped, not read: of some a plan needs a part.
+    whole = np.memmap(root / HOME / _ARRAYS, np.uint8, "r")
 
     def arrays(prefix: str, kind: type) -> dict[str, Any]:
-        return {name: np.load(home / f"{prefix}{name}.npy") for name in _arrays(kind) if name != "data"}
+        return {name: _array(whole, text["arrays"][prefix + name]) for name in _arrays(kind)}
 
     pieces = {
         (name, section): tuple(Piece(str(n), int(start), int(size)) for n, start, size in parts)
@@ -107,8 +110,7 @@ def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
     image = Image(
         root=root, machine=knowledge.machine, objects=tuple(text["objects"]), digests=tuple(text["digests"]),
         pieces=pieces, starts=tuple(map(tuple, text["starts"])), archive=int(text["archive"]),
-        text=Names(*(tuple(text["names"][field.name]) for field in fields(Names))),
-        data=np.load(home / _DATA, mmap_mode="r"), **arrays("", Image),
+        text=Names(*(tuple(text["names"][field.name]) for field in fields(Names))), **arrays("", Image),
     )  # fmt: skip
     parts = arrays("functions.", Functions)
     names = tuple(map(tuple, text["functions"]))
@@ -121,16 +123,33 @@ def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
     )
 
 
+def _stamp(path: Path) -> list[int]:
+    """Size and time of the last write. The arrays are three times what they were made from: hashing them
+    would cost more than everything that a plan does."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _array(whole: Rows, where: Mapping[str, Any]) -> Rows:
+    kind = where["dtype"]
+    dtype = np.dtype(kind if isinstance(kind, str) else [(str(name), str(form)) for name, form in kind])
+    return np.frombuffer(whole, dtype, where["rows"], where["at"])
+
+
 def _arrays(kind: type) -> list[str]:
     return [field.name for field in fields(kind) if field.type == "Rows"]
 
 
-def _save(root: Path, key: str, made: Stored) -> None:
-    """Write it, whole or not at all; what cannot be written is read anew the next time."""
+def _save(root: Path, key: Mapping[str, str], made: Stored) -> None:
+    """Write it, whole or not at all.
+
+    Raises:
+        HostError: there is no room for it, or something is in the way.
+    """
     image = made.image
     home = root / HOME
     text: dict[str, Any] = {
-        "schema_version": SCHEMA, "key": key, "objects": image.objects, "digests": image.digests,
+        "schema_version": SCHEMA, **key, "objects": image.objects, "digests": image.digests,
         "archive": image.archive, "starts": image.starts, "functions": made.functions.names,
         "names": {f.name: getattr(image.text, f.name) for f in fields(Names)},
         "pieces": [
@@ -138,29 +157,32 @@ def _save(root: Path, key: str, made: Stored) -> None:
             for place, parts in image.pieces.items()
         ],
     }  # fmt: skip
+    temporary: Path | None = None
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix="image."))
-    except OSError as error:
-        raise HostError(f"writing {home}: {error.strerror or error}", "free some space") from error
-    try:
-        functions = (("functions.", made.functions), ("functions.graph.", made.functions.graph))
-        for prefix, value in (("", image), ("tables.", made.tables), ("graph.", made.graph), *functions):
-            for name in _arrays(type(value)):
-                _put(temporary / f"{prefix}{name}.npy", getattr(value, name))
+        with (temporary / _ARRAYS).open("wb") as stream:
+            text["arrays"] = _put(stream, made)
+        text["written"] = _stamp(temporary / _ARRAYS)
         (temporary / "text.json").write_text(json.dumps(text), "ascii")
         shutil.rmtree(home, ignore_errors=True)
         os.replace(temporary, home)
     except OSError as error:
         raise HostError(f"writing {home}: {error.strerror or error}", "free some space") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put(path: Path, array: Rows) -> None:
-    """As np.save, which does not notice when the last few KB do not fit on the disk."""
-    head = io.BytesIO()
-    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-    with path.open("wb") as stream:
-        stream.write(head.getvalue())
-        stream.write(np.ascontiguousarray(array).data)
+def _put(stream: BinaryIO, made: Stored) -> dict[str, dict[str, Any]]:
+    """Write all arrays; where each is, and of what."""
+    functions = (("functions.", made.functions), ("functions.graph.", made.functions.graph))
+    found = {}
+    for prefix, value in (("", made.image), ("tables.", made.tables), ("graph.", made.graph), *functions):
+        for name in _arrays(type(value)):
+            array = getattr(value, name)
+            stream.write(bytes(-stream.tell() % _ALIGN))
+            kind = array.dtype.descr if array.dtype.names else array.dtype.str
+            found[prefix + name] = {"dtype": kind, "rows": len(array), "at": stream.tell()}
+            stream.write(np.ascontiguousarray(array).data if len(array) else b"")
+    return found
