@@ -4,8 +4,8 @@
     micro       examples/micro, as `make demo` builds and traces it
     defconfig   the kernel's defconfig with its kvm_guest.config, which boots examples/micro's workload, too
 
-``tiny`` and ``defconfig`` get the profile of ``micro``, carried over by object and name
-(``--accept-stale-profile``): how long planning and linking takes does not depend on whether the result boots.
+``defconfig`` gets a profile of its own, of a few runs under block coverage; ``tiny``, which has not even a
+console, none: of it goes what nothing reaches (``--profile none``).
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ from prune.settings import Settings, cache_folder
 from prune.source import Source, resolve_source
 from prune.stages import run_stage, source_hash
 from prune.toolchain import Toolchain, find_toolchain
+from tracer.collect import KernelBuild as TracedBuild
+from tracer.collect import collect_runs
 from tracer.host import BuildFailed, UserError, run_program
+from tracer.profile import save_profile
 from tracer.workload import load_workload
 
 KERNELS = ("tiny", "micro", "defconfig")
+_PROFILES = {
+    "tiny": "none: what nothing reaches goes",
+    "micro": "of examples/micro, as make demo traced it",
+    "defconfig": "of examples/micro on this kernel, three runs under block coverage",
+}
+_RUNS = 3
 #: The kernel's own configuration targets that ``defconfig`` is made by.
 _DEFCONFIG = ("defconfig", "kvm_guest.config")
 
@@ -75,26 +84,40 @@ class Kernels:
             raise UserError(f"choosing kernels: there is no {name}", f"there are: {', '.join(KERNELS)}")
         build = self.describe(name)
         build_kernel(build)
-        profile = self._traced()
         out = self.home / name
-        carried = name != "micro"
-        settings = Settings(self.workload, out, profile=profile, accept_stale=carried)
+        settings = self._settings(name, out)
         settings.save()
+        folder = Folder(out)
 
         def work() -> None:
             passes.export(build, out / "base", build.arch)
-            profiling.gather(settings, Folder(out))
+            if name == "defconfig":
+                self._trace(folder)
+            profiling.gather(settings, folder)
 
-        folder = Folder(out)
         inputs: dict[str, str | int | Path | None] = {
             "code": source_hash(Path(__file__).parent, FOLDER),
             "build": build.artefacts / "vmlinux",
-            "profile": profile,
+            "profile": settings.profile,
         }
         outputs = [folder.profile, folder.base("vmlinux.map"), folder.base("link.json")]
         run_stage(out, "gather", inputs, outputs, work)
-        how = "of examples/micro" + (", carried over by object and name" if carried else ", of this build")
-        return BenchKernel(name, build, out, how)
+        return BenchKernel(name, build, out, _PROFILES[name])
+
+    def _settings(self, name: str, out: Path) -> Settings:
+        if name == "tiny":
+            return Settings(self.workload, out, static=True)
+        if name == "defconfig":
+            # Where tasks sleep only a traced kernel tells: nothing is freed after boot.
+            return Settings(self.workload, out, sources="blocks", free_boot=False)
+        return Settings(self.workload, out, profile=self._traced())
+
+    def _trace(self, folder: Folder) -> None:
+        """Run the workload a few times under block coverage."""
+        kernel = TracedBuild(folder.base("bzImage"), folder.base("symbols.json"), smp=True)
+        workload = load_workload(self.workload)
+        made = collect_runs(workload, kernel, folder.path("trace"), cache_folder(), range(_RUNS))
+        save_profile(made, folder.traced_profile)
 
     def lto(self, name: str, lto: str) -> KernelBuild:
         """The same configuration built by clang with ``thin`` or ``full`` LTO."""
