@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from hypothesis import settings
+
 from prune.assemble import read_image
 from prune.elf import parse_object
 from prune.image import Image
@@ -13,6 +15,9 @@ from prune.linkmap import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map
 
 X86 = read_knowledge("x86_64")
+# How long an example takes says something of the machine and its other work, nothing of the code.
+settings.register_profile("kprune", deadline=None)
+settings.load_profile("kprune")
 
 
 def image(
