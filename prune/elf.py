@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from elftools.construct.lib.container import Container
     from elftools.elf.structs import ELFStructs
 
+SHT_STRTAB = 3
 SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 7, 8, 9, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 1, 2, 4, 16
 SHF_STRINGS, SHF_LINK_ORDER, SHF_GROUP = 0x20, 0x80, 0x200
@@ -186,6 +187,8 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
         raise ValueError("a section header has a value that no file can have")
     if np.any(sections["type"] == SHT_REL):
         raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
+    if sections["type"][names_at] != SHT_STRTAB:
+        raise ValueError("the sections' names are in no string table")
     names = _names(data, sections[names_at], sections["name"])
     symtabs = np.flatnonzero(sections["type"] == SHT_SYMTAB)
     if len(symtabs) != 1:
@@ -240,6 +243,8 @@ def _check_references(found: ObjectFile) -> None:
     table = found.sections[found.symtab]
     if int(table["link"]) >= len(found.sections):
         raise ValueError("the symbol table names no string table")
+    if found.sections["type"][int(table["link"])] != SHT_STRTAB:
+        raise ValueError("the symbols' names are in no string table")
     if len(found.symbols) and int(found.symbols["name"].max()) >= max(len(found.strtab), 1):
         raise ValueError("a symbol's name lies outside the string table")
     if found.strtab[-1:] != b"\0":
