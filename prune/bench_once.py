@@ -19,13 +19,13 @@ from pathlib import Path
 from prune.folder import Folder
 from prune.generate import generate
 from prune.ld import script_argument
-from prune.link import LINK_MAP, pruned_arguments, read_prepared
+from prune.link import LINK_MAP, pruned_arguments
 from prune.nameless import hide_tombstones
 from prune.plan_file import save_plan
 from prune.planning import Model, decide
 from prune.recorded import read_last_link, redirected
 from prune.settings import load_settings
-from tracer.host import BuildFailed, UserError, command_line
+from tracer.host import BuildFailed, UserError, command_line, leave
 from tracer.profile import load_profile
 
 
@@ -34,6 +34,7 @@ def main() -> None:
     with command_line():
         out, objtree, into = (Path(word).absolute() for word in sys.argv[1:4])
         prune_once(out, objtree, into)
+        leave(0)
 
 
 def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> None:
@@ -49,15 +50,14 @@ def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> No
     folder = Folder(into)
     os.chdir(objtree)  # Where ld runs, and what the names of objects begin at.
     model = Model(folder, objtree, arch)
-    profile = load_profile(folder.profile, references=False)
+    profile = load_profile(folder.profile, references=False, ran=False)
     plan = decide(replace(load_settings(out), out=into), folder, model, profile)
     link = read_last_link(folder.base("link.json"))
     words = redirected(link.argv, into / "vmlinux", arch)
     at = script_argument(words)
     if at is None:
         raise UserError(f"reading {folder.base('link.json')}: no link of a kernel", "kprune build")
-    generate(link.script, plan, into, objtree, model.image, model.tables)
-    prepared = read_prepared(into)
+    prepared = generate(link.script, plan, into, objtree, model.image, model.tables)
     with _started(["ld", *pruned_arguments(words, at, prepared)]):
         # ld has a processor for itself; the plan is for people and for later stages.
         save_plan(plan, folder.plan)

@@ -13,7 +13,7 @@ from typing import Any
 from prune import cmd_compare, cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
-from tracer.host import HostError, KpruneError, UserError
+from tracer.host import HostError, KpruneError, UserError, leave
 from tracer.parallel import interrupt_on_term
 
 _EPILOG = """\
@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     interrupt_on_term()
     try:
         options = _parser().parse_args(arguments)
-        sys.exit(options.handler(options))
+        code = options.handler(options)
+        if arguments is None:
+            leave(code)
+        sys.exit(code)
     except KpruneError as error:
         print(f"kprune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -13,6 +13,7 @@ from prune.edit import edit_image
 from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
+from prune.link import Prepared
 from prune.options import read_options
 from prune.plan_file import Plan
 from prune.room import DROPPED, FREED_GROUPS, freed_name
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @uncollected()
-def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> None:
-    """Write the script and the edited objects of a plan into ``home``.
+def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> Prepared:
+    """Write the script and the edited objects of a plan into ``home``; where they are.
 
     Args:
         script, home: relative to ``root``, the object tree, which is where ld will run.
@@ -50,7 +51,7 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     writing = Writing(root, home, Contents(image.objects, image.parts, data, image.archive))
     text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
-    write_prepared(
+    return write_prepared(
         root,
         home,
         generate_script(text, image, plan.keep, burial, knowledge),

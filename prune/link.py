@@ -117,21 +117,7 @@ def prepare(
         if made is None:
             made = _read(plan, root)
             check_same(made.plan, made.stored.image)
-        generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
-        return read_prepared(home, root)
-    return _prepared(home, value)
-
-
-def read_prepared(home: Path, root: Path = Path()) -> Prepared:
-    """What lies prepared in a folder.
-
-    Raises:
-        UserError: nothing does.
-    """
-    return _prepared(home, _load(root / home))
-
-
-def _prepared(home: Path, value: Mapping[str, Any]) -> Prepared:
+        return generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
     return Prepared(home / "vmlinux.lds", value["archive"], value["edited"], value["named"])
 
 

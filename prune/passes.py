@@ -73,7 +73,8 @@ def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image
 
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
-    made = decide(settings, folder, model, load_profile(folder.profile, references=False))
+    profile = load_profile(folder.profile, references=False, ran=settings.grain == "block")
+    made = decide(settings, folder, model, profile)
     for rule in made.unused_rules:
         say(f"warning: keep rule {rule} matches nothing")
     save_plan(made, folder.plan)

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from prune.elf import Rows
-from prune.link import ARCHIVE, SCHEMA
+from prune.link import ARCHIVE, SCHEMA, Prepared
 from tracer.host import HostError, whole_file, write_json
 
 
@@ -77,7 +77,7 @@ def write_prepared(
     freed: Sequence[Mapping[str, Any]],
     trimmed: Sequence[Mapping[str, Any]],
     named: bool,
-) -> None:
+) -> Prepared:
     """Write script and what is to be known of the link; ``prepared.json`` last, as the sign of a whole one.
 
     Args:
@@ -97,3 +97,4 @@ def write_prepared(
     }
     writing.done()
     write_json(root / home / "prepared.json", value, indent=None)
+    return Prepared(home / "vmlinux.lds", writing.archive, writing.edited, named)

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 
 class KpruneError(Exception):
@@ -92,6 +92,13 @@ def command_line() -> Iterator[None]:
     except KpruneError as error:
         say(str(error))
         sys.exit(error.exit_code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without taking a hundred thousand objects apart first, one by one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -223,8 +223,9 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
-def load_profile(path: Path, references: bool = True) -> Profile:
-    """Read and check a ``profile.json``; without ``references`` these are passed over.
+def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profile:
+    """Read and check a ``profile.json``; without ``references`` these are passed over, without ``ran`` the
+    bytes of functions that ran.
 
     Raises:
         UserError: anything in it is not as described here.
@@ -239,14 +240,14 @@ def load_profile(path: Path, references: bool = True) -> Profile:
         read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)
     try:
         with uncollected():
-            return _profile(msgspec.json.decode(data, type=_File), references)
+            return _profile(msgspec.json.decode(data, type=_File), references, ran)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"reading the {WHAT}: {path} is damaged: {error}", "make it again") from error
 
 
-def _profile(raw: _File, references: bool) -> Profile:
+def _profile(raw: _File, references: bool, ran: bool) -> Profile:
     known: dict[_Seen, Seen] = {}
-    functions = tuple(_record(item, known) for item in raw.functions)
+    functions = tuple([_record(item, known, ran) for item in raw.functions])
     identities = {(item.object, item.section, item.symbol) for item in raw.functions}
     if len(identities) != len(functions):
         raise ValueError("a function is listed twice")
@@ -274,13 +275,13 @@ def _profile(raw: _File, references: bool) -> Profile:
     )
 
 
-def _record(raw: _Function, known: dict[_Seen, Seen]) -> FunctionRecord:
+def _record(raw: _Function, known: dict[_Seen, Seen], ran: bool) -> FunctionRecord:
     """A function; ``known`` has what was made of rows so far, of which most are like an earlier one."""
     if not raw.seen:
         raise ValueError(f"nobody has seen {raw.symbol!r}")
     if not _HEXADECIMAL.fullmatch(raw.runs):
         raise ValueError(f"runs {raw.runs[:40]!r} is not hexadecimal")
-    bounds = raw.ran
+    bounds = raw.ran if ran else []
     if len(bounds) % 2 or (bounds and (bounds[0] < 0 or bounds != sorted(set(bounds)))):
         raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
     return FunctionRecord(
