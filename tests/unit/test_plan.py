@@ -150,6 +150,14 @@ def test_what_is_missed_brings_what_its_caller_refers_to_besides(made: Image) ->
     assert found["v"] == "referenced by k/a.o:.text.busy"
 
 
+def test_an_object_of_all_code_says_nothing_of_what_is_beside(
+    made: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prune.plan._FILE", 0)
+    found = reasons(plan(made, "busy", healed={("k/a.o", ".text.tail"): "boot 1"}))
+    assert not {"near", "taken"} & set(found)
+
+
 def test_what_is_small_and_next_to_what_ran_stays(made: Image) -> None:
     """near has 6 bytes, tail and taken have 1."""
     small = "small, and code that ran refers to it"
