@@ -24,7 +24,7 @@ from tracer.host import UserError
 #: Measured with examples/micro: what was ever healed calls 0 to 3 functions that never ran, however far.
 _HEALED_DEPTH = 3
 _REFERS = (CALL, TAIL_CALL, ADDRESS)
-#: Functions that a source file may have: in a defconfig of Linux 6.1 the most are 824, of net/wireless/trace.o.
+#: Functions that a source file may have: the most in a 6.1 defconfig are the 824 of net/wireless/trace.o.
 _FILE = 2000
 #: Bytes of a function that is better kept than missed. With examples/micro all such functions that hot code
 #: refers to are 0.3% of the kernel's text, and a sixth of what boots ever missed.
