@@ -19,7 +19,7 @@ import numpy as np
 from prune.elf import RELA, SECTION, SHF_EXECINSTR, SHT_RELA, STB_GLOBAL, SYMBOL, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
-from prune.room import FREED_AT, freed_name
+from prune.room import FREED_AT
 from prune.strings import spread, squeeze_strings
 from prune.tables import NOBODY, Tables
 from prune.tombstones import Burial
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from prune.trim import Trimming
     from prune.trimmed import Trimmed
 
-__all__ = ["edit_image", "freed_name"]
 _SIZE, _NAME = (SECTION.fields[column][1] for column in ("size", "name"))  # type: ignore[index]
 _INFO, _VALUE = (SYMBOL.fields[column][1] for column in ("info", "value"))  # type: ignore[index]
 _ADDEND = RELA.fields["addend"][1]  # type: ignore[index]
@@ -77,15 +76,21 @@ def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> No
     in_code = image.units["flags"][rows["unit"]] & SHF_EXECINSTR != 0
     addends = first_byte_addends(rows["type"], rows["addend"], in_code, knowledge)
     put(data, rows["at"] + _ADDEND, addends)
-    used, which = np.unique(image.units["stand_in"][rows["target"][burial.local]], return_inverse=True)
+    moved = rows[burial.local]
+    used, which = np.unique(image.units["stand_in"][moved["target"]], return_inverse=True)
+    number = _stand_in(data, image, used)
+    info = number[which].astype(np.uint64) << np.uint64(32) | moved["type"].astype(np.uint64)
+    put(data, moved["at"] + RELA.fields["info"][1], info)  # type: ignore[index]
+
+
+def _stand_in(data: Rows, image: Image, used: Rows) -> Rows:
+    """Put the stand-ins ``used``, in ascending order, into the symbol tables of their objects; their indices
+    there."""
     obj = image.units["object"][image.stand_ins["unit"][used]]
     part = image.parts[obj]
     # Stand-ins are in the order of the objects: the rows behind an object's symbols are taken in turn.
     nth = np.arange(len(used)) - np.searchsorted(obj, obj)
-    number = part["symbols"] + nth
-    moved = rows[burial.local]
-    info = number[which].astype(np.uint64) << np.uint64(32) | moved["type"].astype(np.uint64)
-    put(data, moved["at"] + RELA.fields["info"][1], info)  # type: ignore[index]
+    number: Rows = part["symbols"] + nth
     symbols = np.zeros(len(used), SYMBOL)
     symbols["name"], symbols["info"] = image.stand_ins["name"][used], STB_GLOBAL << 4
     put(data, part["symtab_at"] + SYMBOL.itemsize * number, symbols)
@@ -96,6 +101,7 @@ def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> No
     wide = grown["shndx"] >= 0
     tables = grown["headers"][wide] + SECTION.itemsize * grown["shndx"][wide]
     put(data, tables + _SIZE, 4 * (grown["symbols"] + count)[wide].astype(np.uint64))
+    return number
 
 
 def first_byte_addends(kind: Rows, addend: Rows, in_code: Rows, knowledge: Knowledge) -> Rows:
