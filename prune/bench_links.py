@@ -12,12 +12,11 @@ from pathlib import Path
 from prune.knowledge import read_places
 from prune.recorded import WHOLE, code_generation, read_last_link, redirected
 from prune.script import place_units
+from prune.store import HOME
 from tracer.host import whole_file
 
 #: What ld 2.40 knows and older lld does not.
 _LD_ALONE = ("--no-warn-rwx-segments",)
-#: In an object tree: what a build leaves for the plans and links that follow.
-STORE = Path(".kprune") / "image"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def pruned_links(out: Path, objtree: Path, into: Path) -> tuple[Contender, ...]:
 
     Where `kprune build` has stored what it read of the objects, a second one finds nothing stored.
     """
-    home, stored = into / "kprune", objtree / STORE
+    home, stored = into / "kprune", objtree / HOME
     command = (sys.executable, "-m", "prune.bench_once", str(out), str(objtree), str(home))
     warm = Contender("kprune", (command,), objtree, home / "vmlinux")
     return (warm, replace(warm, label="kprune, no store", forget=stored)) if stored.is_dir() else (warm,)

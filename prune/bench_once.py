@@ -53,7 +53,7 @@ def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> No
     profile = load_profile(folder.profile, references=False, ran=False)
     plan = decide(replace(load_settings(out), out=into), folder, model, profile)
     link = read_last_link(folder.base("link.json"))
-    words = redirected(link.argv, into / "vmlinux", arch)
+    words = redirected(link.argv, into / "vmlinux")
     at = script_argument(words)
     if at is None:
         raise UserError(f"reading {folder.base('link.json')}: no link of a kernel", "kprune build")

@@ -137,6 +137,12 @@ def read_places() -> tuple[Place, ...]:
 
 
 @cache
+def generated_objects() -> re.Pattern[str]:
+    """Names of objects that link-vmlinux.sh makes from a finished vmlinux, on every architecture."""
+    return _glob(_tuple(read_toml(FOLDER / "common.toml")["units"]["generated"]))
+
+
+@cache
 def read_knowledge(arch: str) -> Knowledge:
     """All that is known for ``arch``.
 
@@ -170,7 +176,7 @@ def read_knowledge(arch: str) -> Knowledge:
         _data=_glob(_tuple(units["data"])),
         _group=_glob(_tuple(units["group"])),
         _init=_glob(_tuple(units["init"])),
-        _generated=_glob(_tuple(units["generated"])),
+        _generated=generated_objects(),
     )
 
 

@@ -81,7 +81,7 @@ def _final_link(build: KernelBuild, last: LastLink, plan: Path | None, scratch: 
     linker.write_text(f'#!/bin/sh\nexec {shlex.join([*measured(result), real])} "$@"\n')
     linker.chmod(0o755)
     env = {"KPRUNE_LD": str(linker), "KPRUNE_PLAN": str(plan.absolute()) if plan else ""}
-    words = redirected(last.argv, scratch / "linked", build.arch)
+    words = redirected(last.argv, scratch / "linked")
     command = [str(linker_wrapper()), *words]
     run_program(command, doing=_DOING, cwd=build.objtree, env=env, failure=BuildFailed)
     return read_cost(result, _DOING)

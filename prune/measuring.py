@@ -15,14 +15,12 @@ from typing import Any
 import tracer
 from prune import passes
 from prune.build_time import build_time
-from prune.buildid import build_id
 from prune.cell import Cell, cell_of, read_cell
 from prune.cost import Cost
 from prune.doctor import require
 from prune.estimate import spread
 from prune.folder import Folder
 from prune.grid import IS_BASE, SPEEDS
-from prune.heal import add_misses, load_healed, save_healed
 from prune.link_cost import generation_costs, link_cost
 from prune.misses import Miss, find_misses, read_graveyard
 from prune.pipeline import Pipeline
@@ -114,15 +112,11 @@ def _misses(folder: Folder, measured: Measured, workload: Workload) -> list[Miss
 
 
 def _learn(pipeline: Pipeline, misses: list[Miss]) -> bool:
-    """Take misses over into ``heal.json``; whether any of them is new."""
-    folder = pipeline.folder
-    identity = build_id(folder.base("vmlinux"))
-    before = load_healed(folder.healed, identity)
-    after = add_misses(before, misses)
-    if len(after) > len(before):
-        say(f"heal: {', '.join(each.function for each in after[len(before) :])}, missed under load")
-        save_healed(after, folder.healed, identity)
-    return len(after) > len(before)
+    """Take misses over into the profile; whether any of them is new."""
+    new = passes.learn(pipeline.folder, misses)
+    if new:
+        say(f"heal: {', '.join(each.function for each in new)}, missed under load")
+    return bool(new)
 
 
 def measure_links(pipeline: Pipeline) -> dict[str, Any]:

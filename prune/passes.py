@@ -99,10 +99,15 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Bo
 
 def heal(folder: Folder) -> tuple[Healed, ...]:
     """Take the misses of the last boots over into ``heal.json``; those that are new."""
+    each = read_result(folder.boots, "boots", ("each",))["each"]
+    return learn(folder, [Miss(**miss) for boot in each for miss in boot["misses"]])
+
+
+def learn(folder: Folder, misses: Sequence[Miss]) -> tuple[Healed, ...]:
+    """Take misses over into ``heal.json``; those that are new."""
     identity = build_id(folder.base("vmlinux"))
     before = load_healed(folder.healed, identity)
-    each = read_result(folder.boots, "boots", ("each",))["each"]
-    after = add_misses(before, [Miss(**miss) for boot in each for miss in boot["misses"]])
+    after = add_misses(before, misses)
     if len(after) > len(before):
         save_healed(after, folder.healed, identity)
     return after[len(before) :]

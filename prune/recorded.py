@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prune.knowledge import read_knowledge
+from prune.knowledge import generated_objects
 from tracer.host import UserError, read_json
 
 #: What a kernel with LTO is linked from: one object, for which all code is generated.
@@ -44,11 +44,11 @@ def read_last_link(path: Path) -> LastLink:
         raise UserError(f"reading the recorded link: {path}: {error!r}", "build the kernel again") from error
 
 
-def redirected(argv: Sequence[str], output: Path, arch: str = "x86_64") -> list[str]:
+def redirected(argv: Sequence[str], output: Path) -> list[str]:
     """A recorded link with another output, no map, and without what was made from a finished vmlinux: the
     tables of kallsyms."""
-    knowledge = read_knowledge(arch)
-    words = [word for word in argv if not word.startswith("-Map") and not knowledge.is_generated(word)]
+    generated = generated_objects()
+    words = [w for w in argv if not w.startswith("-Map") and not generated.fullmatch(w.rpartition("/")[2])]
     words[words.index("-o") + 1] = str(output)
     return words
 

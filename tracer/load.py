@@ -32,10 +32,6 @@ class Window:
     p50_ms: float
     p99_ms: float
 
-    @property
-    def per_second(self) -> float:
-        return self.requests / self.seconds
-
 
 def read_load(app: App, said: str) -> Window:
     """What a load printed; only the last line that begins with a brace counts.

@@ -30,11 +30,14 @@ def pipeline(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 
 def test_two_turns_of_the_pair(pipeline: Pipeline) -> None:
+    """Of a kernel and itself: under a load that nobody traced, a pruned one may miss something."""
+    image = pipeline.folder.pruned("bzImage")
+    whole, pruned = pipeline.folder.base("bzImage").read_bytes(), image.read_bytes()
+    image.write_bytes(whole)
     take_turns(pipeline, turns=2, seconds=0.5)
+    image.write_bytes(pruned)
     found = read_result(pipeline.folder.path("speed.json"), "speed", ("base", "pruned", "ratio", "turns"))
-    if found["misses"]:  # A load is more than the workload was traced with, and a miss is an answer, too.
-        assert "missed " in found["pruned"]["requests_per_second"]["why"]
-        return
+    assert found["misses"] == []
     assert len(found["turns"]) == 2 and all(len(seen["windows"]) == 2 for seen in found["turns"][0])
     for side in ("base", "pruned", "ratio"):
         assert set(found[side]) == KEYS

@@ -10,13 +10,14 @@ import pytest
 
 from prune.bench import _options, text_of
 from prune.bench_kernels import Kernels
-from prune.bench_links import STORE, Contender, lto_link, plain_links, pruned_links
+from prune.bench_links import Contender, lto_link, plain_links, pruned_links
 from prune.bench_run import measure, ratios, run_rounds
 from prune.bench_table import growth, make_rows
 from prune.bench_vmlinux import Linked, read_vmlinux
 from prune.cost import Cost
 from prune.estimate import Estimate, spread
 from prune.recorded import redirected
+from prune.store import HOME
 from tracer.host import BuildFailed, UserError
 
 from .elfwriter import ALLOC, EXEC, OBJECT, Section, Symbol, write_elf
@@ -87,12 +88,12 @@ def test_a_tree_without_that_record_is_refused(tree: Path) -> None:
 
 def test_what_a_build_stored_is_used_and_forgotten(tmp_path: Path) -> None:
     assert [each.label for each in pruned_links(tmp_path, tmp_path, tmp_path)] == ["kprune"]
-    (tmp_path / STORE).mkdir(parents=True)
+    (tmp_path / HOME).mkdir(parents=True)
     warm, cold = pruned_links(tmp_path, tmp_path, tmp_path / "into")
-    assert (warm.forget, cold.forget) == (None, tmp_path / STORE) and warm.commands == cold.commands
+    assert (warm.forget, cold.forget) == (None, tmp_path / HOME) and warm.commands == cold.commands
     for each, there in ((warm, True), (cold, False)):
         measure(replace(each, commands=(("true",),)), tmp_path / "log")
-        assert (tmp_path / STORE).is_dir() == there
+        assert (tmp_path / HOME).is_dir() == there
 
 
 def test_ratios_are_of_the_same_round() -> None:
