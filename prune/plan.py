@@ -71,15 +71,7 @@ def make_plan(
     """
     hot, mended = hot_units(image, ran), hot_units(image, healed or {})
     ruled, unused = apply_rules(image, rules)
-    reasons = _Reasons()
-    reasons.add(hot, lambda unit: f"ran: {hot[unit]}")
-    reasons.add(mended, lambda unit: f"healed: {mended[unit]}")
-    reasons.add(_called_by_healed(image, graph, hot, mended), lambda _: "called by what was healed")
-    reasons.add(_beside_healed(image, graph, hot, mended), lambda _: "referred to beside what was healed")
-    reasons.add(
-        _small(image, graph, [*hot, *mended], small),
-        lambda _: "small, and code that ran refers to it",
-    )
+    reasons = _because_of_what_ran(image, graph, hot, mended, small)
     for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
     if whole:
@@ -94,10 +86,7 @@ def make_plan(
         reasons.add(np.flatnonzero(reached).tolist(), lambda _: "reachable")
     only_ran = _mask(image, hot) & ~_mask(image, reasons.again)
     boot = boot_only(image, graph, phases, only_ran, reasons.mask(image))
-    referenced = referenced_data(image, graph, reasons.mask(image))
-    owners = image.units["object"].tolist()
-    labels = {by: f"{image.objects[owners[by]]}:{image.names[by]}" for by in set(referenced.values())}
-    reasons.add(referenced, lambda unit: f"referenced by {labels[referenced[unit]]}")
+    _add_data(reasons, image, graph)
     kept = reasons.mask(image)
     if phases:
         boot |= boot_data(image, boot, kept, script_units(image, script_symbols))
@@ -118,6 +107,30 @@ def make_plan(
             for unit, ranges in (cold or {}).items()
         },
     )
+
+
+def _because_of_what_ran(
+    image: Image, graph: CallGraph, hot: Mapping[int, str], mended: Mapping[int, str], small: int
+) -> _Reasons:
+    """What ran, what was missed, and what stays for either."""
+    reasons = _Reasons()
+    reasons.add(hot, lambda unit: f"ran: {hot[unit]}")
+    reasons.add(mended, lambda unit: f"healed: {mended[unit]}")
+    reasons.add(_called_by_healed(image, graph, hot, mended), lambda _: "called by what was healed")
+    reasons.add(_beside_healed(image, graph, hot, mended), lambda _: "referred to beside what was healed")
+    reasons.add(
+        _small(image, graph, [*hot, *mended], small),
+        lambda _: "small, and code that ran refers to it",
+    )
+    return reasons
+
+
+def _add_data(reasons: _Reasons, image: Image, graph: CallGraph) -> None:
+    """What everything that is kept refers to."""
+    referenced = referenced_data(image, graph, reasons.mask(image))
+    owners = image.units["object"].tolist()
+    labels = {by: f"{image.objects[owners[by]]}:{image.names[by]}" for by in set(referenced.values())}
+    reasons.add(referenced, lambda unit: f"referenced by {labels[referenced[unit]]}")
 
 
 class _Reasons:

@@ -102,14 +102,7 @@ def collect_profile(
         HostError: the machine lacks something.
     """
     options = options or CollectOptions()
-    if options.sources not in SOURCES or options.runs < 0 or options.quiet < 1 or options.most < 1:
-        raise UserError(
-            f"tracing {workload.name}: {options.runs} runs with sources {options.sources!r}",
-            f"at least one run, and one of {', '.join(SOURCES)}",
-        )
-    sources = options.sources.split("+")
-    if traced is None and (FTRACE in sources or options.sleepers is None):
-        raise UserError(f"tracing {workload.name}: there is no traced kernel", "build it: kprune build")
+    sources = _checked(workload, options, traced)
     production_symbols = load_symbols(production.symbols, "production")
     traced_symbols = load_symbols(traced.symbols, "traced") if traced else None
     guests = Guests(
@@ -150,6 +143,19 @@ def collect_profile(
     if not all(coverage.flushed for coverage in coverages):
         progress("warning: this emulator keeps its translations: apps get only what no earlier one had run")
     return sightings.profile(sources)
+
+
+def _checked(workload: Workload, options: CollectOptions, traced: KernelBuild | None) -> list[str]:
+    """The sources, if what is asked for can be done."""
+    if options.sources not in SOURCES or options.runs < 0 or options.quiet < 1 or options.most < 1:
+        raise UserError(
+            f"tracing {workload.name}: {options.runs} runs with sources {options.sources!r}",
+            f"at least one run, and one of {', '.join(SOURCES)}",
+        )
+    sources = options.sources.split("+")
+    if traced is None and (FTRACE in sources or options.sleepers is None):
+        raise UserError(f"tracing {workload.name}: there is no traced kernel", "build it: kprune build")
+    return sources
 
 
 def collect_runs(
