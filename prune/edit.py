@@ -277,13 +277,3 @@ def _check_uncut(image: Image, cut: Rows, keep: Rows) -> None:
             f"{image.unit_label(int(row['target']))}, which loses entries",
             "this kernel's table is used in a way that kprune does not support",
         )
-
-
-def edited_objects(image: Image, data: Rows) -> dict[str, bytes]:
-    """Object -> its content in ``data``, each on its own."""
-    begins = image.parts["at"].tolist()
-    sizes = image.parts["size"].tolist()
-    return {
-        name: data[at : at + size].tobytes()
-        for name, at, size in zip(image.objects, begins, sizes, strict=True)
-    }

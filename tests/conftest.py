@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import settings
 
 from prune.assemble import read_image
-from prune.elf import parse_object
+from prune.elf import Rows, parse_object
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import parse_link_map
@@ -40,3 +40,13 @@ def placing(folder: Path, objects: Mapping[str, bytes], members: Collection[str]
         rows = zip(file.section_names, file.sections, strict=True)
         placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & ALLOC]
     return write_map(placed, members)
+
+
+def edited_objects(image: Image, data: Rows) -> dict[str, bytes]:
+    """Object -> its content in ``data``, each on its own."""
+    begins = image.parts["at"].tolist()
+    sizes = image.parts["size"].tolist()
+    return {
+        name: data[at : at + size].tobytes()
+        for name, at, size in zip(image.objects, begins, sizes, strict=True)
+    }

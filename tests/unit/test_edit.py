@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from prune.assemble import read_image
-from prune.edit import edit_image, edited_objects, first_byte_addends
+from prune.edit import edit_image, first_byte_addends
 from prune.elf import ObjectFile, Rows, parse_object
 from prune.image import Image
 from prune.linkmap import parse_link_map
 from prune.tables import find_tables
 from prune.tombstones import bury_dropped
-from tests.conftest import X86, image
+from tests.conftest import X86, edited_objects, image
 from tracer.host import UserError
 
 from .damage import damaged_fields

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.edit import edited_objects
 from prune.elf import ObjectFile, parse_object, section_names_at
 from prune.room import DROPPED, FREED_AT, KEPT_AT, Roomy, Wanted, freed_name, lay_out, make_room
-from tests.conftest import image
+from tests.conftest import edited_objects, image
 
 from .elfwriter import ALLOC, LOCAL, NOBITS, R_64, WRITE, Rela, Section, Symbol, write_elf
 
