@@ -11,6 +11,7 @@ import io
 import stat
 import subprocess
 import tarfile
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tracer.host import HostError, UserError, run_program, whole_file
@@ -38,7 +39,8 @@ def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
     if workload.rootfs.busybox:
         tree.update(busybox_links())
     for deb in fetch_packages(workload.rootfs.packages, cache):
-        tree.update(package_tree(deb))
+        files = package_tree(deb).items()
+        tree.update((name, entry) for name, entry in files if not _omitted(name, workload.rootfs.omit))
     tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
     tree.update(user_tree(workload))
     tree["kprune/busybox"] = regular(busybox, 0o755)
@@ -50,6 +52,10 @@ def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
     with whole_file(path, "wb") as stream:
         stream.write(write_newc(tree))
     return path
+
+
+def _omitted(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(f"/{name}", pattern) for pattern in patterns)
 
 
 def base_tree() -> Tree:

@@ -31,7 +31,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
     },
     "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,)},
-    "rootfs": {"busybox": (bool,), "packages": (list,), "file": (list,)},
+    "rootfs": {"busybox": (bool,), "packages": (list,), "omit": (list,), "file": (list,)},
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
@@ -67,9 +67,12 @@ class RootfsFile:
 
 @dataclass(frozen=True)
 class Rootfs:
+    """``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too)."""
+
     busybox: bool
     packages: tuple[str, ...]
     files: tuple[RootfsFile, ...]
+    omit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,11 +218,16 @@ class _Reader:
         for package in packages:
             if not isinstance(package, str) or not re.fullmatch(r"[a-z0-9][a-z0-9+.:-]*", package):
                 raise self.fail(f"[rootfs] packages: {package!r} is not the name of a Debian package")
+        omit = raw.get("omit", [])
+        for pattern in omit:
+            if not isinstance(pattern, str) or not pattern.startswith("/"):
+                raise self.fail(f"[rootfs] omit: {pattern!r} is not a pattern of absolute paths")
         files = raw.get("file", [])
         return Rootfs(
             busybox=raw.get("busybox", True),
             packages=tuple(packages),
             files=tuple(self.rootfs_file(item, f"[[rootfs.file]] {i + 1}") for i, item in enumerate(files)),
+            omit=tuple(omit),
         )
 
     def rootfs_file(self, raw: object, where: str) -> RootfsFile:

@@ -32,6 +32,11 @@ def get_large(base: str) -> None:
     assert fetch(f"{base}/large.bin") == b"k" * LARGE
 
 
+def get_status(base: str) -> None:
+    answer = fetch(f"{base}/cgi-bin/status?seed={SEED}").decode()
+    assert answer.startswith(f"GET seed={SEED}\n"), answer
+
+
 def get_nothing(base: str) -> None:
     try:
         fetch(f"{base}/nothing")
@@ -43,7 +48,7 @@ def get_nothing(base: str) -> None:
 
 def requests_in_order() -> list[Callable[[str], None]]:
     requests: list[Callable[[str], None]] = [get_index] * (5 + SEED % 3)
-    requests += [get_style, get_large, get_nothing]
+    requests += [get_style, get_large, get_status, get_status, get_nothing]
     if SEED:
         random.Random(SEED).shuffle(requests)
     return requests

@@ -49,7 +49,7 @@ def test_reads_folder_and_file(folder: Path) -> None:
 
 
 def test_example_is_valid() -> None:
-    assert [app.name for app in load_workload(EXAMPLE).apps] == ["shell", "ps", "free", "ls", "web"]
+    assert [app.name for app in load_workload(EXAMPLE).apps] == ["shell", "ps", "free", "ls", "web", "ssh"]
 
 
 @pytest.mark.parametrize("changed", ["page", "client.py", "workload.toml"])
@@ -85,6 +85,7 @@ def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
         ("schema_version = 1", "schema_version = 2", "schema_version is 2"),
         ("forward = [80]", "forward = [99999]", "not a TCP port"),
         ("forward = [80]", 'memory = "lots"', 'memory is "lots"'),
+        ("[machine]", '[rootfs]\nomit = ["usr/share/*"]\n[machine]', "not a pattern of absolute paths"),
         ('ready = "true"', "", "no readiness check"),
         (
             'ready = "true"\nclient = ["one", "two"]\nhost = "python3 client.py"',

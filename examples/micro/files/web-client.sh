@@ -12,5 +12,7 @@ for host in $first $second; do
 	cmp /tmp/index.html /www/index.html
 	wget -q -O /tmp/large.bin http://$host/large.bin
 	cmp /tmp/large.bin /www/large.bin
+	wget -q -O - "http://$host/cgi-bin/status?seed=$KPRUNE_SEED" | grep -q "seed=$KPRUNE_SEED"
+	wget -q -O - --post-data=posted http://$host/cgi-bin/status | grep -q posted
 done
 rm /tmp/index.html /tmp/large.bin
