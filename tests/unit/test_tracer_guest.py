@@ -53,7 +53,13 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
     second = build_initrd(workload, tmp_path / "b", tmp_path)
     assert first.read_bytes() == second.read_bytes()
     archive = first.read_bytes()
-    for name in (b"init\0", b"dev/null\0", b"kprune/app.0/command\0", b"www/index.html\0", b"usr/sbin/dropbear\0"):
+    for name in (
+        b"init\0",
+        b"dev/null\0",
+        b"kprune/app.0/command\0",
+        b"www/index.html\0",
+        b"usr/sbin/dropbear\0",
+    ):
         assert name in archive
     assert b"usr/share/doc/dropbear-bin" not in archive  # omitted
 
