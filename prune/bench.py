@@ -83,7 +83,7 @@ def _contenders(
     scratch.mkdir(parents=True, exist_ok=True)
     found = [
         *plain_links(build.objtree, build.artefacts, scratch),
-        *pruned_links(kernel.out, build.objtree, scratch),
+        *pruned_links(kernel.out, build.objtree, build.arch, scratch),
     ]
     lost: dict[str, str] = {}
     for label, lto in _LTO:

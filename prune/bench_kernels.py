@@ -130,7 +130,7 @@ class Kernels:
         workload = load_workload(self.workload)
         toolchain = find_toolchain(compiler, lto)
         require(toolchain.tools)
-        own = [workload.kernel_config] if workload.kernel_config and name != "tiny" else []
+        own = workload.kernel_configs if name != "tiny" else ()
         config = self._defconfig(workload.arch, toolchain) if name == "defconfig" else None
         return describe_build(
             "production", self.source, workload.arch, own, config, cache_folder(), toolchain

@@ -52,13 +52,13 @@ def plain_links(objtree: Path, artefacts: Path, into: Path) -> tuple[Contender, 
     return (link("ld", "ld"), link("ld --gc-sections", "ld", "--gc-sections"), link("lld", "ld.lld"))
 
 
-def pruned_links(out: Path, objtree: Path, into: Path) -> tuple[Contender, ...]:
+def pruned_links(out: Path, objtree: Path, arch: str, into: Path) -> tuple[Contender, ...]:
     """kprune: from profile and objects to vmlinux, in a process of its own (:mod:`prune.bench_once`).
 
     Where `kprune build` has stored what it read of the objects, a second one finds nothing stored.
     """
     home, stored = into / "kprune", objtree / HOME
-    command = (sys.executable, "-m", "prune.bench_once", str(out), str(objtree), str(home))
+    command = (sys.executable, "-m", "prune.bench_once", str(out), str(objtree), str(home), arch)
     warm = Contender("kprune", (command,), objtree, home / "vmlinux")
     return (warm, replace(warm, label="kprune, no store", forget=stored)) if stored.is_dir() else (warm,)
 

@@ -1,8 +1,8 @@
 """What ``make bench`` measures of kprune: one fresh process, from files on disk to a linked vmlinux.
 
-``python -m prune.bench_once OUT OBJTREE INTO``: reads the profile of OUT and the objects, writes the plan,
-the script and the edited objects into INTO, and runs ld once, as ``kprune plan`` and ``kprune link`` do; in
-one process, so that the plan is not read back.
+``python -m prune.bench_once OUT OBJTREE INTO ARCH``: reads the profile of OUT and the objects, writes the
+plan, the script and the edited objects into INTO, and runs ld once, as ``kprune plan`` and ``kprune link``
+do; in one process, so that the plan is not read back.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def main() -> None:
     """Command line."""
     with command_line():
         out, objtree, into = (Path(word).absolute() for word in sys.argv[1:4])
-        prune_once(out, objtree, into)
+        prune_once(out, objtree, into, sys.argv[4])
         leave(0)
 
 
-def prune_once(out: Path, objtree: Path, into: Path, arch: str = "x86_64") -> None:
+def prune_once(out: Path, objtree: Path, into: Path, arch: str) -> None:
     """Plan, prepare and link; everything that is written goes to ``into``, which must be empty.
 
     Raises:

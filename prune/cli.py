@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workload", type=Path, metavar="WORKLOAD", help="folder with a workload.toml")
+    parser.add_argument("--arch", default="", help="one of the workload's architectures (its first)")
     parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
     parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
@@ -243,10 +244,12 @@ def _settings(options: argparse.Namespace) -> Settings:
             raise UserError(f"reading --{name}: {value} does not exist")
     from tracer.workload import load_workload
 
-    out = options.out or Path("out") / load_workload(options.workload).name
+    workload = load_workload(options.workload, options.arch)
+    out = options.out or Path("out") / workload.title
     return Settings(
         workload=options.workload.absolute(),
         out=out.absolute(),
+        arch=workload.arch,
         jobs=options.jobs,
         toolchain=options.toolchain,
         lto=options.lto,

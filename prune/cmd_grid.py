@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", type=Path, metavar="WORKLOAD", help="build it by GCC, clang and LTO, pruned and not"
     )
+    parser.add_argument("--arch", default="", help="grid: one of the workload's architectures (its first)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="grid: a folder for each run (default out/grid-NAME)"
     )
@@ -71,12 +72,14 @@ def run(options: argparse.Namespace) -> int:
     from tracer.workload import load_workload
 
     columns = chosen(_words(options.columns), _words(",".join(options.opt or ["config"])))
-    workload = load_workload(options.grid)
-    home = (options.out or Path("out") / f"grid-{workload.name}").absolute()
+    workload = load_workload(options.grid, options.arch)
+    home = (options.out or Path("out") / f"grid-{workload.title}").absolute()
     if options.kernel and not options.kernel.exists():
         raise UserError(f"reading --kernel: {options.kernel} does not exist")
     kernel = options.kernel.absolute() if options.kernel else None
-    base = Settings(options.grid.absolute(), home, kernel=kernel, boots=options.boots, heal_rounds=8)
+    base = Settings(
+        options.grid.absolute(), home, kernel=kernel, boots=options.boots, heal_rounds=8, arch=workload.arch
+    )
     columns = tuple(replace(column, one=options.one_profile) for column in columns)
     runs = {column.first.folder: column.first for column in columns if needs_first(column.run)}
     runs |= {column.folder: column for column in columns}
@@ -153,7 +156,7 @@ def _column(column: Column, home: Path, made: Run) -> dict[str, Cell]:
         return make_column(column, str(made.report), None)
     folder = home / column.folder
     settings = read_json(folder / "run.json", "settings of the run", _RUN_SCHEMA)
-    arch = load_workload(Path(settings["workload"])).arch
+    arch = load_workload(Path(settings["workload"]), settings["arch"]).arch
     security = measure_security(folder / column.side / "vmlinux", read_knowledge(arch))
     return make_column(column, made.report, security, made.measured[column.side])
 
@@ -171,6 +174,7 @@ def _command(options: argparse.Namespace) -> list[str]:
     """The command that repeats this."""
     return [
         "kprune", "compare", "--grid", str(options.grid),
+        *(["--arch", options.arch] if options.arch else []),
         *(["--out", str(options.out)] if options.out else []),
         *(["--kernel", str(options.kernel)] if options.kernel else []),
         *(["--columns", options.columns] if options.columns else []),

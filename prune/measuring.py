@@ -17,7 +17,7 @@ from prune import passes
 from prune.build_time import build_time
 from prune.cell import Cell, cell_of, read_cell
 from prune.cost import Cost
-from prune.doctor import require
+from prune.doctor import require_machine
 from prune.estimate import spread
 from prune.folder import Folder
 from prune.grid import IS_BASE, SPEEDS
@@ -84,8 +84,8 @@ def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
         UserError: the load does not say what it should.
         HostError: QEMU is not there.
     """
-    require(("qemu-system-x86_64",))
     folder, workload = pipeline.folder, pipeline.workload
+    require_machine(workload.arch)
     scratch = folder.path("speed")
     initrd = build_initrd(workload, scratch, cache_folder())
     kernels = (folder.base("bzImage"), folder.pruned("bzImage"))

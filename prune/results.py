@@ -102,6 +102,7 @@ def command_of(settings: Settings) -> list[str]:
     }  # fmt: skip
     return [
         "kprune", "run", str(settings.workload), "--out", str(settings.out), "--keep", settings.keep,
+        *(["--arch", settings.arch] if settings.arch else []),
         *(["--toolchain", settings.toolchain] if settings.toolchain != "gcc" else []),
         *(["--lto", settings.lto] if settings.lto != "none" else []),
         *(["--opt", settings.opt] if settings.opt != "config" else []),

@@ -24,7 +24,8 @@ class Settings:
     ``quiet`` add nothing; ``profile``: take this one instead of tracing; ``free_boot``: what only booting
     runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
     profile at all, what no reference from the kernel's beginnings reaches goes; ``sleepers``: a profile that
-    says where tasks sleep, so that no traced kernel has to."""
+    says where tasks sleep, so that no traced kernel has to; ``arch``: one of the workload's, "" for its
+    first."""
 
     workload: Path
     out: Path
@@ -49,6 +50,7 @@ class Settings:
     lto: str = "none"
     opt: str = "config"
     sleepers: Path | None = None
+    arch: str = ""
 
     @property
     def traces_on_traced(self) -> bool:

@@ -76,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
     """
     out = options.out.absolute()
     folder = Folder(out)
-    workload = load_workload(load_settings(out).workload)
+    settings = load_settings(out)
+    workload = load_workload(settings.workload, settings.arch)
     kernels = cmd_import.load_kernels(folder)
     words = tuple(word for option in options.ssh_option for word in _split(option))
     target = SshTarget(options.ssh, words, tuple(options.ssh_port_map), options.trace_runs or 1)

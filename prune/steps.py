@@ -15,7 +15,7 @@ from typing import Any
 import tracer
 from prune import passes, profiling
 from prune.buildid import build_id
-from prune.doctor import require
+from prune.doctor import require, require_machine
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
@@ -50,7 +50,7 @@ class Steps:
 
     @cached_property
     def workload(self) -> Workload:
-        return load_workload(self.settings.workload)
+        return load_workload(self.settings.workload, self.settings.arch)
 
     def _describe(self, flavour: str, *more: Path) -> KernelBuild:
         """A kernel as it is to be built."""
@@ -58,9 +58,9 @@ class Steps:
         toolchain = find_toolchain(settings.toolchain, settings.lto, settings.opt)
         require([*_TO_BUILD, *toolchain.tools])
         source = resolve_source(self.settings.kernel, cache_folder())
-        own = [self.workload.kernel_config] if self.workload.kernel_config else []
+        fragments = [*self.workload.kernel_configs, *more]
         return describe_build(
-            flavour, source, self.workload.arch, [*own, *more], settings.config, cache_folder(), toolchain
+            flavour, source, self.workload.arch, fragments, settings.config, cache_folder(), toolchain
         )
 
     @cached_property
@@ -111,7 +111,7 @@ class Steps:
                 log = None if traced else self.folder.path("trace/blocks.log")
                 self._show_session(kernel("bzImage"), SessionOptions(trace=traced, block_log=log))
             return
-        require(("qemu-system-x86_64",))
+        require_machine(self.workload.arch)
         if both and not self.folder.traced("symbols.json").is_file():
             self.build(traced=True)  # the run was begun with a profile, or with another one's sleepers
         inputs: dict[str, str | int | Path | None] = {
@@ -219,7 +219,7 @@ class Steps:
         if self.dry_run:
             self._show_session(self.folder.pruned("bzImage"), SessionOptions())
             return
-        require(("qemu-system-x86_64",))
+        require_machine(self.workload.arch)
         if not numbers:
             healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
             first = FIRST_HEALED + rounds(healed) * self.settings.boots

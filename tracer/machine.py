@@ -28,6 +28,14 @@ class MachineKind:
     stack_pointer: int
     address_size: int
     trap: bytes
+    debian: str
+    elf: int
+
+
+def machine_kinds() -> tuple[MachineKind, ...]:
+    """Every machine that is described."""
+    tables = tomllib.loads(MACHINES.read_text())
+    return tuple(machine_kind(name) for name, table in tables.items() if isinstance(table, dict))
 
 
 def machine_kind(arch: str) -> MachineKind:

@@ -8,13 +8,16 @@ packages from before and after Debian's merge land in the same place.
 from __future__ import annotations
 
 import io
+import re
 import stat
 import subprocess
 import tarfile
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tracer.host import HostError, UserError, run_program, whole_file
+from tracer.debian import fetch_packages, host_architecture
+from tracer.host import HostError, KpruneError, UserError, whole_file
+from tracer.machine import MachineKind, machine_kind
 from tracer.newc import Entry, character_device, directory, regular, symlink, write_newc
 from tracer.workload import AGENT, App, Workload
 
@@ -22,6 +25,9 @@ BUSYBOX = Path("/bin/busybox")
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 #: Scripts of an app in the guest, in ``/kprune/app.N``.
 COMMAND, READY, CHECK, CLIENT = "command", "ready", "check", "client"
+
+#: Strings of names, one behind the other, and an empty one.
+_NAMES = re.compile(rb"(?:[!-.0-~]{1,31}\0)+\0")
 
 Tree = dict[str, Entry]
 
@@ -33,12 +39,13 @@ def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
         HostError: no static busybox, or a package cannot be fetched or unpacked.
         UserError: a file of the workload cannot be read, or collides with the tree.
     """
+    kind = machine_kind(workload.arch)
     tree: Tree = {}
     tree.update(base_tree())
-    busybox = read_busybox()
+    source, busybox = read_busybox(workload, kind, cache)
     if workload.rootfs.busybox:
-        tree.update(busybox_links())
-    for deb in fetch_packages(workload.rootfs.packages, cache):
+        tree.update(busybox_links(source, busybox))
+    for deb in fetch_packages(workload.rootfs.packages, kind.debian, cache):
         files = package_tree(deb).items()
         tree.update((name, entry) for name, entry in files if not _omitted(name, workload.rootfs.omit))
     tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
@@ -74,22 +81,55 @@ def base_tree() -> Tree:
     return tree
 
 
-def read_busybox() -> bytes:
-    """The host's busybox, which must run in a guest without libraries."""
-    remedy = "apt-get install busybox-static"
-    try:
-        data = BUSYBOX.read_bytes()
-    except OSError as error:
-        raise HostError(f"building the root file system: {BUSYBOX}: {error.strerror}", remedy) from error
+def read_busybox(workload: Workload, kind: MachineKind, cache: Path) -> tuple[Path, bytes]:
+    """The busybox of the guest, which must run without libraries, and where it is from: the workload's own,
+    the host's, or that of Debian for another architecture than the host's.
+
+    Raises:
+        HostError: it is missing, or not static.
+        UserError: the workload's own is missing, not static, or for another architecture.
+    """
+    own = workload.rootfs.own_busybox
+    wrong: type[KpruneError] = HostError
+    if own:
+        source, remedy = own, "build it with CONFIG_STATIC=y for the guest"
+        wrong = UserError
+    elif kind.debian == host_architecture():
+        source, remedy = BUSYBOX, "apt-get install busybox-static"
+    else:
+        (source,) = fetch_packages(("busybox-static",), kind.debian, cache, alone=True)
+        remedy = f"delete {source}"
+    doing = f"building the root file system: {source}"
+    if source.suffix == ".deb":
+        entry = package_tree(source).get("usr/bin/busybox")
+        data = entry.data if entry else b""
+    else:
+        try:
+            data = source.read_bytes()
+        except OSError as error:
+            raise wrong(f"{doing}: {error.strerror}", remedy) from error
     # A program that names an ELF interpreter is not static.
     if data[:4] != b"\x7fELF" or b"/ld-linux" in data[:4096] or b"/ld-musl" in data[:4096]:
-        raise HostError(f"building the root file system: {BUSYBOX} is not statically linked", remedy)
-    return data
+        raise wrong(f"{doing} is not statically linked", remedy)
+    if int.from_bytes(data[18:20], "little") != kind.elf:
+        raise wrong(f"{doing} is not for {kind.arch}", remedy)
+    return source, data
 
 
-def busybox_links() -> Tree:
-    applets = run_program([BUSYBOX, "--list"], doing="listing busybox's applets").split()
-    return {f"usr/bin/{applet}": symlink("/kprune/busybox") for applet in applets}
+def busybox_links(source: Path, busybox: bytes) -> Tree:
+    """A link for each applet. A program of the guest's cannot be asked for them here, so they are read: they
+    lie in it one behind the other, in order (``applet_names`` in busybox's include/applet_tables.h).
+
+    Raises:
+        HostError: they are not found.
+    """
+    for table in _NAMES.finditer(busybox):
+        names = table[0].rstrip(b"\0").decode().split("\0")
+        # The string before the first is none of theirs, unless by chance it is in order, too.
+        first = max((i for i in range(1, len(names)) if names[i - 1] >= names[i]), default=0)
+        if "sh" in names[first:]:
+            return {f"usr/bin/{applet}": symlink("/kprune/busybox") for applet in names[first:]}
+    raise HostError(f"building the root file system: {source} has no list of its applets")
 
 
 def user_tree(workload: Workload) -> Tree:
@@ -108,30 +148,6 @@ def app_scripts(number: int, app: App) -> Tree:
     scripts |= {f"{CLIENT}{i}": line for i, line in enumerate(app.client)}
     folder = f"kprune/app.{number}"
     return {f"{folder}/{name}": regular(f"{text}\n".encode()) for name, text in scripts.items() if text}
-
-
-def fetch_packages(packages: tuple[str, ...], cache: Path) -> list[Path]:
-    """Debian packages and everything they depend on, as ``.deb`` files in ``cache``, sorted by name."""
-    if not packages:
-        return []
-    command = [
-        "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
-        "--no-breaks", "--no-replaces", "--no-enhances", *packages,
-    ]  # fmt: skip
-    said = run_program(command, doing="resolving the workload's Debian packages", failure=UserError)
-    # Unindented lines are packages; <name> is a virtual one, whose providers are listed beside it.
-    names = sorted({line for line in said.splitlines() if line and line[0] not in " |<"})
-    cache.mkdir(parents=True, exist_ok=True)
-    debs = []
-    for uri in run_program(
-        ["apt-get", "download", "--print-uris", *names], doing="locating the Debian packages"
-    ).splitlines():
-        name = uri.split()[1]
-        if not (cache / name).exists():
-            package = name.split("_")[0]
-            run_program(["apt-get", "download", package], doing=f"fetching {package}", cwd=cache)
-        debs.append(cache / name)
-    return sorted(debs)
 
 
 def package_tree(deb: Path) -> Tree:

@@ -132,4 +132,5 @@ def _vm_options(
         stopped=bool(options.boot_ends),
         arguments=options.arguments,
         single=options.single,
+        cpu=workload.machine.cpu,
     )

@@ -37,7 +37,8 @@ class VmOptions:
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
     there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
-    turns in one thread. ``arguments``: more words for the QEMU command line.
+    turns in one thread. ``cpu``: instead of the machine's own. ``arguments``: more words for the QEMU command
+    line.
     """
 
     memory: int
@@ -49,6 +50,7 @@ class VmOptions:
     gdb: bool = False
     stopped: bool = False
     single: bool = False
+    cpu: str = ""
     arguments: tuple[str, ...] = ()
 
 
@@ -59,7 +61,7 @@ def qemu_command(
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in options.forward)
     words = [
         kind.program, "-accel", f"tcg{',thread=single' * options.single}", "-M", kind.machine,
-        "-cpu", kind.cpu,
+        "-cpu", options.cpu or kind.cpu,
         "-m", f"{options.memory >> 20}M", "-nodefaults", "-display", "none", "-no-reboot",
         "-action", "shutdown=pause",
         "-kernel", str(kernel), "-initrd", str(initrd), "-append", options.cmdline,

@@ -27,11 +27,12 @@ RESERVED_NAMES = frozenset({"boot", "start", "shutdown", "miss"})
 #: table -> key -> accepted Python types
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
-        "schema_version": (int,), "name": (str,), "arch": (str,), "kernel_config": (str,),
-        "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
+        "schema_version": (int,), "name": (str,), "arch": (str, list), "kernel_config": (str, list),
+        "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,), "on": (dict,),
     },
-    "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,)},
-    "rootfs": {"busybox": (bool,), "packages": (list,), "omit": (list,), "file": (list,)},
+    "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
+    "rootfs": {"busybox": (bool, str), "packages": (list,), "omit": (list,), "file": (list,)},
+    "on": {"kernel_config": (str, list), "cpu": (str,), "busybox": (str,)},
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
@@ -49,11 +50,13 @@ WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true 
 
 @dataclass(frozen=True)
 class Machine:
-    """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward."""
+    """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and QEMU's
+    name for the processor, "" for that of ``machines.toml``."""
 
     memory: int
     cmdline: str
     forward: tuple[int, ...]
+    cpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,14 @@ class RootfsFile:
 
 @dataclass(frozen=True)
 class Rootfs:
-    """``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too)."""
+    """``busybox``: there are links to all of its applets; ``own_busybox``: the workload brings its own;
+    ``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too)."""
 
     busybox: bool
     packages: tuple[str, ...]
     files: tuple[RootfsFile, ...]
     omit: tuple[str, ...] = ()
+    own_busybox: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,15 +105,24 @@ class App:
 
 @dataclass(frozen=True)
 class Workload:
+    """A workload on one architecture, ``arch``, of those that it says it runs on, ``arches``.
+    ``kernel_configs``: fragments over tinyconfig; of two that set an option the later one wins."""
+
     folder: Path
     file: Path
     name: str
     arch: str
-    kernel_config: Path | None
+    arches: tuple[str, ...]
+    kernel_configs: tuple[Path, ...]
     machine: Machine
     rootfs: Rootfs
     apps: tuple[App, ...]
     any_order: bool = False
+
+    @property
+    def title(self) -> str:
+        """What a folder for its results is called: its name, and the architecture unless it is the first."""
+        return self.name if self.arch == self.arches[0] else f"{self.name}-{self.arch}"
 
     def ordered_apps(self, seed: int) -> list[tuple[int, App]]:
         """Apps with their numbers, in the order of a run: the file's, unless any order will do."""
@@ -119,10 +133,11 @@ class Workload:
 
     def content_hash(self) -> str:
         """SHA-256 over everything that the workload is made of, the guest's agent included; in hex."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.arch.encode())
         named = [("workload.toml", self.file), ("agent", AGENT)]
-        if self.kernel_config:
-            named.append(("kernel_config", self.kernel_config))
+        named += [(f"kernel_config {i}", path) for i, path in enumerate(self.kernel_configs)]
+        if self.rootfs.own_busybox:
+            named.append(("busybox", self.rootfs.own_busybox))
         named += [(f"{file.target} {file.mode:o}", file.source) for file in self.rootfs.files]
         # What a host command names, its client script say, is part of the workload too.
         named += self._named_in([app.host for app in self.apps])
@@ -146,11 +161,15 @@ class Workload:
         return next(((number, app) for number, app in enumerate(self.apps) if app.load), None)
 
 
-def load_workload(path: Path) -> Workload:
+def load_workload(path: Path, arch: str = "") -> Workload:
     """Read and check a workload, given its folder or its TOML file.
 
+    Args:
+        arch: one of the architectures that it says it runs on; "" for the first of them.
+
     Raises:
-        UserError: unreadable, a key unknown or missing or of the wrong type, a file that is not there.
+        UserError: unreadable, a key unknown or missing or of the wrong type, a file that is not there, an
+            architecture that it does not run on.
     """
     file = path / "workload.toml" if path.is_dir() else path
     try:
@@ -162,7 +181,7 @@ def load_workload(path: Path) -> Workload:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"reading the workload: {file}: {error}") from error
-    return _Reader(file.resolve()).workload(raw)
+    return _Reader(file.resolve()).workload(raw, arch)
 
 
 @dataclass(frozen=True)
@@ -174,31 +193,62 @@ class _Reader:
     def fail(self, message: str, remedy: str = "") -> UserError:
         return UserError(f"reading the workload: {self.file}: {message}", remedy)
 
-    def workload(self, raw: dict[str, Any]) -> Workload:
+    def workload(self, raw: dict[str, Any], wanted: str) -> Workload:
         self.check(raw, "", "")
         if raw["schema_version"] != SCHEMA_VERSION:
             raise self.fail(f"schema_version is {raw['schema_version']}, this kprune reads {SCHEMA_VERSION}")
         if not re.fullmatch(r"[A-Za-z0-9._-]+", raw["name"]):
             raise self.fail(f"name {raw['name']!r} may hold only letters, digits, '.', '_' and '-'")
-        config = raw.get("kernel_config")
+        arches = self.strings(raw["arch"], "arch")
+        if not arches:
+            raise self.fail("arch is empty", "name an architecture, such as x86_64")
+        if wanted and wanted not in arches:
+            raise self.fail(f"it does not run on {wanted}", f"it says arch = {', '.join(arches)}")
+        arch = wanted or arches[0]
+        own = self.on(raw.get("on", {}), arches)[arch]
+        configs = self.strings(raw.get("kernel_config", []), "kernel_config")
         return Workload(
             folder=self.file.parent,
             file=self.file,
             name=raw["name"],
-            arch=raw["arch"],
-            kernel_config=self.existing(config, "kernel_config") if config is not None else None,
-            machine=self.machine(raw.get("machine", {})),
-            rootfs=self.rootfs(raw.get("rootfs", {})),
+            arch=arch,
+            arches=arches,
+            kernel_configs=tuple(
+                self.existing(name, "kernel_config")
+                for name in (
+                    *configs,
+                    *self.strings(own.get("kernel_config", []), f"[on.{arch}] kernel_config"),
+                )
+            ),
+            machine=self.machine(raw.get("machine", {}), own),
+            rootfs=self.rootfs(raw.get("rootfs", {}), own),
             apps=self.apps(raw["app"]),
             any_order=raw.get("any_order", False),
         )
 
-    def machine(self, raw: dict[str, Any]) -> Machine:
+    def strings(self, value: object, where: str) -> tuple[str, ...]:
+        """A string, or a list of them."""
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, str) and each for each in values):
+            raise self.fail(f"{where} must be a string or a list of strings")
+        return tuple(values)
+
+    def on(self, raw: dict[str, Any], arches: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+        """What each architecture has of its own: the tables ``[on.ARCH]``."""
+        for name in raw:
+            if name not in arches:
+                raise self.fail(
+                    f"[on.{name}]: it does not run on {name}", f"it says arch = {', '.join(arches)}"
+                )
+        return {name: self.check(raw.get(name, {}), "on", f"[on.{name}]") for name in arches}
+
+    def machine(self, raw: dict[str, Any], own: dict[str, Any]) -> Machine:
         self.check(raw, "machine", "[machine]")
         return Machine(
             memory=self.memory(raw.get("memory", "128M")),
             cmdline=raw.get("cmdline", ""),
             forward=tuple(self.port(port) for port in raw.get("forward", [])),
+            cpu=own.get("cpu", raw.get("cpu", "")),
         )
 
     def memory(self, text: str) -> int:
@@ -212,7 +262,7 @@ class _Reader:
             raise self.fail(f"[machine] forward: {port!r} is not a TCP port")
         return port
 
-    def rootfs(self, raw: dict[str, Any]) -> Rootfs:
+    def rootfs(self, raw: dict[str, Any], own: dict[str, Any]) -> Rootfs:
         self.check(raw, "rootfs", "[rootfs]")
         packages = raw.get("packages", [])
         for package in packages:
@@ -223,11 +273,14 @@ class _Reader:
             if not isinstance(pattern, str) or not pattern.startswith("/"):
                 raise self.fail(f"[rootfs] omit: {pattern!r} is not a pattern of absolute paths")
         files = raw.get("file", [])
+        busybox = own.get("busybox", raw.get("busybox", True))
+        brought = isinstance(busybox, str)
         return Rootfs(
-            busybox=raw.get("busybox", True),
+            busybox=brought or busybox,
             packages=tuple(packages),
             files=tuple(self.rootfs_file(item, f"[[rootfs.file]] {i + 1}") for i, item in enumerate(files)),
             omit=tuple(omit),
+            own_busybox=self.existing(busybox, "busybox") if brought else None,
         )
 
     def rootfs_file(self, raw: object, where: str) -> RootfsFile:

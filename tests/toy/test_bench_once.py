@@ -39,7 +39,7 @@ def _files(tree: Path) -> dict[Path, int]:
 def test_one_process_plans_and_links(toy: Toy, tmp_path: Path) -> None:
     out, into = _run_folder(toy, tmp_path / "out"), tmp_path / "into"
     before = _files(toy.tree)
-    command = [sys.executable, "-m", "prune.bench_once", out, toy.tree, into]
+    command = [sys.executable, "-m", "prune.bench_once", out, toy.tree, into, "x86_64"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert _files(toy.tree) == before

@@ -87,9 +87,9 @@ def test_a_tree_without_that_record_is_refused(tree: Path) -> None:
 
 
 def test_what_a_build_stored_is_used_and_forgotten(tmp_path: Path) -> None:
-    assert [each.label for each in pruned_links(tmp_path, tmp_path, tmp_path)] == ["kprune"]
+    assert [each.label for each in pruned_links(tmp_path, tmp_path, "x86_64", tmp_path)] == ["kprune"]
     (tmp_path / HOME).mkdir(parents=True)
-    warm, cold = pruned_links(tmp_path, tmp_path, tmp_path / "into")
+    warm, cold = pruned_links(tmp_path, tmp_path, "x86_64", tmp_path / "into")
     assert (warm.forget, cold.forget) == (None, tmp_path / HOME) and warm.commands == cold.commands
     for each, there in ((warm, True), (cold, False)):
         measure(replace(each, commands=(("true",),)), tmp_path / "log")

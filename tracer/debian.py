@@ -1,0 +1,141 @@
+"""Debian packages of the guest's architecture, without being root and without telling the host's dpkg of it.
+
+For its own architecture the host's apt has the lists. For any other, apt gets an architecture, a place for
+lists and an empty list of installed packages of its own (apt.conf(5)), and uses the host's mirrors and keys.
+The lists are fetched once, and once more when what they name is not there any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache as once
+from pathlib import Path
+
+from tracer.host import HostError, UserError, run_program, say, whole_file
+
+_ALL = ("--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances")
+# Hooks of the host's are for the host's own packages, and may want to be root.
+_CONFIG = """\
+#clear APT::Update;
+#clear APT::Architectures;
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
+APT::Sandbox::User "";
+Dir::State "{home}";
+Dir::State::status "{home}/status";
+Dir::Cache "{home}/cache";
+Dir::Cache::pkgcache "pkgcache.bin";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
+Acquire::Languages "none";
+"""
+
+
+@dataclass(frozen=True)
+class Apt:
+    """apt for one architecture; ``home`` is where it keeps what it knows, None for the host's own."""
+
+    architecture: str
+    home: Path | None
+
+    def run(self, program: str, *words: str, doing: str, cwd: Path | None = None) -> str:
+        """Run ``apt-get`` or ``apt-cache``; what it printed.
+
+        Raises:
+            HostError: it failed.
+        """
+        config = ["-c", str(self.home / "apt.conf")] if self.home else []
+        return run_program([program, *config, *words], doing=doing, cwd=cwd)
+
+    def lists(self) -> list[Path]:
+        return sorted((self.home / "lists").glob("*_Packages*")) if self.home else []
+
+    def update(self) -> None:
+        """Fetch the lists of a foreign architecture.
+
+        Raises:
+            HostError: no mirror has any.
+        """
+        assert self.home
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (self.home / folder).mkdir(parents=True, exist_ok=True)
+        for name, text in (
+            ("status", ""),
+            ("apt.conf", _CONFIG.format(home=self.home, architecture=self.architecture)),
+        ):
+            with whole_file(self.home / name) as stream:
+                stream.write(text)
+        doing = f"fetching the lists of Debian's {self.architecture} packages"
+        try:
+            self.run("apt-get", "update", "-q", doing=doing)
+        except HostError as error:
+            # One of several mirrors may be out of step; whether it is missed shows when packages are located.
+            say(f"warning: {error}")
+        if not self.lists():
+            raise HostError(
+                f"{doing}: none of the mirrors in /etc/apt has them",
+                "add one that does, or go without packages",
+            )
+
+
+@once
+def host_architecture() -> str:
+    """What Debian calls the architecture of this machine's programs.
+
+    Raises:
+        HostError: there is no dpkg.
+    """
+    doing = "asking dpkg for the host's architecture"
+    return run_program(["dpkg", "--print-architecture"], doing=doing).strip()
+
+
+def fetch_packages(
+    packages: tuple[str, ...], architecture: str, cache: Path, alone: bool = False
+) -> list[Path]:
+    """Debian packages and, unless ``alone``, everything they depend on, as ``.deb`` files in ``cache``,
+    sorted by name.
+
+    Raises:
+        UserError: there is no such package.
+        HostError: it cannot be fetched.
+    """
+    if not packages:
+        return []
+    cache.mkdir(parents=True, exist_ok=True)
+    if host_architecture() == architecture:
+        return _fetch(Apt(architecture, None), packages, cache, alone)
+    apt = Apt(architecture, cache / f"debian-{architecture}")
+    fresh = not apt.lists()
+    if fresh:
+        apt.update()
+    try:
+        return _fetch(apt, packages, cache, alone)
+    except (HostError, UserError):
+        if fresh:
+            raise
+    apt.update()
+    return _fetch(apt, packages, cache, alone)
+
+
+def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> list[Path]:
+    names = packages if alone else _with_dependencies(apt, packages)
+    doing = f"locating the Debian packages ({apt.architecture})"
+    debs = []
+    for uri in apt.run("apt-get", "download", "--print-uris", *names, doing=doing).splitlines():
+        name = uri.split()[1]
+        if not (cache / name).exists():
+            package = name.split("_")[0]
+            apt.run(
+                "apt-get", "download", package, doing=f"fetching {package} ({apt.architecture})", cwd=cache
+            )
+        debs.append(cache / name)
+    return sorted(debs)
+
+
+def _with_dependencies(apt: Apt, packages: tuple[str, ...]) -> list[str]:
+    doing = f"resolving the workload's Debian packages ({apt.architecture})"
+    try:
+        said = apt.run("apt-cache", "depends", "--recurse", *_ALL, *packages, doing=doing)
+    except HostError as error:
+        raise UserError(str(error)) from error
+    # Unindented lines are packages; <name> is a virtual one, whose providers are listed beside it.
+    return sorted({line for line in said.splitlines() if line and line[0] not in " |<"})
