@@ -2,7 +2,7 @@
 
 QEMU logs a translated block only within the range of the tombstones, so every miss is seen by the VM
 itself, in order, whatever the guest manages to print. The caller is what the oops shows first in its
-call trace; the tombstone's fault leaves RIP on the tombstone, so the return address is on top.
+call trace; the tombstone's fault leaves the instruction pointer on the tombstone, so the return address is on top.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from tracer.phase_names import BOOT, START
 SCHEMA = 3
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
 FIRST = "__kprune_tombstones_start"
-_OOPS = re.compile(r"RIP: [0-9a-f]{4}:(?P<at>\S+)(?P<rest>.*?)(?=RIP: [0-9a-f]{4}:|\Z)", re.S)
+#: Where an oops says that the processor was (arch/x86/kernel/dumpstack.c, show_ip()).
+_AT = r"(?:RIP: [0-9a-f]{4}:|EIP: )"
+_OOPS = re.compile(rf"{_AT}(?P<at>\S+)(?P<rest>.*?)(?={_AT}|\Z)", re.S)
 _FETCH = re.compile(
     r"unable to handle page fault for address: (?P<address>[0-9a-f]+)\s[^#]*#PF: \w+ instruction fetch"
 )

@@ -52,9 +52,9 @@ def read_blocks(
 ) -> Blocks:
     """Read a block log.
 
-    Blocks below ``kernel_start`` are user space or firmware and are left out; but before the first one
-    above it the kernel runs at its physical addresses: those, from its ``entry`` point on, are moved up
-    by ``identity_offset``.
+    What runs before the kernel's ``entry`` point is firmware, wherever it lies (that of a 32-bit PC begins
+    above the kernel). From there on the kernel runs at its physical addresses, which are moved up by
+    ``identity_offset``, until the first block above ``kernel_start``; then what lies below is user space.
 
     Raises:
         HostError: the log cannot be read.
@@ -69,13 +69,12 @@ def read_blocks(
     offset = 0
     for chunk in (b"\n" + data).split(_SEPARATOR)[1:]:
         start, end = _block(chunk)
-        if start >= kernel_start:
+        entered = entered or (end > 0 and entry in (start, start + identity_offset))
+        if entered and start >= kernel_start:
             paging = True
             rows.append((start, end, offset))
-        elif not paging and end:
-            entered = entered or start + identity_offset == entry
-            if entered:
-                rows.append((start + identity_offset, end + identity_offset, offset))
+        elif entered and end and not paging:
+            rows.append((start + identity_offset, end + identity_offset, offset))
         offset += len(chunk) + len(_SEPARATOR)
     if not paging:
         raise ValidationFailed(f"reading the block log: {log} has no kernel code in it")

@@ -61,7 +61,7 @@ def panic_headline(console: str) -> str:
     found = re.search(
         r"(invalid opcode|BUG: [^\n]*|Oops[^\n]*|general protection[^\n]*|int3: [^\n]*)", console
     )
-    where = re.search(r"RIP: [0-9a-f]{4}:(\S+)", console) or re.search(r"EIP: (\S+)", console)
+    where = re.search(r"(?:RIP: [0-9a-f]{4}:|EIP: )(\S+)", console)
     panic = re.search(r"Kernel panic - not syncing: ([^\n]*)", console)
     parts = [found[1].strip() if found else "", f"at {where[1]}" if where else "", panic[1] if panic else ""]
     return ", ".join(part for part in parts if part)

@@ -36,8 +36,9 @@ _LOST = re.compile(
     rf"|\bLOST ({COUNT}) events|\blost ({COUNT}) (?:chunks|events|samples)"
 )
 _OFFSET = re.compile(r"\+0x[0-9a-f]+$")
-#: The kernel's half of a 64-bit address space, but for its end: perf uses error codes as marks.
-_KERNEL_HALF, _MARKS = 1 << 63, (1 << 64) - 4095
+#: The upper halves of address spaces of 64 and 32 bits, but for their ends: perf uses error codes as marks.
+#: What of that is not the kernel's falls out when it is matched.
+_UPPER_HALVES = tuple((1 << bits - 1, (1 << bits) - 4095) for bits in (64, 32))
 
 
 @dataclass
@@ -149,7 +150,7 @@ def _kernel_place(frame: re.Match[str]) -> tuple[str, int] | None:
     is_kernel = file.startswith(("[kernel.kallsyms]", "[kernel.vmlinux]", "[kernel]"))
     is_kernel = is_kernel or re.fullmatch(r"vmlinux([-.].*)?", file.rpartition("/")[2]) is not None
     # Where symbols are hidden from the user, perf knows no file for the kernel's addresses either.
-    hidden = file == "[unknown]" and _KERNEL_HALF <= address < _MARKS
+    hidden = file == "[unknown]" and any(first <= address < end for first, end in _UPPER_HALVES)
     if name == "[unknown]":
         return ("", address) if (is_kernel or hidden) and address else None
     return (name, 0) if is_kernel else None
