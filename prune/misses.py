@@ -2,7 +2,8 @@
 
 QEMU logs a translated block only within the range of the tombstones, so every miss is seen by the VM
 itself, in order, whatever the guest manages to print. The caller is what the oops shows first in its
-call trace; the tombstone's fault leaves the instruction pointer on the tombstone, so the return address is on top.
+call trace; the tombstone's fault leaves the instruction pointer on the tombstone, so the return address
+is on top.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> lis
 
 
 def _with_dependencies(apt: Apt, packages: tuple[str, ...]) -> list[str]:
-    doing = f"resolving the workload's Debian packages ({apt.architecture})"
+    doing = f"resolving the workload's Debian packages {', '.join(packages)} ({apt.architecture})"
     try:
         said = apt.run("apt-cache", "depends", "--recurse", *_ALL, *packages, doing=doing)
     except HostError as error:

@@ -24,12 +24,12 @@ def stats(entries: int, overrun: int = 0) -> bytes:
     return text.encode()
 
 
-def frames(raw: bytes, said: bytes, cpu: int = 0) -> list[Frame]:
-    page, event = KERNEL.texts()
-    size = 4 * KERNEL.page
+def frames(raw: bytes, said: bytes, cpu: int = 0, kernel: Kernel = KERNEL) -> list[Frame]:
+    page, event = kernel.texts()
+    size = 4 * kernel.page
     pieces = [raw[i : i + size] for i in range(0, len(raw), size)]
     return [
-        Frame(0, "boot-format", KERNEL.formats()[0]), Frame(0, "boot-page", page.encode()),
+        Frame(0, "boot-format", kernel.formats()[0]), Frame(0, "boot-page", page.encode()),
         Frame(0, "boot-event", event.encode()), Frame(0, f"boot-stats.{cpu}", said),
         *(Frame(0, f"boot-raw.{cpu}.{i}", piece) for i, piece in enumerate(pieces)),
         Frame(1, "function0", b"of another window"),
@@ -49,6 +49,29 @@ def test_what_the_buffer_had_no_room_for_is_said() -> None:
     raw = KERNEL.pages([KERNEL.call(1, BASE)] * 40, flags=MISSED_EVENTS | MISSED_STORED)
     found = read_boot_trace(frames(raw, stats(40, overrun=7)))
     assert (found.calls, found.lost) == ({BASE: 40}, 7)
+
+
+# Of a boot of Linux 6.1 for i386: what it says of its pages, and how one begins; its commit is of that alone.
+PAGE_32 = """\
+\tfield: u64 timestamp;\toffset:0;\tsize:8;\tsigned:0;
+\tfield: local_t commit;\toffset:8;\tsize:4;\tsigned:1;
+\tfield: int overwrite;\toffset:8;\tsize:1;\tsigned:1;
+\tfield: char data;\toffset:12;\tsize:4084;\tsigned:1;
+"""
+CALLS_32 = """
+f6e54c8508000000 3c000000
+04000000 0100000001000000 a03412c1 e6920ec1
+24b20000 0100000001000000 593e30c1 0a3512c1
+a4790000 0100000001000000 622530c1 313512c1
+"""
+
+
+def test_pages_of_a_32_bit_kernel() -> None:
+    raw = bytes.fromhex("".join(CALLS_32.split()))
+    kernel = Kernel(word=4)
+    assert kernel.texts()[0] == PAGE_32
+    found = read_boot_trace(frames(raw.ljust(4096, b"\0"), stats(3), kernel=kernel))
+    assert found.calls == {0xC11234A0: 1, 0xC1303E59: 1, 0xC1302562: 1}
 
 
 @pytest.mark.parametrize("said", [stats(41), stats(39), b"", b"entries: many\n"])

@@ -30,6 +30,23 @@ Call Trace:
 RIP: 0010:tcp_try_coalesce+0x0/0x1
 """
 
+# Linux 6.1 for i386, of a web server that was to write through a dropped function.
+OOPS_32 = """invalid opcode: 0000 [#1]
+CPU: 0 PID: 1 Comm: init Not tainted 6.1.192 #1
+EIP: vfs_write+0x0/0x2
+Code: 22 8b 43 10 e8 b3 f1 ff ff 89 f1 58 5b 89 e8 5e 5f 5d c3 <0f> 0b 56 53 89 c3 83 ec 40 89 14 24 8b 40 20
+EAX: c0360000 EBX: c0360000 ECX: 00000007 EDX: b7f9b370
+ESI: c011bf80 EDI: 00000000 EBP: b7f9b370 ESP: c011bf74
+DS: 007b ES: 007b FS: 0000 GS: 0033 SS: 0068 EFLAGS: 00000286
+Call Trace:
+ ? ksys_write+0x51/0x89
+ ? __do_fast_syscall_32+0x50/0x6b
+---[ end trace 0000000000000000 ]---
+EIP: vfs_write+0x0/0x2
+EAX: c0360000 EBX: c0360000 ECX: 00000007 EDX: b7f9b370
+Kernel panic - not syncing: Fatal exception
+"""
+
 
 @pytest.fixture
 def graveyard(tmp_path: Path) -> Path:
@@ -52,6 +69,17 @@ def test_misses_are_in_the_order_of_execution_with_callers(graveyard: Path) -> N
     found = find_misses(read_graveyard(graveyard), executed_blocks(LOG), OOPS)
     assert [(m.function, m.caller) for m in found] == [("tcp_try_coalesce", "tcp_queue_rcv"), ("dump", "")]
     assert "caller unknown" in str(found[1])
+
+
+def test_an_oops_of_32_bits_names_the_caller() -> None:
+    log = b"----------------\nIN: \n0xc10e6d08:  0f 0b                    ud2      \n\n"
+    stone = ("vfs_write", "fs/read_write.o", ".text.vfs_write")
+    found = find_misses(
+        Graveyard({0xC10E6D08: stone}, {"vfs_write": 0xC10E6D08}), executed_blocks(log), OOPS_32
+    )
+    assert [(miss.function, miss.caller) for miss in found] == [("vfs_write", "ksys_write")]
+    # Without a log the oops is enough.
+    assert find_misses(Graveyard({0xC10E6D08: stone}, {"vfs_write": 0xC10E6D08}), (), OOPS_32) == found
 
 
 def test_a_silent_guest_is_still_attributed(graveyard: Path) -> None:

@@ -51,6 +51,31 @@ IN:
 
 """
 
+# QEMU 7.2 for i386: the firmware begins above the kernel; the kernel before paging, the kernel, user space.
+LOG_32 = b"""----------------
+IN:
+0xfffffff0:  ea 5b e0 00 f0           ljmpw    $0xf000:$0xe05b
+
+----------------
+IN:
+0x000fe05b:  2e 66 83 3e c8 61 00     cmpl     $0, %cs:0x61c8
+0x000fe062:  0f 85 36 f0              jne      0xd09c
+
+----------------
+IN:
+0x01000000:  8b 0d 00 c0 38 01        movl     0x138c000, %ecx
+0x01000006:  0f 01 15 06 c0 38 01     lgdtl    0x138c006
+
+----------------
+IN:
+0xc10000b3:  31 c0                    xorl     %eax, %eax
+
+----------------
+IN:
+0x08049000:  90                       nop
+
+""".replace(b"IN:", b"IN: ")
+
 
 def read(path: Path, data: bytes, marks: list[Mark]) -> Blocks:
     log = path / "blocks.log"
@@ -65,6 +90,14 @@ def test_ranges_and_phases(tmp_path: Path) -> None:
     assert blocks.phases.tolist() == [0, 0, 0, 1]
     assert len(blocks.executed_by(0).starts) == 3
     assert len(blocks.executed_by(1).starts) == 4
+
+
+def test_a_kernel_below_the_firmware(tmp_path: Path) -> None:
+    log = tmp_path / "blocks.log"
+    log.write_bytes(LOG_32)
+    blocks = read_blocks(log, [Mark("boot", 0)], 0xC0000000, 0xC0000000, 0xC1000000)
+    assert blocks.starts.tolist() == [0xC1000000, 0xC10000B3]
+    assert blocks.ends.tolist() == [0xC100000D, 0xC10000B5]
 
 
 @pytest.mark.parametrize(

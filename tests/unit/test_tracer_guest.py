@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,38 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
 
 
 def test_busybox_must_be_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workload, kind = load_workload(EXAMPLE), machine_kind("x86_64")
+    monkeypatch.setattr(rootfs, "host_architecture", lambda: "amd64")
     dynamic = tmp_path / "busybox"
     dynamic.write_bytes(b"\x7fELF" + bytes(60) + b"/lib64/ld-linux-x86-64.so.2\0")
     monkeypatch.setattr(rootfs, "BUSYBOX", dynamic)
     with pytest.raises(HostError, match="apt-get install busybox-static"):
-        rootfs.read_busybox()
+        rootfs.read_busybox(workload, kind, tmp_path)
     monkeypatch.setattr(rootfs, "BUSYBOX", tmp_path / "gone")
     with pytest.raises(HostError, match="apt-get install busybox-static"):
-        rootfs.read_busybox()
+        rootfs.read_busybox(workload, kind, tmp_path)
+
+
+def test_a_busybox_of_the_workloads_own(tmp_path: Path) -> None:
+    own = tmp_path / "busybox"
+    example = load_workload(EXAMPLE)
+    workload = replace(example, rootfs=replace(example.rootfs, own_busybox=own))
+    own.write_bytes(b"\x7fELF" + bytes(14) + (3).to_bytes(2, "little") + bytes(90))
+    assert rootfs.read_busybox(workload, machine_kind("i386"), tmp_path) == (own, own.read_bytes())
+    with pytest.raises(UserError, match=r"busybox is not for x86_64; build it with CONFIG_STATIC=y"):
+        rootfs.read_busybox(workload, machine_kind("x86_64"), tmp_path)
+
+
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+def test_applets_are_read_as_busybox_lists_them() -> None:
+    said = subprocess.run([rootfs.BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout
+    links = rootfs.busybox_links(rootfs.BUSYBOX, rootfs.BUSYBOX.read_bytes())
+    assert list(links) == [f"usr/bin/{name}" for name in said.split()]
+    with pytest.raises(HostError, match="no list of its applets"):
+        rootfs.busybox_links(rootfs.BUSYBOX, b"\x7fELF" + bytes(99))
+    # What lies before the first one may look like a name, too.
+    links = rootfs.busybox_links(rootfs.BUSYBOX, b"\1zz\0[\0ash\0sh\0\0yes\0\0")
+    assert list(links) == ["usr/bin/[", "usr/bin/ash", "usr/bin/sh"]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,9 @@ def test_qemu_command() -> None:
     assert "file:/a,,b/console" in joined
     assert "-gdb unix:/s/gdb" in joined
     assert "virtio-serial" not in joined
+    assert "-cpu qemu64" in joined
+    words = qemu_command(kind, Path("k"), Path("i"), Path("c"), Path("/s"), replace(options, cpu="core2duo"))
+    assert words[words.index("-cpu") + 1] == "core2duo"
     assert kind.trap == b"\xd6"
 
 

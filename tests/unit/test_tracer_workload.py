@@ -106,6 +106,52 @@ def test_a_mistake_is_one_clear_line(folder: Path, old: str, new: str, said: str
     assert caught.value.exit_code == 2
 
 
+ON_TWO = GOOD.replace('arch = "x86_64"', 'arch = ["x86_64", "i386"]\nkernel_config = ["a", "b"]')
+ON_TWO = ON_TWO.replace("forward = [80]", 'forward = [80]\ncpu = "max"')
+ON_TWO += """
+[on.i386]
+kernel_config = "c"
+cpu = "pentium"
+busybox = "page"
+"""
+
+
+def test_one_workload_on_two_architectures(folder: Path) -> None:
+    for name in "abc":
+        (folder / name).write_text(f"CONFIG_{name}=y\n")
+    (folder / "workload.toml").write_text(ON_TWO)
+    first, second = load_workload(folder), load_workload(folder, "i386")
+    assert first == load_workload(folder, "x86_64")
+    assert (first.arch, first.title, second.arch, second.title) == ("x86_64", "tiny", "i386", "tiny-i386")
+    assert [path.name for path in first.kernel_configs] == ["a", "b"]
+    assert [path.name for path in second.kernel_configs] == ["a", "b", "c"]
+    assert (first.machine.cpu, second.machine.cpu) == ("max", "pentium")
+    assert (first.rootfs.own_busybox, second.rootfs.own_busybox) == (None, folder / "page")
+    assert first.content_hash() != second.content_hash()
+
+
+@pytest.mark.parametrize(
+    ("arch", "old", "new", "said"),
+    [
+        ("arm", "", "", "it does not run on arm; it says arch = x86_64, i386"),
+        ("", "[on.i386]", "[on.arm]", "[on.arm]: it does not run on arm"),
+        ("", "[on.i386]", "[on.i386]\nmemory = 1", '[on.i386]: there is no key "memory"'),
+        ("", '["x86_64", "i386"]', "[]", "arch is empty"),
+        ("", '["x86_64", "i386"]', '["x86_64", 386]', "arch must be a string or a list of strings"),
+        ("", '["a", "b"]', '["a", "gone"]', "gone does not exist"),
+        ("i386", 'busybox = "page"', 'busybox = "gone"', "gone does not exist"),
+        ("", 'busybox = "page"', "busybox = false", '"busybox" must be a string'),
+    ],
+)
+def test_a_mistake_about_architectures(folder: Path, arch: str, old: str, new: str, said: str) -> None:
+    for name in "abc":
+        (folder / name).touch()
+    (folder / "workload.toml").write_text(ON_TWO.replace(old, new) if old else ON_TWO)
+    with pytest.raises(UserError) as caught:
+        load_workload(folder, arch)
+    assert said in str(caught.value)
+
+
 def test_two_apps_of_one_name(folder: Path) -> None:
     second = '[[app]]\nname = "web"\ncommand = "true"\ntimeout = 1\n'
     (folder / "workload.toml").write_text(GOOD + second)
