@@ -8,14 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from prune.source import DEBIAN_PACKAGE, INSTALLED
 from tracer.host import HostError
-from tracer.machine import machine_kind, machine_kinds
 
 _PACKAGES = Path(__file__).with_name("apt-packages.txt")
 _PYTHON_PACKAGES = ("elftools", "capstone", "lief", "networkx", "numpy")
@@ -28,7 +27,8 @@ _VERSIONS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "gcc": ("gcc", (5, 1), "Linux 6.1 states 5.1 (scripts/min-tool-version.sh)"),
     "ld": ("binutils", (2, 30), "Linux 6.16 and newer ask for it (kbuild: require gcc-8 and binutils-2.30)"),
     "make": ("make", (3, 82), "Linux 6.1 states 3.82 (Documentation/process/changes.rst)"),
-    **{each.program: (each.package, (), "tested with 7.2") for each in machine_kinds()},
+    "qemu-system-x86_64": ("qemu-system-x86", (), "tested with 7.2"),
+    "qemu-system-i386": ("qemu-system-x86", (), "tested with 7.2"),
 }
 
 
@@ -57,31 +57,20 @@ def doctor(cache: Path) -> list[Check]:
     ]
 
 
-def require(commands: Iterable[str]) -> None:
-    """Stop before a stage begins that would fail for lack of a program.
+def require(commands: Iterable[str], more: Mapping[str, str] | None = None) -> None:
+    """Stop before a stage begins that would fail for lack of a program. ``more``: packages of programs that
+    not every run needs.
 
     Raises:
         HostError: names all that are missing and the command that installs them.
     """
-    packages = {proof: package for package, proof, _ in _read_packages()}
+    packages = {proof: package for package, proof, _ in _read_packages()} | dict(more or {})
     missing = [command for command in commands if not _present(command)]
     if missing:
         raise HostError(
             f"looking for programs: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
             _apt(packages.get(command, command) for command in missing),
         )
-
-
-def require_machine(arch: str) -> None:
-    """Stop before guests of an architecture are to be started that nothing can run.
-
-    Raises:
-        HostError: names the emulator and the command that installs it.
-        UserError: there are no machines of this architecture.
-    """
-    kind = machine_kind(arch)
-    if shutil.which(kind.program) is None:
-        raise HostError(f"looking for programs: {kind.program} is not there", _apt([kind.package]))
 
 
 def table(checks: Iterable[Check]) -> str:

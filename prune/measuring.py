@@ -17,7 +17,7 @@ from prune import passes
 from prune.build_time import build_time
 from prune.cell import Cell, cell_of, read_cell
 from prune.cost import Cost
-from prune.doctor import require_machine
+from prune.doctor import require
 from prune.estimate import spread
 from prune.folder import Folder
 from prune.grid import IS_BASE, SPEEDS
@@ -28,6 +28,7 @@ from prune.settings import cache_folder
 from prune.speed import SIDES, make_speed
 from prune.stages import run_stage, source_hash
 from tracer.host import KpruneError, say, write_json
+from tracer.machine import machine_kind
 from tracer.measure import Measured, measure, measured_app
 from tracer.phase_names import BOOT
 from tracer.rootfs import build_initrd
@@ -85,7 +86,8 @@ def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
         HostError: QEMU is not there.
     """
     folder, workload = pipeline.folder, pipeline.workload
-    require_machine(workload.arch)
+    kind = machine_kind(workload.arch)
+    require([kind.program], {kind.program: kind.package})
     scratch = folder.path("speed")
     initrd = build_initrd(workload, scratch, cache_folder())
     kernels = (folder.base("bzImage"), folder.pruned("bzImage"))

@@ -15,7 +15,7 @@ from typing import Any
 import tracer
 from prune import passes, profiling
 from prune.buildid import build_id
-from prune.doctor import require, require_machine
+from prune.doctor import require
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
@@ -28,6 +28,7 @@ from prune.stages import run_stage, source_hash
 from prune.toolchain import find_toolchain
 from tracer.host import GuestFailed, GuestLost, ValidationFailed
 from tracer.jitter import FIRST_HEALED
+from tracer.machine import machine_kind
 from tracer.runner import session_command
 from tracer.session_options import SessionOptions
 from tracer.workload import Workload, load_workload
@@ -111,7 +112,7 @@ class Steps:
                 log = None if traced else self.folder.path("trace/blocks.log")
                 self._show_session(kernel("bzImage"), SessionOptions(trace=traced, block_log=log))
             return
-        require_machine(self.workload.arch)
+        self._require_emulator()
         if both and not self.folder.traced("symbols.json").is_file():
             self.build(traced=True)  # the run was begun with a profile, or with another one's sleepers
         inputs: dict[str, str | int | Path | None] = {
@@ -219,7 +220,7 @@ class Steps:
         if self.dry_run:
             self._show_session(self.folder.pruned("bzImage"), SessionOptions())
             return
-        require_machine(self.workload.arch)
+        self._require_emulator()
         if not numbers:
             healed = load_healed(self.folder.healed, build_id(self.folder.base("vmlinux")))
             first = FIRST_HEALED + rounds(healed) * self.settings.boots
@@ -265,6 +266,10 @@ class Steps:
         )  # fmt: skip
         value: dict[str, Any] = json.loads(folder.path("report.json").read_text())
         return value
+
+    def _require_emulator(self) -> None:
+        kind = machine_kind(self.workload.arch)
+        require([kind.program], {kind.program: kind.package})
 
     def _show_session(self, kernel: Path, options: SessionOptions) -> None:
         into = self.folder.path("trace")

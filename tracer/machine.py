@@ -32,12 +32,6 @@ class MachineKind:
     elf: int
 
 
-def machine_kinds() -> tuple[MachineKind, ...]:
-    """Every machine that is described."""
-    tables = tomllib.loads(MACHINES.read_text())
-    return tuple(machine_kind(name) for name, table in tables.items() if isinstance(table, dict))
-
-
 def machine_kind(arch: str) -> MachineKind:
     """The machine of an architecture.
 

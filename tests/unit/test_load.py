@@ -11,7 +11,8 @@ from tracer.host import UserError
 from tracer.load import Window, quantile, read_load
 from tracer.workload import load_workload
 
-WEB = load_workload(Path(__file__).parents[2] / "examples" / "micro").apps[-1]
+EXAMPLE = load_workload(Path(__file__).parents[2] / "examples" / "micro")
+WEB = next(app for app in EXAMPLE.apps if app.name == "web")
 GOOD = {"requests": 4, "seconds": 2.0, "latencies_ms": [1, 2.5, 3, 40]}
 
 
