@@ -227,7 +227,14 @@ def _build(folder: Path) -> Built:
         for section in parts(folder / name)
         if section.loaded and section.size and not section.name.startswith((".note", ".eh_frame"))
     ]
-    plan = {"schema_version": 3, "objects": {"a.o": "", "b.o": ""}, "pieces": [], "cold": [], "units": units}
+    plan = {
+        "schema_version": 3,
+        "objects": {"a.o": "", "b.o": ""},
+        "pieces": [],
+        "cold": [],
+        "named": False,
+        "units": units,
+    }
     (folder / "plan.json").write_text(json.dumps(plan))
     stones = [
         {"symbol": name, "object": "a.o", "section": f".text.{name}", "names": [name], "address": built[name]}
