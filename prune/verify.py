@@ -14,6 +14,8 @@
    it, and the profile does not say that it ran. (The other checks are made against what must be left.)
 8. *phases*: what is freed after boot lies where the kernel frees, nothing else does, and resident code leads
    there only where boot took that way.
+9. *kallsyms*: decoded from the image, every entry is a symbol of vmlinux in something that was kept; of a
+   tombstone there is none, unless the plan wants its names.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from prune.verify_code import (
     instruction_end,
 )
 from prune.verify_fields import check_fields
+from prune.verify_kallsyms import check_kallsyms
 from prune.verify_load import load_model
 from prune.verify_model import Check
 from prune.verify_phases import check_phases
@@ -93,5 +96,6 @@ def verify_image(
             check_accounting(model),
             check_blocks(model, read_blocks(profile) if profile else None),
             check_phases(model, read_ran(profile) if profile else {}),
+            check_kallsyms(model),
         )
     )

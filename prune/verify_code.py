@@ -19,7 +19,7 @@ import numpy as np
 from prune.verify_decode import UNKNOWN, Decoder
 from prune.verify_elf import EXECUTABLE, Section
 from prune.verify_fields import InstructionEnd
-from prune.verify_model import Check, Model, Tally
+from prune.verify_model import TOMBSTONES, Check, Model, Tally
 from prune.verify_read import Piece
 
 Flags = np.ndarray[Any, np.dtype[Any]]
@@ -173,8 +173,7 @@ def _is_unit(model: Model, piece: Piece) -> bool:
 def check_tombstones(model: Model) -> Check:
     """Tombstones are unique, trap, lie where they are said to, and answer to their names."""
     tally = Tally("tombstones")
-    first = model.linked.symbols.get("__kprune_tombstones_start", 0)
-    last = model.linked.symbols.get("__kprune_tombstones_end", 0)
+    first, last = (model.linked.symbols.get(name, 0) for name in TOMBSTONES)
     home = model.linked.outputs.get(".text")
     inside = home is not None and home.address <= first <= last <= home.address + home.size
     if model.stones:

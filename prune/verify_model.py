@@ -40,6 +40,8 @@ from prune.verify_trim import Outcome
 from tracer.host import UserError
 
 _SHOWN = 20
+#: The symbols around all tombstones.
+TOMBSTONES = ("__kprune_tombstones_start", "__kprune_tombstones_end")
 
 
 @dataclass(frozen=True)
