@@ -11,14 +11,14 @@ import lief
 
 from tracer.host import UserError
 
-ALLOC, EXECUTABLE, MERGE, STRINGS = 2, 4, 16, 32
+WRITABLE, ALLOC, EXECUTABLE, MERGE, STRINGS = 1, 2, 4, 16, 32
 UNDEFINED, ABSOLUTE, RESERVED = 0, 0xFFF1, 0xFF00
 # Symbol.section of what no section of the object holds.
 NOWHERE, CONSTANT, COMMON = 0, -1, -2
 _LOCAL, _WEAK = lief.ELF.Symbol.BINDING.LOCAL, lief.ELF.Symbol.BINDING.WEAK
 _UNIQUE = lief.ELF.Symbol.BINDING.GNU_UNIQUE
 _SECTION, _FUNCTION = lief.ELF.Symbol.TYPE.SECTION, lief.ELF.Symbol.TYPE.FUNC
-_FILE = lief.ELF.Symbol.TYPE.FILE
+_FILE, _OBJECT = lief.ELF.Symbol.TYPE.FILE, lief.ELF.Symbol.TYPE.OBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Output:
 @dataclass(frozen=True)
 class Linked:
     """The linked kernel: bytes of a ``word``, its loaded sections, global name -> address, and every name ->
-    (address, what nm would call it) of each symbol that has it."""
+    (address, letter that nm has for it) of each symbol that has it."""
 
     word: int
     outputs: dict[str, Output]
@@ -125,7 +125,7 @@ def read_linked(path: Path) -> Linked:
         for section in binary.sections
         if int(section.flags) & ALLOC
     }
-    code = {index for index, each in enumerate(binary.sections) if int(each.flags) & EXECUTABLE}
+    letters = [_letter(section) for section in binary.sections]
     symbols: dict[str, int] = {}
     named: dict[str, list[tuple[int, str]]] = {}
     for symbol in binary.symtab_symbols:
@@ -133,8 +133,10 @@ def read_linked(path: Path) -> Linked:
         # Of the script's names, PROVIDE_HIDDEN makes local ones.
         if binding != _LOCAL or symbol.visibility == lief.ELF.Symbol.VISIBILITY.HIDDEN:
             symbols[name] = value
-        kind = "a" if symbol.shndx == ABSOLUTE else "t" if symbol.shndx in code else "d"
-        kind = "w" if binding == _WEAK else "u" if binding == _UNIQUE else kind
+        index = int(symbol.shndx)
+        kind = letters[index] if index < len(letters) else "a"
+        if binding in (_WEAK, _UNIQUE):
+            kind = "u" if binding == _UNIQUE else "v" if symbol.type == _OBJECT else "w"
         named.setdefault(name, []).append((value, kind if binding in (_LOCAL, _UNIQUE) else kind.upper()))
     if not symbols or not outputs:
         raise UserError(
@@ -208,6 +210,14 @@ def _symbol(symbol: Any) -> Symbol:
         str(symbol.name), int(symbol.value), index,
         binding == _LOCAL, binding == _WEAK, kind == _SECTION, kind == _FUNCTION,
     )  # fmt: skip
+
+
+def _letter(section: Any) -> str:
+    """nm's letter for a local symbol there (binutils, bfd/syms.c: decode_section_type())."""
+    flags = int(section.flags)
+    if flags & EXECUTABLE:
+        return "t"
+    return "b" if _is_bss(section) else "d" if flags & WRITABLE else "r"
 
 
 def _word(binary: Any) -> int:

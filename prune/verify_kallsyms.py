@@ -74,8 +74,15 @@ def _known(model: Model) -> _Known:
     merged: set[str] = set()
     names: set[str] = set()
     for original in model.objects.values():
+        dropped = {
+            index
+            for index, section in original.sections.items()
+            if model.fates.get((original.path, section.name)) is False
+        }
         for symbol in original.symbols:
             names.add(symbol.name)
+            if symbol.section in dropped:
+                continue
             if symbol.section in (CONSTANT, NOWHERE):
                 kept.add((symbol.name, symbol.value))
             elif symbol.section == COMMON:
@@ -96,7 +103,7 @@ def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
     there = [kind for address, kind in model.linked.named.get(entry.name, ()) if address == entry.address]
     if not there:
         return f"is no symbol of vmlinux: {model.name_of(entry.address)}", False
-    if not any(_is_kind(entry.kind, kind) for kind in there):
+    if entry.kind not in there:
         return f"is called {entry.kind}, and vmlinux has {', '.join(sorted(set(there)))}", False
     first, last = (model.linked.symbols.get(name, 0) for name in TOMBSTONES)
     if first <= entry.address < last and entry.name not in TOMBSTONES:
@@ -113,15 +120,6 @@ def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
         if answers and fnmatchcase(entry.name, redirect["pattern"]):
             return "", True
     return "is the name of nothing that was kept there", False
-
-
-def _is_kind(letter: str, kind: str) -> bool:
-    """Whether nm has this letter for such a symbol; of data there are many, capital ones for global names."""
-    if kind in "tT":
-        return letter == kind
-    if kind in "wW":
-        return letter in "wWvV"
-    return letter.isupper() == kind.isupper() and letter.lower() not in "twvu"
 
 
 def read_entries(model: Model) -> list[Entry]:
