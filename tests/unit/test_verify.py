@@ -11,13 +11,15 @@ import re
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from prune.verify import verify_image
+from prune.verify import prove, verify_image
+from prune.verify_load import load_model
 from tracer.host import UserError
 
 from .verify_program import MACHINES, Built, build, findings, parts
@@ -40,6 +42,7 @@ def test_a_sound_program_passes_every_check(built: Built) -> None:
     assert {check.name for check in verdict.checks if check.checked} == {
         "references", "tombstones", "tables", "bytes", "branches", "accounting", "blocks", "phases",
     }  # fmt: skip
+    assert verdict.checks[-2].note == "3 units are freed after boot"
     assert json.loads(json.dumps(verdict.to_json()))["ok"] is True
 
 
@@ -286,6 +289,81 @@ def test_more_traps_than_a_cold_block_had_room_for(built: Built) -> None:
 def test_a_jump_over_a_cold_block_that_was_not_shortened(built: Built) -> None:
     built.write(built["cut"] + 8, b"\x07")
     assert "a.o:.text.cut+0x8 is not what the compiler made" in findings(built.verify())["bytes"]
+
+
+def test_a_cold_block_that_ran(built: Built) -> None:
+    def run(value: Any) -> None:
+        next(row for row in value["functions"] if row["symbol"] == "cut")["ran"] = [0, 10, 16, 20]
+
+    built.edit("profile.json", run)
+    assert findings(built.verify())["blocks"] == ["a.o:.text.cut, cut: 0x9 to 0x10 is cold, and ran"]
+
+
+def _fate(built: Built, section: str, fate: str) -> None:
+    def change(value: Any) -> None:
+        next(row for row in value["units"] if row[1] == section)[3] = fate
+
+    built.edit("plan.json", change)
+
+
+def test_what_is_freed_after_boot_and_ran_later(built: Built) -> None:
+    def later(value: Any) -> None:
+        next(row for row in value["functions"] if row["symbol"] == "early")["seen"].append({"app": "web"})
+
+    built.edit("profile.json", later)
+    assert findings(built.verify()) == {"phases": ["a.o:.text.early is freed after boot, and web ran it"]}
+
+
+def test_resident_code_that_leads_to_what_was_freed(built: Built) -> None:
+    built.edit("profile.json", lambda value: value["functions"].pop(0))
+    (found,) = findings(built.verify())["phases"]
+    assert found.startswith("a.o:.text.start+")
+    assert found.endswith("refers to a.o:.text.early, freed after boot, and boot did not run it")
+
+
+def test_what_is_freed_after_boot_and_lies_elsewhere(built: Built) -> None:
+    _fate(built, ".text.other", "boot")
+    said = findings(built.verify())["phases"]
+    assert "a.o:.text.other is to be freed after boot, and lies where nothing is" in said
+
+
+def test_a_resident_unit_where_memory_is_freed(built: Built) -> None:
+    path = built.folder / "vmlinux.map"
+    path.write_text(path.read_text().replace(".init.text.text.early", ".text.early"))
+    _fate(built, ".text.early", "keep")
+    said = findings(built.verify())["phases"]
+    assert said == ["a.o:.text.early is resident, and lies where memory is freed after boot"]
+
+
+def test_data_that_is_freed_and_still_known_to_somebody(built: Built) -> None:
+    """Resident code refers to it, and so does freed code that hands the address on; what reads there may."""
+    _fate(built, ".data.number", "boot")
+    said = findings(built.verify())["phases"]
+    assert any(
+        re.fullmatch(r"a\.o:\.text\.kept\+.* refers to data freed after boot: a\.o:\.data\.number", each)
+        for each in said
+    )
+    handed = [each for each in said if "may hand on the address of data that is freed after boot" in each]
+    assert len(handed) == 1 and handed[0].startswith("a.o:.text.hands+")
+
+
+def test_no_byte_of_what_was_kept_can_change_unnoticed(original: Built) -> None:
+    """Each byte by one bit, the bits taking turns."""
+    model = load_model(*original.inputs)
+    whole = model.linked
+    tried = 0
+    for name, output in whole.outputs.items():
+        for nth in range(len(output.content)):
+            piece = model.memory.at(output.address + nth)
+            if piece is None:
+                continue
+            tried += 1
+            content = bytearray(output.content)
+            content[nth] ^= 1 << nth % 8
+            outputs = whole.outputs | {name: replace(output, content=bytes(content))}
+            model.linked = replace(whole, outputs=outputs)
+            assert not all(check.ok for check in prove(model)), f"{piece}, {output.address + nth:#x}"
+    assert tried > 300
 
 
 @pytest.mark.parametrize(("nth", "name"), [(0, "two"), (1, "one")])

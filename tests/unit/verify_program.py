@@ -69,14 +69,15 @@ MACHINES = (
 )  # fmt: skip
 
 # `lost` is local, `gone` global, both are dropped; `tick` is a weak function that b.c overrides. `cut` lost
-# the cold block at 1, into which data leads, too; `one` and `two` share a section that is taken apart. `low`
-# holds a physical address, as the kernel's first instructions do.
+# the cold block at 1, into which data leads, too; `one` and `two` share a section that is taken apart;
+# `only`, `early` and `hands` are freed after boot. `low` holds a physical address, as head code does.
 _A = r"""
 #ifdef EDITED
 #define MID_LOST "lost" HERE
 #define LOST "lost"
 #define MID_GONE "gone"
 #define COLD "1: " TRAP "3: " TRAP
+#define FREED(group, name) __attribute__((section(group name)))
 #define ONE ".init.text.one"
 #define BREAK ".popsection\n .pushsection .init.text.two,\"ax\"\n"
 void lost(int);
@@ -85,6 +86,7 @@ void lost(int);
 #define LOST "lost"
 #define MID_GONE "gone+3"
 #define COLD "1: movl $7, %eax\n 3: nop\n nop\n"
+#define FREED(group, name) __attribute__((section(name)))
 #define ONE ".init.text"
 #define BREAK ""
 __attribute__((noinline, used)) static void lost(int x)
@@ -111,6 +113,9 @@ asm(".pushsection .text.cut,\"ax\"\n .globl cut\n .type cut, @function\n"
 asm(".pushsection " ONE ",\"ax\"\n .globl one\n one: call two\n ret\n" BREAK "two: nop\n ret\n .popsection\n"
     ".pushsection .data.pair,\"aw\"\n .globl pair\n pair:" WORD "two\n" WORD "one\n .popsection");
 asm(".pushsection .data.low,\"aw\"\n .globl low\n low:" WORD "number - 0xc0000000\n .popsection");
+FREED(".init.data", ".data.only") int only = 7;
+FREED(".init.text", ".text.early") void early(void) { only += number; }
+FREED(".init.text", ".text.hands") int *hands(void) { return &number; }
 __attribute__((noinline)) int kept(int n)
 {
     asm volatile("1: nop\n 2:\n .pushsection __ex_table,\"a\"\n .long 1b - ., 2b - ., 3\n .popsection\n"
@@ -132,6 +137,7 @@ void start(void)
     if (kept(3) == other(4))
         gone();
     lost(number);
+    early();
     table[1]();
 }
 """
@@ -155,7 +161,10 @@ SECTIONS {
     . = ALIGN(64);
     *(.text)
   } =0xcccccccc
+  __init_begin = .;
   .init.text : { *(.init.text.*) }
+  .init.data : { *(.init.data.*) }
+  __init_end = .;
   .rodata : { *(.rodata*) }
   __ex_table : { __start___ex_table = .; *(__ex_table) __stop___ex_table = .; }
   .orc_unwind_ip : { __start_orc_unwind_ip = .; *(.orc_unwind_ip) __stop_orc_unwind_ip = .; }
@@ -197,7 +206,7 @@ class Built:
     machine: Machine
 
     def verify(self) -> Verdict:
-        return verify_image(*self.inputs)
+        return verify_image(*self.inputs, self.folder / "profile.json")
 
     @property
     def inputs(self) -> tuple[Path, Path, Path, Path, Path, str]:
@@ -303,6 +312,8 @@ def _write_plan(built: Built) -> None:
         for section in parts(built.folder / name)
         if section.loaded and section.size and not section.name.startswith((".note", ".eh_frame"))
     ]
+    freed = (".data.only", ".text.early", ".text.hands")
+    units = [[*row[:3], "boot" if row[1] in freed else row[3], row[4]] for row in units]
     units = [unit for unit in units if unit[1] != ".init.text"]
     units += [["a.o", name, size, "keep", "test"] for name, _, size in _PIECES]
     plan = {
@@ -314,6 +325,14 @@ def _write_plan(built: Built) -> None:
         "units": units,
     }
     (built.folder / "plan.json").write_text(json.dumps(plan))
+    functions = [
+        {"object": "a.o", "section": f".text.{name}", "symbol": name, "ran": ran, "seen": [{"app": app}]}
+        for name, app, ran in (
+            ("start", "boot", []), ("early", "boot", []), ("hands", "boot", []),
+            ("cut", "web", [0, _COLD, _WARM, _WARM + 4]),
+        )
+    ]  # fmt: skip
+    (built.folder / "profile.json").write_text(json.dumps({"functions": functions}))
 
 
 def findings(verdict: Verdict) -> dict[str, list[str]]:
