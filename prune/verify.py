@@ -14,6 +14,8 @@
    it, and the profile does not say that it ran. (The other checks are made against what must be left.)
 8. *phases*: what is freed after boot lies where the kernel frees, nothing else does, and resident code leads
    there only where boot took that way.
+9. *kallsyms*: decoded from the image, every entry is a symbol of vmlinux in something that was kept; of a
+   tombstone there is none, unless the plan wants its names.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from prune.verify_code import (
     instruction_end,
 )
 from prune.verify_fields import check_fields
+from prune.verify_kallsyms import check_kallsyms
 from prune.verify_load import load_model
-from prune.verify_model import Check
+from prune.verify_model import Check, Model
 from prune.verify_phases import check_phases
 from prune.verify_read import read_blocks, read_ran
 from prune.verify_tables import check_tables
 
-__all__ = ["Check", "Verdict", "verify_image"]
+__all__ = ["Check", "Verdict", "prove", "verify_image"]
 
 
 @dataclass(frozen=True)
@@ -80,18 +83,25 @@ def verify_image(
     Raises:
         UserError: a file is missing or damaged.
     """
-    model = load_model(vmlinux, link_map, plan, tombstones, objtree, arch)
+    return Verdict(prove(load_model(vmlinux, link_map, plan, tombstones, objtree, arch), profile))
+
+
+def prove(model: Model, profile: Path | None = None) -> tuple[Check, ...]:
+    """Every check of what was read, in the order of the list above.
+
+    Raises:
+        UserError: the profile is missing or damaged, or a relocation's type is not described.
+    """
     listings = disassemble(model)
     references, unchanged = check_fields(model, partial(instruction_end, listings))
-    return Verdict(
-        (
-            references,
-            check_tombstones(model),
-            check_tables(model),
-            unchanged,
-            check_branches(model, listings),
-            check_accounting(model),
-            check_blocks(model, read_blocks(profile) if profile else None),
-            check_phases(model, read_ran(profile) if profile else {}),
-        )
+    return (
+        references,
+        check_tombstones(model),
+        check_tables(model),
+        unchanged,
+        check_branches(model, listings),
+        check_accounting(model),
+        check_blocks(model, read_blocks(profile) if profile else None),
+        check_phases(model, read_ran(profile) if profile else {}),
+        check_kallsyms(model),
     )

@@ -9,19 +9,16 @@ been made again.
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import capstone
-
+from prune.verify_decode import Decoder
 from prune.verify_elf import Field, Object, Section, Symbol
 from tracer.host import UserError
 
 #: (name, start, size), in order.
 Part = tuple[str, int, int]
 _FIRST = 1 << 20  # Indices of pieces, above those of any section.
-_DIRECT = re.compile(r"^0x[0-9a-f]+$|^\d+$")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,9 @@ class _Layout:
         return Symbol("", 0, index, local=True, weak=False, is_section=True)
 
 
-def take_apart(original: Object, pieces: Mapping[str, Sequence[Part]], pc_relative: Sequence[int]) -> Object:
+def take_apart(
+    original: Object, pieces: Mapping[str, Sequence[Part]], pc_relative: Sequence[int], decoder: Decoder
+) -> Object:
     """The object with the sections of ``pieces`` in pieces.
 
     Args:
@@ -58,7 +57,7 @@ def take_apart(original: Object, pieces: Mapping[str, Sequence[Part]], pc_relati
             layouts[index] = _Layout(_FIRST + sum(len(each.parts) for each in layouts.values()), parts)
     if not layouts:
         return original
-    apart = _Apart(original, layouts, pc_relative)
+    apart = _Apart(original, layouts, pc_relative, decoder)
     sections = {
         index: apart.redirected(section)
         for index, section in original.sections.items()
@@ -67,9 +66,7 @@ def take_apart(original: Object, pieces: Mapping[str, Sequence[Part]], pc_relati
     for index, layout in layouts.items():
         sections |= apart.cut(original.sections[index], layout)
     empty = original.empty | {index: original.sections[index].name for index in layouts}
-    definitions = tuple(apart.moved(symbol) for symbol in original.definitions)
-    functions = tuple(apart.moved(symbol) for symbol in original.functions)
-    return Object(original.path, sections, empty, definitions, functions)
+    return Object(original.path, sections, empty, tuple(map(apart.moved, original.symbols)))
 
 
 def _check_cover(original: Object, section: Section, parts: Sequence[Part]) -> None:
@@ -82,10 +79,15 @@ def _check_cover(original: Object, section: Section, parts: Sequence[Part]) -> N
 
 
 class _Apart:
-    def __init__(self, original: Object, layouts: dict[int, _Layout], pc_relative: Sequence[int]) -> None:
+    def __init__(
+        self,
+        original: Object,
+        layouts: dict[int, _Layout],
+        pc_relative: Sequence[int],
+        decoder: Decoder,
+    ) -> None:
         self.original, self.layouts, self.pc_relative = original, layouts, frozenset(pc_relative)
-        self.engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-        self.engine.skipdata = True
+        self.decoder = decoder
 
     def moved(self, symbol: Symbol) -> Symbol:
         layout = self.layouts.get(symbol.section)
@@ -112,15 +114,20 @@ class _Apart:
             if section.is_code and field.type in self.pc_relative:
                 ends = ends or [end for _, end, _ in self._instructions(section)]
                 after = ends[min(bisect.bisect_right(ends, field.offset), len(ends) - 1)] - field.offset
-            index, offset = layout.at(field.addend + after)
+            place = field.addend + after
+            if not 0 <= place <= self.original.sections[field.symbol.section].size:
+                raise UserError(
+                    f"verifying {self.original.path}: {section.name}+{field.offset:#x} refers to "
+                    f"{place:#x} of a section that was taken apart, which is of no piece",
+                    "the section must stay whole: please report this",
+                )
+            index, offset = layout.at(place)
             yield replace(field, symbol=layout.symbol(index), addend=offset - after)
 
     def _instructions(self, section: Section) -> Iterator[tuple[int, int, int | None]]:
         """(begin, end, target of a direct branch) of each instruction."""
-        for begin, size, mnemonic, operand in self.engine.disasm_lite(section.content, 0):
-            direct = mnemonic[0] == "j" or mnemonic in ("call", "loop", "loope", "loopne")
-            target = int(operand, 0) if direct and _DIRECT.match(operand) else None
-            yield begin, begin + size, target
+        for begin, size, mnemonic, operand in self.decoder.rows(section.content):
+            yield begin, begin + size, self.decoder.target(mnemonic, operand)
 
     def _crossing(self, section: Section, layout: _Layout) -> Iterator[Field]:
         """The branches between pieces that have no relocation, as the references that they must be now."""

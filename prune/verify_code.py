@@ -9,26 +9,20 @@ unit's, a tombstone's, or fill between them.
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import capstone
 import numpy as np
 
+from prune.verify_decode import UNKNOWN, Decoder
 from prune.verify_elf import EXECUTABLE, Section
 from prune.verify_fields import InstructionEnd
-from prune.verify_model import Check, Model, Tally
+from prune.verify_model import TOMBSTONES, Check, Model, Tally
 from prune.verify_read import Piece
 
-_BRANCHES = frozenset(("call", "loop", "loope", "loopne", "xbegin"))
-_RELATIVE = re.compile(r"\[rip (?:([+-]) (0x[0-9a-f]+|\d+))?\]")
 Flags = np.ndarray[Any, np.dtype[Any]]
-_LONGEST = 15  # bytes of an x86 instruction
-# What ld puts between units: the kernel's int3, an assembler's nop, nothing.
-_FILL = frozenset(b"\xcc\x90\x00")
 
 
 @dataclass(frozen=True)
@@ -37,8 +31,9 @@ class Listing:
 
     ``filled_in`` are the addresses of its relocated fields, ``ends`` the ends of its instructions;
     ``branches`` and ``loads`` are (address, size, target) of those with a direct target and of those that
-    form an address (``lea``). ``unknown`` counts what the disassembler does not know: it goes on a
-    byte later, and what it reads until it is in step again is believed only where the linker filled it in.
+    form an address by counting from themselves. ``unknown`` counts what the disassembler does not know: it
+    goes on a byte later, and what it reads until it is in step again is believed only where the linker
+    filled it in.
     """
 
     filled_in: tuple[int, ...]
@@ -54,30 +49,25 @@ class Listing:
 
 def disassemble(model: Model) -> dict[Piece, Listing]:
     """All kept code, from vmlinux."""
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.skipdata = True
-    return {piece: _listing(engine, model, piece) for piece in model.text.pieces}
+    return {piece: _listing(model.decoder, model, piece) for piece in model.text.pieces}
 
 
-def _listing(engine: capstone.Cs, model: Model, piece: Piece) -> Listing:
+def _listing(decoder: Decoder, model: Model, piece: Piece) -> Listing:
     ends, branches, loads, unknown, blind = [], [], [], 0, 0
     code = model.linked.read(piece.address, piece.size)
     fields = model.originals[piece.object, piece.section].fields
     filled_in = sorted(piece.address + relocation.offset for relocation in fields)
-    for address, size, mnemonic, operands in engine.disasm_lite(code, piece.address):
+    for row in decoder.rows(code, piece.address):
+        address, size, mnemonic, operands = row
         ends.append(address + size)
-        if mnemonic == ".byte":
-            unknown, blind = unknown + (address >= blind), address + _LONGEST
+        if mnemonic == UNKNOWN:
+            unknown, blind = unknown + (address >= blind), address + decoder.longest
         elif address < blind and not _holds(filled_in, address, size):
             continue
-        elif operands.startswith("0x") and (mnemonic[0] == "j" or mnemonic in _BRANCHES):
-            branches.append((address, size, int(operands, 16)))
-        elif mnemonic == "lea":
-            found = _RELATIVE.search(operands)
-            if found:
-                distance = int(found[2] or "0", 0)
-                target = address + size + (-distance if found[1] == "-" else distance)
-                loads.append((address, size, target))
+        elif (target := decoder.target(mnemonic, operands)) is not None:
+            branches.append((address, size, target))
+        elif (target := decoder.address(row)) is not None:
+            loads.append((address, size, target))
     return Listing(tuple(filled_in), tuple(ends), tuple(branches), tuple(loads), unknown)
 
 
@@ -94,11 +84,12 @@ def check_branches(model: Model, listings: dict[Piece, Listing]) -> Check:
     for piece, listing in listings.items():
         for address, size, target in listing.branches:
             into = model.text.at(target)
-            linked = _holds(listing.filled_in, address, size)
-            tally.expect(
-                (into is not None or target in model.stone_at) if linked else into == piece,
-                _astray(model, piece, address, "branches to", target),
-            )
+            # An undefined weak function lies at zero; that it is one is proved with the references.
+            if _holds(listing.filled_in, address, size):
+                holds = into is not None or target in model.stone_at or target == 0
+            else:
+                holds = into == piece
+            tally.expect(holds, _astray(model, piece, address, "branches to", target))
         for address, size, target in listing.loads:
             linked = _holds(listing.filled_in, address, size)
             holds = _is_something(model, target, symbols) if linked else model.text.at(target) == piece
@@ -143,9 +134,14 @@ def check_accounting(model: Model) -> Check:
         for stone in model.stones:
             start = stone.address - output.address
             if 0 <= start < output.size:
+                tally.expect(
+                    not owner[start : start + len(model.trap)].any(), f"{stone} lies over something else"
+                )
                 owner[start : start + len(model.trap)] = 2
-        filler = np.isin(np.frombuffer(output.content, np.uint8), list(_FILL))
-        stray = _not_padding(output.content, owner == 0, np.flatnonzero((owner == 0) & ~filler))
+        filler = np.isin(np.frombuffer(output.content, np.uint8), model.facts["fill"])
+        stray = _not_padding(
+            model.decoder, output.content, owner == 0, np.flatnonzero((owner == 0) & ~filler)
+        )
         tally.checked += output.size
         if len(stray):
             tally.find(f"{name}+{stray[0]:#x}: {len(stray):,} bytes are no unit, no tombstone and no fill")
@@ -155,19 +151,16 @@ def check_accounting(model: Model) -> Check:
     return tally.done(f"{words} = {sum(sums.values()):,} executable bytes")
 
 
-def _not_padding(content: bytes, free: Flags, stray: Flags) -> Flags:
+def _not_padding(decoder: Decoder, content: bytes, free: Flags, stray: Flags) -> Flags:
     """Those of the ``stray`` bytes that are not in a gap which holds instructions without effect alone: ld
-    fills code with long ones (bfd/cpu-i386.c)."""
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.skipdata = True
+    fills code with long ones."""
     done, left = -1, []
     for at in stray.tolist():
         if at <= done:
             continue
         begin = at - int(np.argmax(np.append(~free[at::-1], True))) + 1
         end = at + int(np.argmax(np.append(~free[at:], True)))
-        gap = list(engine.disasm_lite(content[begin:end], 0))
-        if not all(row[2] == "nop" or (row[2], row[3]) == ("xchg", "ax, ax") for row in gap):
+        if not decoder.is_idle(content[begin:end]):
             left += [place for place in stray.tolist() if begin <= place < end]
         done = end - 1
     return np.array(left, np.int64)
@@ -180,29 +173,31 @@ def _is_unit(model: Model, piece: Piece) -> bool:
 def check_tombstones(model: Model) -> Check:
     """Tombstones are unique, trap, lie where they are said to, and answer to their names."""
     tally = Tally("tombstones")
-    first = model.linked.symbols.get("__kprune_tombstones_start", 0)
-    last = model.linked.symbols.get("__kprune_tombstones_end", 0)
+    first, last = (model.linked.symbols.get(name, 0) for name in TOMBSTONES)
     home = model.linked.outputs.get(".text")
     inside = home is not None and home.address <= first <= last <= home.address + home.size
     if model.stones:
         tally.expect(inside, "the tombstones do not lie in .text")
     seen: dict[int, str] = {}
+    width = len(model.trap)
     for stone in model.stones:
         address = stone.address
         tally.expect(address not in seen, f"{stone} has the address of {seen.get(address)}")
         seen[address] = str(stone)
-        held = model.linked.read(address, len(model.trap))
+        held = model.linked.read(address, width)
         tally.expect(held == model.trap, f"{stone} holds no trap at {address:#x}: {held.hex(' ')}")
-        among = first <= address <= last - len(model.trap)
+        among = first <= address <= last - width
         tally.expect(among, f"{stone} is at {address:#x}, not among the others")
-        into = model.memory.at(address)
+        into = model.memory.at(address) or model.memory.at(address + width - 1)
         tally.expect(into is None, f"{stone} lies in {into}")
         tally.expect(model.fates.get(stone.of) is False, f"{stone} is for a unit that was not dropped")
         for name in stone.names:
             found = model.linked.symbols.get(name)
             where = "nowhere" if found is None else model.name_of(found)
             tally.expect(found == address, f"{name}, a name of {stone}, is at {where}")
-    used = len(seen) * len(model.trap)
+    for one, other in pairwise(sorted(seen)):
+        tally.expect(one + width <= other, f"{seen[one]} reaches into that of {seen[other]}")
+    used = len(seen) * width
     tally.expect(last - first == used, f"{used:,} bytes of tombstones fill {last - first:,} bytes")
     _check_overlaps(model, tally)
     return tally.done()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import lief
 
 from tracer.host import UserError
 
-ALLOC, EXECUTABLE, MERGE, STRINGS = 2, 4, 16, 32
+WRITABLE, ALLOC, EXECUTABLE, MERGE, STRINGS = 1, 2, 4, 16, 32
 UNDEFINED, ABSOLUTE, RESERVED = 0, 0xFFF1, 0xFF00
 # Symbol.section of what no section of the object holds.
 NOWHERE, CONSTANT, COMMON = 0, -1, -2
+_LOCAL, _WEAK = lief.ELF.Symbol.BINDING.LOCAL, lief.ELF.Symbol.BINDING.WEAK
+_UNIQUE = lief.ELF.Symbol.BINDING.GNU_UNIQUE
+_SECTION, _FUNCTION = lief.ELF.Symbol.TYPE.SECTION, lief.ELF.Symbol.TYPE.FUNC
+_FILE, _OBJECT = lief.ELF.Symbol.TYPE.FILE, lief.ELF.Symbol.TYPE.OBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,13 @@ class Symbol:
     local: bool
     weak: bool
     is_section: bool
+    is_function: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One relocation: the field at ``offset`` of its section, against a symbol of its object."""
+    """One relocation: the field at ``offset`` of its section, against a symbol of its object. The ``addend``
+    is signed, whether the relocation had it (RELA) or the field itself (REL)."""
 
     offset: int
     type: int
@@ -61,13 +68,12 @@ class Section:
 
 @dataclass(frozen=True)
 class Object:
-    """Loaded sections by index, the names of ``empty`` ones, global definitions, and all functions."""
+    """Loaded sections by index, the names of ``empty`` ones, and all that it defines."""
 
     path: str
     sections: dict[int, Section]
     empty: dict[int, str]
-    definitions: tuple[Symbol, ...]
-    functions: tuple[Symbol, ...] = ()
+    symbols: tuple[Symbol, ...]
 
 
 @dataclass(frozen=True)
@@ -82,10 +88,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Linked:
-    """The linked kernel: its loaded sections, and global name -> address."""
+    """The linked kernel: bytes of a ``word``, its loaded sections, global name -> address, and every name ->
+    (address, letter that nm has for it) of each symbol that has it."""
 
+    word: int
     outputs: dict[str, Output]
     symbols: dict[str, int]
+    named: dict[str, list[tuple[int, str]]]
 
     def output_at(self, address: int) -> Output | None:
         for output in self.outputs.values():
@@ -116,23 +125,32 @@ def read_linked(path: Path) -> Linked:
         for section in binary.sections
         if int(section.flags) & ALLOC
     }
-    symbols = {
-        str(symbol.name): int(symbol.value)
-        for symbol in binary.symtab_symbols
+    letters = [_letter(section) for section in binary.sections]
+    symbols: dict[str, int] = {}
+    named: dict[str, list[tuple[int, str]]] = {}
+    for symbol in binary.symtab_symbols:
+        name, value, binding = str(symbol.name), int(symbol.value), symbol.binding
         # Of the script's names, PROVIDE_HIDDEN makes local ones.
-        if symbol.binding != lief.ELF.Symbol.BINDING.LOCAL
-        or symbol.visibility == lief.ELF.Symbol.VISIBILITY.HIDDEN
-    }
+        if binding != _LOCAL or symbol.visibility == lief.ELF.Symbol.VISIBILITY.HIDDEN:
+            symbols[name] = value
+        index = int(symbol.shndx)
+        kind = letters[index] if index < len(letters) else "a"
+        if binding in (_WEAK, _UNIQUE):
+            kind = "u" if binding == _UNIQUE else "v" if symbol.type == _OBJECT else "w"
+        named.setdefault(name, []).append((value, kind if binding in (_LOCAL, _UNIQUE) else kind.upper()))
     if not symbols or not outputs:
         raise UserError(
             f"verifying {path}: it has no symbols",
             "verify the vmlinux that kprune linked, not a stripped one",
         )
-    return Linked(outputs, symbols)
+    return Linked(_word(binary), outputs, symbols, named)
 
 
-def read_original(root: Path, name: str) -> Object:
+def read_original(root: Path, name: str, widths: Mapping[int, int]) -> Object:
     """Read an object as the compiler made it.
+
+    Args:
+        widths: relocation type -> bytes of the field.
 
     Raises:
         UserError: it is gone or damaged.
@@ -145,6 +163,7 @@ def read_original(root: Path, name: str) -> Object:
     }
     # LIEF tells a relocation's section without its index; the header's offset tells two of one name apart.
     index_of = {int(section.offset): index for index, section in loaded.items() if not _is_bss(section)}
+    contents = {index: _content(section) for index, section in loaded.items()}
     fields: dict[int, list[Field]] = {}
     symbols: dict[int, Symbol] = {}
     for relocation in binary.object_relocations:
@@ -155,31 +174,29 @@ def read_original(root: Path, name: str) -> Object:
         if number not in symbols:
             symbols[number] = _symbol(relocation.symbol)
         kind = int(relocation.type) & 0xFFFF  # LIEF keeps the machine above
-        field = Field(int(relocation.address), kind, int(relocation.addend), symbols[number])
-        fields.setdefault(index, []).append(field)
+        at, addend = int(relocation.address), int(relocation.addend)
+        if relocation.is_rel:
+            held = contents[index][at : at + widths.get(kind, 0)]
+            addend = int.from_bytes(held, "little", signed=True)
+        fields.setdefault(index, []).append(Field(at, kind, addend, symbols[number]))
     sections = {
         index: Section(
             str(section.name), int(section.flags), int(section.size), int(section.entry_size),
-            _content(section), tuple(fields.get(index, ())),
+            contents[index], tuple(fields.get(index, ())),
         )
         for index, section in loaded.items()
     }  # fmt: skip
-    definitions = tuple(
+    defined = tuple(
         _symbol(symbol)
         for symbol in binary.symtab_symbols
-        if symbol.binding != lief.ELF.Symbol.BINDING.LOCAL and symbol.shndx != UNDEFINED
+        if symbol.shndx != UNDEFINED and symbol.type not in (_SECTION, _FILE)
     )
     empty = {
         index: str(section.name)
         for index, section in enumerate(binary.sections)
         if int(section.flags) & ALLOC and not section.size
     }
-    functions = tuple(
-        _symbol(symbol)
-        for symbol in binary.symtab_symbols
-        if symbol.type == lief.ELF.Symbol.TYPE.FUNC and symbol.shndx != UNDEFINED
-    )
-    return Object(name, sections, empty, definitions, functions)
+    return Object(name, sections, empty, defined)
 
 
 def _symbol(symbol: Any) -> Symbol:
@@ -188,12 +205,23 @@ def _symbol(symbol: Any) -> Symbol:
     index = int(symbol.shndx)
     if index >= RESERVED:
         index = CONSTANT if index == ABSOLUTE else COMMON
-    binding = symbol.binding
+    binding, kind = symbol.binding, symbol.type
     return Symbol(
         str(symbol.name), int(symbol.value), index,
-        binding == lief.ELF.Symbol.BINDING.LOCAL, binding == lief.ELF.Symbol.BINDING.WEAK,
-        symbol.type == lief.ELF.Symbol.TYPE.SECTION,
+        binding == _LOCAL, binding == _WEAK, kind == _SECTION, kind == _FUNCTION,
     )  # fmt: skip
+
+
+def _letter(section: Any) -> str:
+    """nm's letter for a local symbol there (binutils, bfd/syms.c: decode_section_type())."""
+    flags = int(section.flags)
+    if flags & EXECUTABLE:
+        return "t"
+    return "b" if _is_bss(section) else "d" if flags & WRITABLE else "r"
+
+
+def _word(binary: Any) -> int:
+    return 8 if binary.header.identity_class == lief.ELF.Header.CLASS.ELF64 else 4
 
 
 def _is_bss(section: Any) -> bool:

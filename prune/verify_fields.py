@@ -18,12 +18,6 @@ from prune.verify_model import Check, Model, Tally, Target
 from prune.verify_read import Piece
 from tracer.host import UserError
 
-_MASK = (1 << 64) - 1
-_WIDTH = {"abs64": 8, "pc64": 8, "abs32": 4, "pc32": 4, "none": 0}
-# R_X86_64_GOTPCREL and its relaxable kin: ld makes a direct access of it and rewrites up to two
-# bytes of opcode before the field (psABI x86-64, B.2).
-_RELAXED = (9, 41, 42)
-
 InstructionEnd = Callable[[int], int | None]
 """Address of a field -> where its instruction ends."""
 
@@ -99,8 +93,9 @@ def _check_bytes(model: Model, tally: Tally, section: Section, piece: Piece) -> 
         tally.expect(False, f"{piece} has {len(now):,} bytes of {len(was):,} in the image")
         return
     same = now == was
+    got = model.facts["relocations"].get("got", ())
     for relocation in section.fields:
-        begin = relocation.offset - (2 if relocation.type in _RELAXED else 0)
+        begin = relocation.offset - (model.facts["rewritten"] if relocation.type in got else 0)
         end = relocation.offset + width_of(model, relocation, piece)
         same[max(begin, 0) : end] = True
     for symbol, width in model.facts.get("patched", {}).items():
@@ -112,13 +107,13 @@ def _check_bytes(model: Model, tally: Tally, section: Section, piece: Piece) -> 
 
 def width_of(model: Model, relocation: Field, where: object) -> int:
     """Bytes that a relocation fills."""
-    kind = model.kinds.get(relocation.type)
-    if kind not in _WIDTH:
+    width = model.widths.get(relocation.type)
+    if width is None:
         raise UserError(
             f"verifying {where}: relocation type {relocation.type} is not supported",
             "describe it in linkerscripts/",
         )
-    return _WIDTH[kind]
+    return width
 
 
 def wrong_field(
@@ -138,8 +133,8 @@ def wrong_field(
     relative = model.kinds[relocation.type].startswith("pc")
     place = base + at if relative else 0
     target = model.resolve(original.path, relocation.symbol)
-    # A 32-bit address is sign-extended; R_X86_64_32 is for addresses below 2 GB, where that is the same.
-    reached = int.from_bytes(raw, "little", signed=True) + place & _MASK
+    # A field narrower than an address is sign-extended; R_X86_64_32 is for low ones, where that is the same.
+    reached = int.from_bytes(raw, "little", signed=True) + place & model.mask
     if target.dropped:
         return _wrong_severed(model, target, reached, base + at, end_of if relative else None)
     if target.constant is not None:
@@ -150,9 +145,9 @@ def wrong_field(
     if (expected - reached) & ((1 << 8 * width) - 1) == 0:
         return ""
     distance = relocation.addend if relative else 0
-    meant = model.name_of(expected - distance & _MASK)
+    meant = model.name_of(expected - distance & model.mask)
     name = f"{relocation.symbol.name}, {meant}," if relocation.symbol.name else meant
-    return f"should reach {name} and reaches {model.name_of(reached - distance & _MASK)}"
+    return f"should reach {name} and reaches {model.name_of(reached - distance & model.mask)}"
 
 
 def _wrong_severed(
@@ -165,7 +160,7 @@ def _wrong_severed(
         end = end_of(place)
         if end is None:
             return f"refers to dropped {target.label} from no instruction"
-        reached = reached + end - place & _MASK
+        reached = reached + end - place & model.mask
     if reached == target.address:
         return ""
     return f"refers to dropped {target.label} past its tombstone"
@@ -181,7 +176,7 @@ def _wrong_constant(model: Model, target: Target, relocation: Field, reached: in
         # Never made: assemblers keep the symbol, since the addend would count the instruction's end as well.
         return f"refers to merged {target.label} by distance, which verify does not support"
     start = symbol.value + relocation.addend if symbol.is_section else symbol.value
-    address = reached if symbol.is_section else reached - relocation.addend & _MASK
+    address = reached if symbol.is_section else reached - relocation.addend & model.mask
     wanted = _constant(section, start)
     into = model.memory.at(address)
     if wanted and into is not None and model.linked.read(address, len(wanted)) == wanted:

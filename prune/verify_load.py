@@ -6,9 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 
 from prune.verify_apart import take_apart
+from prune.verify_decode import Decoder
 from prune.verify_elf import read_linked, read_original
 from prune.verify_model import Model
-from prune.verify_read import Fates, LinkMap, read_facts, read_fates, read_map, read_stones, read_trimmed
+from prune.verify_read import (
+    Fates,
+    LinkMap,
+    read_facts,
+    read_fates,
+    read_map,
+    read_stones,
+    read_trimmed,
+    relocation_widths,
+)
 from prune.verify_trim import Outcome, take_out
 from tracer.host import say
 
@@ -34,24 +44,24 @@ def load_model(
     Raises:
         UserError: a file is missing or damaged.
     """
-    facts = read_facts(arch)
     linked = read_linked(vmlinux)
+    facts = read_facts(arch, linked.word)
     placed = read_map(link_map, linked)
     fates = read_fates(plan)
     placed = _with_own_names(placed, fates)
     stones = read_stones(tombstones)
     if len(fates.objects) > 100:
         say(f"verify: reading {len(fates.objects):,} objects")
-    operands = facts["relocations"]["pc32"]
+    operands, widths, decoder = facts["relocations"]["pc32"], relocation_widths(facts), Decoder(facts)
     trimmed, outcome = read_trimmed(tombstones, fates), Outcome()
     objects = {
         name: take_out(
-            take_apart(read_original(objtree, name), fates.pieces.get(name, {}), operands),
-            trimmed.get(name, {}), facts, outcome,
+            take_apart(read_original(objtree, name, widths), fates.pieces.get(name, {}), operands, decoder),
+            trimmed.get(name, {}), facts, outcome, decoder,
         )
         for name in fates.objects
     }  # fmt: skip
-    model = Model(linked, placed, objects, fates, stones, facts, outcome)
+    model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder)
     for name, sections in trimmed.items():
         for section, each in sections.items():
             piece = model.piece_of.get((name, section))

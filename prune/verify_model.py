@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from prune.verify_decode import Decoder
 from prune.verify_elf import (
     COMMON,
     CONSTANT,
@@ -32,11 +33,15 @@ from prune.verify_read import (
     Name,
     Piece,
     Stone,
+    relocation_kinds,
+    relocation_widths,
 )
 from prune.verify_trim import Outcome
 from tracer.host import UserError
 
 _SHOWN = 20
+#: The symbols around all tombstones.
+TOMBSTONES = ("__kprune_tombstones_start", "__kprune_tombstones_end")
 
 
 @dataclass(frozen=True)
@@ -114,15 +119,18 @@ class Model:
         stones: tuple[Stone, ...],
         facts: dict[str, Any],
         outcome: Outcome,
+        decoder: Decoder,
     ) -> None:
         self.linked, self.map, self.objects = linked, link_map, objects
-        self.fates, self.freed, self.cold = fates.kept, fates.freed, fates.cold
-        self.stones, self.facts, self.outcome = stones, facts, outcome
+        self.fates, self.freed, self.cold, self.named = fates.kept, fates.freed, fates.cold, fates.named
+        self.stones, self.facts, self.outcome, self.decoder = stones, facts, outcome, decoder
+        self.mask = (1 << 8 * linked.word) - 1
         self.trap = bytes(facts["trap"])
         self.stone_of = {stone.of: stone for stone in stones}
         self.stone_at = {stone.address: stone for stone in stones}
-        self.kinds = {number: kind for kind, numbers in facts["relocations"].items() for number in numbers}
+        self.kinds, self.widths = relocation_kinds(facts), relocation_widths(facts)
         self._known: dict[str, Target] = {}
+        self._tables: dict[str, dict[str, Any] | None] = {}
 
     @cached_property
     def placed(self) -> dict[tuple[str, int], Piece]:
@@ -182,7 +190,9 @@ class Model:
         found: dict[str, tuple[str, Symbol]] = {}
         order = {name: number for number, name in enumerate(self.map.order)}
         for path in sorted(self.objects, key=lambda path: order.get(path, len(order))):
-            for symbol in self.objects[path].definitions:
+            for symbol in self.objects[path].symbols:
+                if symbol.local:
+                    continue
                 known = found.get(symbol.name)
                 if known is None or (known[1].weak and not symbol.weak):
                     found[symbol.name] = (path, symbol)
@@ -197,11 +207,17 @@ class Model:
 
     def table_of(self, section: str) -> dict[str, Any] | None:
         """The kernel table, or the pair of one, that a section is a part of."""
-        for table in self.facts["table"]:
-            if fnmatchcase(section, table["section"]) or section == table.get("pair", {}).get("section"):
-                found: dict[str, Any] = table
-                return found
-        return None
+        if section not in self._tables:
+            self._tables[section] = next(
+                (
+                    table
+                    for table in self.facts["table"]
+                    if fnmatchcase(section, table["section"])
+                    or section == table.get("pair", {}).get("section")
+                ),
+                None,
+            )
+        return self._tables[section]
 
     def is_generated(self, path: str) -> bool:
         """An object that kbuild makes from a finished vmlinux: no plan knows it."""

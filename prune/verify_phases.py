@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-import capstone
-
 from prune.verify_elf import Object, Section
 from prune.verify_model import Check, Model, Tally
 from prune.verify_read import Name, Piece
@@ -87,13 +85,7 @@ def _check_operands(model: Model, tally: Tally, original: Object, section: Secti
     ]
     if not into:
         return
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.detail = engine.skipdata = True
-    operands = {
-        each.address + each.disp_offset
-        for each in engine.disasm(section.content, 0)
-        if each.id and each.disp_offset and each.mnemonic != "lea"
-    }
+    operands = model.decoder.operands(section.content)
     for field in into:
         tally.expect(
             section.is_code and field.offset in operands,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import string
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _KNOWLEDGE = Path(__file__).resolve().parent.parent / "linkerscripts"
 # Edited objects stand for those that they were made of, as files and as members of one archive.
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/(?:archive\.a\((?=.*\)$))?|(?<=\.o)\)$")
 _AGAIN = "link again: kprune link"
+_FIELD = re.compile(r"(?:abs|pc)\d+|none")
 
 Name = tuple[str, str]
 """An object and the name of one of its sections: how plan, map and tombstones call a unit."""
@@ -127,14 +129,16 @@ def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked
 @dataclass(frozen=True)
 class Fates:
     """The plan: its objects, unit -> kept, the units that are ``freed`` after boot, the ``pieces`` of
-    sections that were taken apart: object -> section -> (name, start, size), and the ranges of kept units
-    that are ``cold``: object -> section -> (begin, end)."""
+    sections that were taken apart: object -> section -> (name, start, size), the ranges of kept units
+    that are ``cold``: object -> section -> (begin, end), and whether kallsyms is to have the names of
+    tombstones (``named``)."""
 
     objects: tuple[str, ...]
     kept: dict[Name, bool]
     freed: frozenset[Name]
     pieces: dict[str, dict[str, list[tuple[str, int, int]]]]
     cold: dict[str, dict[str, list[tuple[int, int]]]]
+    named: bool
 
 
 def read_fates(path: Path) -> Fates:
@@ -156,7 +160,7 @@ def read_fates(path: Path) -> Fates:
         cold: dict[str, dict[str, list[tuple[int, int]]]] = {}
         for name, section, ranges in value["cold"]:
             cold.setdefault(name, {})[section] = [(int(begin), int(end)) for begin, end in ranges]
-        return Fates(tuple(value["objects"]), kept, freed, pieces, cold)
+        return Fates(tuple(value["objects"]), kept, freed, pieces, cold, bool(value["named"]))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 
@@ -242,8 +246,11 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
         raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
 
 
-def read_facts(arch: str) -> dict[str, Any]:
-    """The architecture's description with the common one joined in.
+def read_facts(arch: str, word: int) -> dict[str, Any]:
+    """The architecture's description with the common one joined in; of a table in both, its own holds.
+
+    Args:
+        word: bytes of an address; of 4, what the tables say of ``narrow`` ones holds.
 
     Raises:
         UserError: there is no such architecture.
@@ -253,4 +260,28 @@ def read_facts(arch: str) -> dict[str, Any]:
         own = tomllib.loads((_KNOWLEDGE / f"{arch}.toml").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"verifying: architecture {arch}: {error}") from error
-    return {**common, **own, "table": [*common["table"], *own.get("table", [])]}
+    tables = {
+        row["section"]: row | (row.get("narrow", {}) if word == 4 else {})
+        for row in (*common["table"], *own.get("table", ()))
+    }
+    return {**common, **own, "table": [*tables.values()]}
+
+
+def relocation_kinds(facts: Mapping[str, Any]) -> dict[int, str]:
+    """Relocation type -> how its field holds an address: ``abs`` or ``pc`` and its bits, or ``none``."""
+    return {
+        number: kind
+        for kind, numbers in facts["relocations"].items()
+        if _FIELD.fullmatch(kind)
+        for number in numbers
+    }
+
+
+def relocation_widths(facts: Mapping[str, Any]) -> dict[int, int]:
+    """Relocation type -> bytes of its field."""
+    return {number: bits_of(kind) // 8 for number, kind in relocation_kinds(facts).items()}
+
+
+def bits_of(kind: str) -> int:
+    """``pc32`` -> 32; ``none`` -> 0."""
+    return int(kind.strip(string.ascii_letters) or "0")

@@ -17,11 +17,10 @@ from typing import Any
 from prune.verify_elf import Field, Object, Section
 from prune.verify_fields import width_of, wrong_field
 from prune.verify_model import Check, Model, Tally
+from prune.verify_read import bits_of
 
 # scripts/sorttable.c; lib/extable.c and arch/x86/kernel/unwind_orc.c search these by halving.
 _SORTED = ("__ex_table", ".orc_unwind_ip")
-# A row of these also ends the range before it (tools/objtool/orc_gen.c), where no code need follow.
-_RANGES = (".orc_unwind_ip",)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """One kernel table in vmlinux; ``paired`` is the content of the table beside it."""
+    """One kernel table in vmlinux; ``paired`` is the content of the table beside it, ``mask`` what an address
+    can be."""
 
     name: str
     description: dict[str, Any]
@@ -64,11 +64,12 @@ class Table:
     content: bytes
     entry: int
     paired: bytes
+    mask: int
 
     def rows(self) -> Iterator[tuple[int, int]]:
         """(position, owner's address) of each entry."""
         for at in range(0, len(self.content), self.entry):
-            yield at, owner_at(self.description, self.content, self.address, at)
+            yield at, owner_at(self.description, self.content, self.address, at, self.mask)
 
     def pair_row(self, at: int) -> bytes:
         size = len(self.paired) * self.entry // len(self.content)
@@ -81,15 +82,15 @@ def _owner_fields(description: dict[str, Any]) -> list[int]:
     return found if isinstance(found, list) else [found]
 
 
-def owner_at(description: dict[str, Any], content: bytes, address: int, at: int) -> int:
+def owner_at(description: dict[str, Any], content: bytes, address: int, at: int, mask: int) -> int:
     """The address in the owner's field of the entry at ``at``."""
-    fields = _owner_fields(description)
-    if description["field"] == "abs64":
-        values = [int.from_bytes(content[at + field : at + field + 8], "little") for field in fields]
+    fields, width = _owner_fields(description), bits_of(description["field"]) // 8
+    if description["field"].startswith("abs"):
+        values = [int.from_bytes(content[at + field : at + field + width], "little") for field in fields]
         return next((value for value in values if value), 0)
     at += fields[0]
-    distance = int.from_bytes(content[at : at + 4], "little", signed=True)
-    return address + at + distance & (1 << 64) - 1
+    distance = int.from_bytes(content[at : at + width], "little", signed=True)
+    return address + at + distance & mask
 
 
 def check_tables(model: Model) -> Check:
@@ -99,10 +100,10 @@ def check_tables(model: Model) -> Check:
         UserError: a relocation type that ``linkerscripts/`` does not describe.
     """
     tally = Tally("tables")
-    found = []
+    found, given = [], _parts(model)
     for description in model.facts["table"]:
         first, last = (model.linked.symbols.get(bound) for bound in description["bounds"])
-        parts = _parts(model, description)
+        parts = given.get(description["section"], [])
         if first is None or last is None:
             for part in parts:
                 placed = any(i for i in model.memory.pieces if (i.object, i.section) == part.place)
@@ -122,14 +123,18 @@ def check_tables(model: Model) -> Check:
     return tally.done(f"entries of {', '.join(found) or 'no table'}")
 
 
-def _parts(model: Model, description: dict[str, Any]) -> list[Part]:
-    other = description.get("pair", {}).get("section")
-    return [
-        Part(original, section, next((s for s in original.sections.values() if s.name == other), None))
-        for original in model.objects.values()
-        for section in original.sections.values()
-        if fnmatchcase(section.name, description["section"])
-    ]
+def _parts(model: Model) -> dict[str, list[Part]]:
+    """Table -> what the objects give to it."""
+    found: dict[str, list[Part]] = {}
+    for original in model.objects.values():
+        for section in original.sections.values():
+            description = model.table_of(section.name)
+            if description is None or not fnmatchcase(section.name, description["section"]):
+                continue
+            other = description.get("pair", {}).get("section")
+            pair = next((each for each in original.sections.values() if each.name == other), None)
+            found.setdefault(description["section"], []).append(Part(original, section, pair))
+    return found
 
 
 def _check_table(
@@ -139,7 +144,7 @@ def _check_table(
     pair = model.linked.outputs.get(description.get("pair", {}).get("section", ""))
     paired = pair.content if pair else b""
     possible = [
-        Table(name, description, first, content, size, paired)
+        Table(name, description, first, content, size, paired, model.mask)
         for size in description["entry"]
         if len(content) % size == 0 and not any(part.section.size % size for part in parts)
     ]
@@ -176,7 +181,8 @@ def _speaks_of_code(model: Model, part: Part, owner: int) -> bool:
 
 def _lands(model: Model, table: Table, owner: int, of_data: bool) -> bool:
     """Whether an entry may be about this address."""
-    if table.name in _RANGES and model.text.at(owner - 1) is not None:
+    # A row also ends the range before it (tools/objtool/orc_gen.c), where no code need follow.
+    if table.description.get("ranges") and model.text.at(owner - 1) is not None:
         return True
     return (model.memory if of_data else model.text).at(owner) is not None and owner not in model.stone_at
 
@@ -228,7 +234,7 @@ def _owner(model: Model, table: Table, entry: Entry) -> int | None:
     target = model.resolve(entry.part.original.path, relocation.symbol)
     if target.dropped or target.address is None:
         return None
-    return target.address + relocation.addend & (1 << 64) - 1
+    return target.address + relocation.addend & model.mask
 
 
 def _wrong_entry(model: Model, table: Table, entry: Entry, at: int) -> str:

@@ -8,20 +8,16 @@ instruction that went, and wherever kept code or data may lead to such a one the
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-import capstone
-
+from prune.verify_decode import Decoder
 from prune.verify_elf import Field, Object, Section, Symbol
 from prune.verify_read import Name, Trimmed
 
-_ENDS = frozenset(("jmp", "ret", "iretq"))
-_BRANCHES = ("call", "loop", "loope", "loopne")
 _NEVER = 1 << 62
 
 
@@ -46,28 +42,37 @@ class Outcome:
 class _Instruction:
     begin: int
     end: int
-    mnemonic: str
+    falls: bool
     target: int | None
 
 
 class _Cut:
     """One section: what is left of it, and where things are now."""
 
-    def __init__(self, original: Object, index: int, claim: Trimmed, trap: bytes, outcome: Outcome) -> None:
+    def __init__(
+        self,
+        original: Object,
+        index: int,
+        claim: Trimmed,
+        trap: bytes,
+        outcome: Outcome,
+        decoder: Decoder,
+    ) -> None:
         self.index, self.claim, self.trap, self.outcome = index, claim, trap, outcome
         self.section = original.sections[index]
         self.label = f"{original.path}:{self.section.name}"
         self.traps = {old: new for new, old in claim.traps}
         linked = sorted(each.offset for each in self.section.fields)
-        self.code = [_unless(linked, each) for each in _instructions(self.section.content)]
+        self.code = [_unless(linked, each) for each in _instructions(decoder, self.section.content)]
         self.begins = [each.begin for each in self.code]
         self.starts: list[tuple[int, int, int]] = []  # (old begin, old end, new begin) of what is left
         at = new = 0
         for begin, end in [*claim.cold, (self.section.size, self.section.size)]:
-            inside = [(old, old + 1) for old in sorted(self.traps) if begin <= old < end]
-            for one, other in [(at, begin), *inside]:
-                self.starts.append((one, other, new))
-                new += other - one
+            self.starts.append((at, begin, new))
+            new += begin - at
+            for old in sorted(old for old in self.traps if begin <= old < end):
+                self.starts.append((old, old + 1, new))
+                new += len(trap)
             at = end
         self.size = new
         self._keys = [begin for begin, _, _ in self.starts]
@@ -95,6 +100,8 @@ class _Cut:
         for begin, end in self.claim.cold:
             fits = begin in whole and end in whole and 0 < begin < end
             expect(fits, f"{self.label}: cold {begin:#x} to {end:#x} is not whole instructions")
+            room = len(self.trap) * sum(begin <= old < end for old in self.traps)
+            expect(room <= end - begin, f"{self.label}: {room} bytes of traps for {begin:#x} to {end:#x}")
         for old, new in self.traps.items():
             expect(old in whole and self.is_cold(old), f"{self.label}+{old:#x} did not go, and has a trap")
             where = self.moved(old)
@@ -102,9 +109,8 @@ class _Cut:
         for one, other in zip(self.code, self.code[1:], strict=False):
             if self.is_cold(one.begin):
                 continue
-            falls = one.mnemonic.rpartition(" ")[2] not in _ENDS
             for place in [
-                *([other.begin] if falls else []),
+                *([other.begin] if one.falls else []),
                 *([one.target] if one.target is not None else []),
             ]:
                 trapped = not self.is_cold(place) or place in self.traps
@@ -114,47 +120,64 @@ class _Cut:
         """The section as it must be now, its relocated fields apart."""
         old, made = self.section.content, bytearray(self.size)
         for begin, end, new in self.starts:
-            made[new : new + end - begin] = old[begin:end]
-        for new in self.traps.values():
-            made[new : new + 1] = self.trap
+            if begin not in self.traps:
+                made[new : new + end - begin] = old[begin:end]
+        for place in self.traps:
+            new = self.moved(place)
+            made[new : new + len(self.trap)] = self.trap
         for each in self.code:
             if each.target is None or self.is_cold(each.begin):
                 continue
             width = 4 if each.end - each.begin >= 5 else 1
             end = self.moved(each.begin) + each.end - each.begin
             distance = self.moved(each.target) - end
-            made[end - width : end] = distance.to_bytes(width, "little", signed=True)
+            if -(1 << 8 * width - 1) <= distance < 1 << 8 * width - 1:
+                made[end - width : end] = distance.to_bytes(width, "little", signed=True)
+            else:
+                self.outcome.expect(
+                    False, f"{self.label}+{each.begin:#x} cannot reach {each.target:#x} any more"
+                )
         return bytes(made)
 
 
 def take_out(
-    original: Object, claims: Mapping[str, Trimmed], facts: Mapping[str, Any], outcome: Outcome
+    original: Object,
+    claims: Mapping[str, Trimmed],
+    facts: Mapping[str, Any],
+    outcome: Outcome,
+    decoder: Decoder,
 ) -> Object:
     """The object without the cold blocks of these sections; what refers to a block that went refers to a
     section of its own name, which ``outcome.traps`` explains."""
     trap = bytes(facts["trap"])
     cuts = {
-        index: _Cut(original, index, claims[section.name], trap, outcome)
+        index: _Cut(original, index, claims[section.name], trap, outcome, decoder)
         for index, section in original.sections.items()
         if section.name in claims
     }
     if not cuts:
         return original
-    for symbol in original.functions:
-        if symbol.section in cuts:
+    for symbol in original.symbols:
+        if symbol.is_function and symbol.section in cuts:
             name = (original.path, original.sections[symbol.section].name, symbol.name)
             outcome.places[name] = symbol.value
-    made = _Made(original, cuts, facts, outcome)
+    made = _Made(original, cuts, facts, outcome, decoder)
     sections = {index: made.section(index) for index in original.sections}
-    definitions = tuple(made.symbol(symbol) for symbol in original.definitions)
-    return replace(original, sections={**sections, **made.gone}, definitions=definitions)
+    symbols = tuple(map(made.symbol, original.symbols))
+    return replace(original, sections={**sections, **made.gone}, symbols=symbols)
 
 
 class _Made:
     def __init__(
-        self, original: Object, cuts: dict[int, _Cut], facts: Mapping[str, Any], outcome: Outcome
+        self,
+        original: Object,
+        cuts: dict[int, _Cut],
+        facts: Mapping[str, Any],
+        outcome: Outcome,
+        decoder: Decoder,
     ) -> None:
         self.original, self.cuts, self.facts, self.outcome = original, cuts, facts, outcome
+        self.decoder = decoder
         self.relative = frozenset(facts["relocations"]["pc32"])
         self.gone: dict[int, Section] = {}
         self.numbers: dict[Name, int] = {}
@@ -165,7 +188,8 @@ class _Made:
 
     def section(self, index: int) -> Section:
         section, cut = self.original.sections[index], self.cuts.get(index)
-        ends = partial(_end_of, list(_instructions(section.content))) if section.is_code else None
+        code = list(_instructions(self.decoder, section.content)) if section.is_code else []
+        ends = partial(_end_of, code) if section.is_code else None
         ranges = self._range_ends(section)
         fields = []
         for each in section.fields:
@@ -189,7 +213,7 @@ class _Made:
         elif into.is_cold(place):
             return self._to_gone(each, into, place, into.traps.get(place))
         else:
-            now = into.moved(place) if place >= 0 else place
+            now = into.moved(place) if 0 <= place <= into.section.size else place
         symbol = self.symbol(each.symbol)
         return replace(each, symbol=symbol, addend=now - symbol.value - after)
 
@@ -229,10 +253,6 @@ def _end_of(code: list[_Instruction], offset: int) -> int:
     return code[row].end - offset if row >= 0 else 4
 
 
-def _instructions(content: bytes) -> Iterator[_Instruction]:
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.skipdata = True
-    for begin, size, mnemonic, operand in engine.disasm_lite(content, 0):
-        word = mnemonic.rpartition(" ")[2]
-        direct = (word[0] == "j" or word in _BRANCHES) and re.fullmatch(r"0x[0-9a-f]+|\d+", operand)
-        yield _Instruction(begin, begin + size, mnemonic, int(operand, 0) if direct else None)
+def _instructions(decoder: Decoder, content: bytes) -> Iterator[_Instruction]:
+    for begin, size, mnemonic, operand in decoder.rows(content):
+        yield _Instruction(begin, begin + size, decoder.falls(mnemonic), decoder.target(mnemonic, operand))

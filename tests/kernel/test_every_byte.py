@@ -162,6 +162,19 @@ def test_verify_sees_a_reference_to_dropped_data(copy: Path) -> None:
     assert "refers to dropped net/core/net_namespace.o:.bss.init_net, which has no tombstone" in found
 
 
+@pytest.mark.parametrize("table", ["kallsyms_offsets", "kallsyms_names"])
+def test_verify_sees_a_byte_of_kallsyms_that_changed(copy: Path, table: str) -> None:
+    with (copy / "pruned/vmlinux").open("r+b") as stream:
+        elf = ELFFile(stream)
+        begin = elf.get_section_by_name(".symtab").get_symbol_by_name(table)[0]["st_value"]
+        (offset,) = list(elf.address_offsets(begin + 401))
+        stream.seek(offset)
+        (held,) = stream.read(1)
+        stream.seek(offset)
+        stream.write(bytes([held ^ 1]))
+    assert "kallsyms_num_syms says" in findings(copy) or "is no symbol of vmlinux" in findings(copy)
+
+
 def test_a_call_into_what_was_freed_is_told_by_name(copy: Path) -> None:
     """ksys_write runs all the time: here it is freed with what only booting needs."""
     change_fates(copy, lambda row: "boot" if row[1] == ".text.ksys_write" else None)

@@ -107,7 +107,7 @@ def test_only_real_names_go_into_the_symbol_table(pruned: Toy, built: Toy) -> No
 def test_verify_agrees(pruned: Toy) -> None:
     verdict = pruned.verify()
     assert verdict.ok, str(verdict)
-    assert all(check.checked for check in verdict.checks if check.name != "blocks")
+    assert all(check.checked for check in verdict.checks if check.name not in ("blocks", "kallsyms"))
 
 
 def test_widths_nest(toy: Toy) -> None:
