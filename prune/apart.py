@@ -142,7 +142,9 @@ class _Apart:
         for row, (field, target) in zip(new, split.branches, strict=True):
             piece = int(split.piece_at(np.array([target]))[0])
             row["offset"] = field
-            row["info"] = int(self.symbol_of(self.first[split.section] + piece)) << SYMBOL_SHIFT | self.pc32[0]
+            row["info"] = (
+                int(self.symbol_of(self.first[split.section] + piece)) << SYMBOL_SHIFT | self.pc32[0]
+            )
             row["addend"] = target - split.pieces[piece].start - 4
         every = np.concatenate([rows, new])
         every = every[np.argsort(every["offset"], kind="stable")]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune.layout import RELA, SHT_REL, SHT_RELA, SYMBOL_SHIFT, X86_64, Machine, Rows, layout_of
+from prune.layout import SHT_REL, SHT_RELA, SYMBOL_SHIFT, X86_64, Machine, layout_of
+from prune.layout import Rows as Rows
 from tracer.host import UserError
 
 # To read an object; what was read and stored is used without it.
@@ -149,7 +150,7 @@ def _header(path: Path, data: bytes, machine: Machine) -> Container:
     from elftools.common.utils import struct_parse
 
     layout = layout_of(data)
-    if data[:4] != b"\x7fELF" or layout and len(data) < layout.header.itemsize:
+    if data[:4] != b"\x7fELF" or (layout and len(data) < layout.header.itemsize):
         raise _damaged(path, "no ELF header")
     if layout is None:
         raise UserError(f"reading object {path}: only little-endian ELF files are supported")

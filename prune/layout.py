@@ -1,9 +1,9 @@
-"""How ELF files are laid out: of 32 and of 64 bits, addends in the relocations or in the fields that they fill.
+"""How ELF files are laid out: 32 or 64 bits, addends in the relocations or in the fields that they fill.
 
-Passes count in rows of one kind, :data:`SECTION`, :data:`SYMBOL` and :data:`RELA`, which are those of ELF64 (gABI
-chapter 4), whatever the file is. What is read is widened to them, what is written goes through the file's own
-:class:`Layout`. Of the machine there is one thing more to know: where it has no addends in its relocations (REL), how
-many bytes each relocation type fills, since those hold the addend.
+Passes count in rows of one kind, :data:`SECTION`, :data:`SYMBOL` and :data:`RELA`, which are those of ELF64
+(gABI chapter 4), whatever the file is. What is read is widened to them, what is written goes through the
+file's own :class:`Layout`. Of a machine without addends in its relocations (REL) there is one thing more to
+know: how many bytes each relocation type fills, since those hold the addend.
 """
 
 from __future__ import annotations
@@ -77,7 +77,14 @@ ELF32 = Layout(
     _header("<u4"),
     np.dtype([(name, "<u4") for name in SECTION.names or ()]),
     np.dtype(
-        [("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2")]
+        [
+            ("name", "<u4"),
+            ("value", "<u4"),
+            ("size", "<u4"),
+            ("info", "u1"),
+            ("other", "u1"),
+            ("shndx", "<u2"),
+        ]
     ),
     np.dtype([("offset", "<u4"), ("info", "<u4")]),
     np.dtype([("offset", "<u4"), ("info", "<u4"), ("addend", "<i4")]),

@@ -25,7 +25,7 @@ class Trimmed:
 
 
 def moved_addends(image: Image, trimming: Trimming, knowledge: Knowledge) -> tuple[Rows, Rows]:
-    """(the rows of ``image.relocations`` that refer to a place that is somewhere else now, their new addends).
+    """(the rows of ``image.relocations`` that refer to a place that moved, their new addends).
 
     Args:
         image, trimming: what :func:`prune.trim.trim` left.

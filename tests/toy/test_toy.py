@@ -193,8 +193,9 @@ def test_a_full_disk_leaves_nothing_half_written(toy: Toy) -> None:
     (toy.tree / "vmlinux").unlink()
     # Python would leave byte code cut at the limit.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "KPRUNE_PLAN": str(toy.tree / "plan.json")}
+    words = [str(WRAPPER), *link_words(toy.target.emulation)]
     done = subprocess.run(
-        ["sh", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$0" "$@"', str(WRAPPER), *link_words(toy.target.emulation)],
+        ["sh", "-c", 'ulimit -f 1; trap "" XFSZ; exec "$0" "$@"', *words],
         cwd=toy.tree, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 3, done.stderr

@@ -45,8 +45,8 @@ LINK = link_words("elf_x86_64")
 
 @dataclass(frozen=True)
 class Target:
-    """What the toy is built for: more flags, ld's emulation, an option that a configuration has, how the names
-    of system calls begin."""
+    """What the toy is built for: more flags, ld's emulation, an option that a configuration has, how names of
+    system calls begin."""
 
     flags: tuple[str, ...]
     emulation: str
@@ -123,8 +123,8 @@ class Toy:
     def link(self, plan: bool, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         extra = {"KPRUNE_PLAN": str(self.tree / "plan.json")} if plan else {}
         return subprocess.run(
-            [WRAPPER, *link_words(self.target.emulation)], cwd=self.tree, env={**os.environ, **extra, **(env or {})},
-            capture_output=True, text=True, check=False,
+            [WRAPPER, *link_words(self.target.emulation)], cwd=self.tree,
+            env={**os.environ, **extra, **(env or {})}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def run(self, *arguments: str) -> tuple[int, dict[str, str]]:
