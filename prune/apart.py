@@ -12,21 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prune.elf import (
-    RELA,
-    SECTION,
-    SHF_EXECINSTR,
-    SHT_RELA,
-    STT_SECTION,
-    SYMBOL,
-    ObjectFile,
-    Rows,
-    add_name,
-    section_names_at,
-)
+from prune.elf import SHF_EXECINSTR, STT_SECTION, ObjectFile, Rows, add_name, section_names_at
 from prune.knowledge import Knowledge
-
-_SHOFF_AT, _SHNUM_AT = 40, 60  # Elf64_Ehdr
+from prune.layout import RELA, SECTION, SYMBOL, SYMBOL_SHIFT, kinds_of, like, put_column
 
 
 @dataclass(frozen=True)
@@ -61,6 +49,7 @@ class Split:
 def take_apart(file: ObjectFile, splits: Sequence[Split], knowledge: Knowledge) -> bytes:
     """The object's bytes with these sections taken apart."""
     apart = _Apart(file, splits, knowledge)
+    machine, layout = file.machine, file.machine.layout
     data = np.frombuffer(file.data, np.uint8).copy()
     old = np.array(file.sections)
     tail = bytearray()
@@ -71,33 +60,39 @@ def take_apart(file: ObjectFile, splits: Sequence[Split], knowledge: Knowledge) 
         tail.extend(content)
         return len(data) + len(tail) - len(content)
 
-    of_piece: list[Rows] = [np.empty(0, RELA)] * apart.count
-    for index in np.flatnonzero(old["type"] == SHT_RELA).tolist():
-        rows = apart.renumbered(index)
-        split = apart.split_of.get(int(old["info"][index]))
-        if split is None:
-            at = int(old["offset"][index])
-            data[at : at + rows.nbytes] = rows.view(np.uint8)
-        else:
-            for piece, own in apart.by_piece(split, rows):
-                of_piece[piece] = np.concatenate([of_piece[piece], own])
+    apart_rows = {split.section: [np.empty(0, RELA)] for split in splits}
+    for index in file.relocation_sections():
+        rows, section = apart.renumbered(index), int(old["info"][index])
+        if section in apart_rows:
+            apart_rows[section].append(rows)
             old["size"][index] = 0
+        else:
+            written = machine.as_written(rows)
+            at = int(old["offset"][index])
+            data[at : at + written.nbytes] = written.view(np.uint8)
+            machine.fill(data, int(old["offset"][section]) + rows["offset"].astype(np.int64), rows)
+    names = bytearray(file.content(apart.names_at))
+    pieces = apart.piece_headers(names)
+    of_piece: list[Rows] = [np.empty(0, RELA)] * apart.count
     for split in splits:
-        old["size"][split.section] = 0
         for field, _ in split.branches:
             at = int(old["offset"][split.section]) + field
             data[at : at + 4] = 0
-    names = bytearray(file.content(apart.names_at))
-    new = np.concatenate([apart.piece_headers(names), apart.rela_headers(names, of_piece)])
+        for piece, own in apart.by_piece(split, np.concatenate(apart_rows[split.section])):
+            of_piece[piece] = own
+            machine.fill(data, int(pieces["offset"][piece]) + own["offset"].astype(np.int64), own)
+        old["size"][split.section] = 0
+    new = np.concatenate([pieces, apart.rela_headers(names, of_piece)])
     for header, rows in zip(new[apart.count :], (r for r in of_piece if len(r)), strict=True):
-        header["offset"] = append(rows.tobytes())
-    for index, content in ((apart.names_at, bytes(names)), (file.symtab, apart.symbols().tobytes())):
+        header["offset"] = append(machine.as_written(rows).tobytes())
+    symbols = like(apart.symbols(), layout.symbol).tobytes()
+    for index, content in ((apart.names_at, bytes(names)), (file.symtab, symbols)):
         old["offset"][index], old["size"][index] = append(content), len(content)
     old["info"][file.symtab] += apart.count
-    table = np.concatenate([old, new])
-    at = append(table.tobytes())
-    data[_SHOFF_AT : _SHOFF_AT + 8] = np.frombuffer(at.to_bytes(8, "little"), np.uint8)
-    data[_SHNUM_AT : _SHNUM_AT + 2] = np.frombuffer(len(table).to_bytes(2, "little"), np.uint8)
+    table = like(np.concatenate([old, new]), layout.section)
+    start = np.zeros(1, np.int64)
+    put_column(data, start, layout.header, "shoff", start + append(table.tobytes()))
+    put_column(data, start, layout.header, "shnum", start + len(table))
     return data.tobytes() + bytes(tail)
 
 
@@ -126,7 +121,7 @@ class _Apart:
         """A relocation section's rows with symbols by their new numbers; what named a whole section that
         was taken apart names the piece."""
         rows = np.array(self.file.relocations(index))
-        symbol, kind = (rows["info"] >> 32).astype(np.int64), rows["info"] & 0xFFFFFFFF
+        symbol, kind = (rows["info"] >> SYMBOL_SHIFT).astype(np.int64), kinds_of(rows)
         applies = int(self.file.sections["info"][index])
         in_code = bool(int(self.file.sections["flags"][applies]) & SHF_EXECINSTR)
         # The operand of a call, jump or lea is the last of its instruction: counted from its end.
@@ -138,7 +133,7 @@ class _Apart:
             piece = split.piece_at(rows["addend"][hit] + skew[hit])
             number[hit] = self.symbol_of(self.first[section] + piece)
             rows["addend"][hit] -= split.starts[piece]
-        rows["info"] = number.astype(np.uint64) << np.uint64(32) | kind
+        rows["info"] = number.astype(np.uint64) << np.uint64(SYMBOL_SHIFT) | kind
         return rows
 
     def by_piece(self, split: Split, rows: Rows) -> list[tuple[int, Rows]]:
@@ -147,7 +142,9 @@ class _Apart:
         for row, (field, target) in zip(new, split.branches, strict=True):
             piece = int(split.piece_at(np.array([target]))[0])
             row["offset"] = field
-            row["info"] = int(self.symbol_of(self.first[split.section] + piece)) << 32 | self.pc32[0]
+            row["info"] = (
+                int(self.symbol_of(self.first[split.section] + piece)) << SYMBOL_SHIFT | self.pc32[0]
+            )
             row["addend"] = target - split.pieces[piece].start - 4
         every = np.concatenate([rows, new])
         every = every[np.argsort(every["offset"], kind="stable")]
@@ -171,11 +168,14 @@ class _Apart:
     def rela_headers(self, names: bytearray, of_piece: Sequence[Rows]) -> Rows:
         pieces = [piece for split in self.splits for piece in split.pieces]
         wanted = [number for number, rows in enumerate(of_piece) if len(rows)]
+        machine = self.file.machine
+        size = machine.relocation.itemsize
         made = np.zeros(len(wanted), SECTION)
         for row, number in zip(made, wanted, strict=True):
-            row["name"] = add_name(names, f".rela{pieces[number].name}")
-            row["type"], row["flags"], row["align"] = SHT_RELA, 0x40, 8  # SHF_INFO_LINK
-            row["size"], row["entsize"] = of_piece[number].nbytes, RELA.itemsize
+            row["name"] = add_name(names, f"{machine.prefix}{pieces[number].name}")
+            row["type"], row["flags"] = machine.table, 0x40  # SHF_INFO_LINK
+            row["align"] = machine.layout.bits // 8
+            row["size"], row["entsize"] = len(of_piece[number]) * size, size
             row["link"], row["info"] = self.file.symtab, len(self.file.sections) + number
         return made
 

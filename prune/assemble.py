@@ -11,14 +11,12 @@ import numpy as np
 from prune.apart import Piece
 from prune.digests import digests_of
 from prune.elf import (
-    RELA,
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_MERGE,
     SHN_COMMON,
     SHN_LORESERVE,
     SHN_UNDEF,
-    SHT_RELA,
     STB_LOCAL,
     STB_WEAK,
     STT_FUNC,
@@ -31,6 +29,7 @@ from prune.elf import (
 from prune.image import FUNCTION, RELOCATION, UNIT, Image, Names, matches
 from prune.kinds import Kinds, relocated_by
 from prune.knowledge import Knowledge
+from prune.layout import SYMBOL_SHIFT, kinds_of
 from prune.linkmap import LinkMap, take_apart
 from prune.operands import reads
 from prune.refine import refine
@@ -217,21 +216,21 @@ class _Assembly:
         return rows
 
     def _relocations(self, unit_at: Sequence[Rows], target: Rows) -> Rows:
-        parts = []
+        parts, size = [], self.knowledge.machine.relocation.itemsize
         for file, at, base in zip(self.files, unit_at, self.symbols_at.tolist(), strict=True):
             data = np.frombuffer(file.data, np.uint8)
-            for index in np.flatnonzero(file.sections["type"] == SHT_RELA).tolist():
+            for index in file.relocation_sections():
                 section = int(file.sections[index]["info"])
                 if at[section] < 0:
                     continue
                 rows = file.relocations(index)
                 part = np.zeros(len(rows), RELOCATION)
                 part["unit"] = at[section]
-                part["symbol"] = (rows["info"] >> 32).astype(np.int64) + base
-                part["type"] = rows["info"] & 0xFFFFFFFF
+                part["symbol"] = (rows["info"] >> SYMBOL_SHIFT).astype(np.int64) + base
+                part["type"] = kinds_of(rows)
                 part["offset"] = rows["offset"]
                 part["addend"] = rows["addend"]
-                part["at"] = int(file.sections[index]["offset"]) + RELA.itemsize * np.arange(len(rows))
+                part["at"] = int(file.sections[index]["offset"]) + size * np.arange(len(rows))
                 start = int(file.sections[section]["offset"]) + part["offset"]
                 part["before"] = data[start - 2].astype(np.uint16) << 8 | data[start - 1]
                 parts.append(part)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-import numpy as np
-
-from prune.elf import SECTION, SHT_NOTE
+from prune.elf import SHT_NOTE
+from prune.layout import layout_of
 from tracer.host import UserError
 from tracer.notes import read_build_id
-
-_SHOFF_AT, _SHNUM_AT = 40, 60  # Elf64_Ehdr
 
 
 def build_id(vmlinux: Path) -> str:
@@ -22,7 +19,7 @@ def build_id(vmlinux: Path) -> str:
     """
     try:
         with vmlinux.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            found = _read(data) if data[:6] == b"\x7fELF\x02\x01" else None
+            found = _read(data)
     except OSError as error:
         raise UserError(f"reading kernel {vmlinux}: {error.strerror}") from error
     except ValueError:  # empty, or it ends before its tables
@@ -34,10 +31,14 @@ def build_id(vmlinux: Path) -> str:
     return found
 
 
-def _read(data: mmap.mmap) -> str:
-    at = int.from_bytes(data[_SHOFF_AT : _SHOFF_AT + 8], "little")
-    count = int.from_bytes(data[_SHNUM_AT : _SHNUM_AT + 2], "little")
-    sections = np.frombuffer(data[at : at + count * SECTION.itemsize], SECTION, count)
+def _read(data: mmap.mmap) -> str | None:
+    """The build id, "" for none; None: this is no ELF file."""
+    layout = layout_of(data[:6])
+    if layout is None:
+        return None
+    header = layout.header_of(data[: layout.header.itemsize])
+    at, count = int(header["shoff"]), int(header["shnum"])
+    sections = layout.sections(data[at : at + count * layout.section.itemsize], count, 0)
     for section in sections[sections["type"] == SHT_NOTE]:
         start = int(section["offset"])
         found = read_build_id(data[start : start + int(section["size"])])

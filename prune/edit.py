@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.elf import RELA, SECTION, SHF_EXECINSTR, SHT_RELA, STB_GLOBAL, SYMBOL, Rows
+from prune.elf import SHF_EXECINSTR, STB_GLOBAL, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.layout import SYMBOL, like, put, put_column
 from prune.room import FREED_AT
 from prune.strings import spread, squeeze_strings
 from prune.tables import NOBODY, Tables
@@ -28,10 +29,6 @@ from tracer.host import UserError
 if TYPE_CHECKING:
     from prune.trim import Trimming
     from prune.trimmed import Trimmed
-
-_SIZE, _NAME = (SECTION.fields[column][1] for column in ("size", "name"))  # type: ignore[index]
-_INFO, _VALUE = (SYMBOL.fields[column][1] for column in ("info", "value"))  # type: ignore[index]
-_ADDEND = RELA.fields["addend"][1]  # type: ignore[index]
 
 
 def edit_image(
@@ -63,11 +60,14 @@ def edit_image(
     return data
 
 
-def put(data: Rows, at: Rows, values: Rows) -> None:
-    """Write each of the values, of one type, at its place."""
-    if len(at):
-        content = np.ascontiguousarray(values).view(np.uint8).reshape(len(at), -1)
-        data[at[:, None] + np.arange(content.shape[1])] = content
+def _put_addends(data: Rows, image: Image, rows: Rows, addends: Rows) -> None:
+    """Give these ``RELOCATION`` rows other addends, where the machine has them."""
+    image.machine.put_addends(data, rows["at"], image.fields_at(rows), rows["type"], addends)
+
+
+def _put_headers(data: Rows, image: Image, at: Rows, column: str, values: Rows) -> None:
+    """Write a column of the section headers that lie at these places."""
+    put_column(data, at, image.machine.layout.section, column, values)
 
 
 def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> None:
@@ -75,12 +75,12 @@ def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> No
     rows = image.relocations[burial.severed]
     in_code = image.units["flags"][rows["unit"]] & SHF_EXECINSTR != 0
     addends = first_byte_addends(rows["type"], rows["addend"], in_code, knowledge)
-    put(data, rows["at"] + _ADDEND, addends)
+    _put_addends(data, image, rows, addends)
     moved = rows[burial.local]
     used, which = np.unique(image.units["stand_in"][moved["target"]], return_inverse=True)
     number = _stand_in(data, image, used)
-    info = number[which].astype(np.uint64) << np.uint64(32) | moved["type"].astype(np.uint64)
-    put(data, moved["at"] + RELA.fields["info"][1], info)  # type: ignore[index]
+    info = image.machine.layout.info(number[which], moved["type"])
+    put_column(data, moved["at"], image.machine.relocation, "info", info)
 
 
 def _stand_in(data: Rows, image: Image, used: Rows) -> Rows:
@@ -93,14 +93,16 @@ def _stand_in(data: Rows, image: Image, used: Rows) -> Rows:
     number: Rows = part["symbols"] + nth
     symbols = np.zeros(len(used), SYMBOL)
     symbols["name"], symbols["info"] = image.stand_ins["name"][used], STB_GLOBAL << 4
-    put(data, part["symtab_at"] + SYMBOL.itemsize * number, symbols)
+    layout = image.machine.layout
+    size = layout.symbol.itemsize
+    put(data, part["symtab_at"] + size * number, like(symbols, layout.symbol))
     owners, count = np.unique(obj, return_counts=True)
     grown = image.parts[owners]
-    symtabs = grown["headers"] + SECTION.itemsize * grown["symtab"]
-    put(data, symtabs + _SIZE, SYMBOL.itemsize * (grown["symbols"] + count).astype(np.uint64))
+    symtabs = grown["headers"] + layout.section.itemsize * grown["symtab"]
+    _put_headers(data, image, symtabs, "size", size * (grown["symbols"] + count))
     wide = grown["shndx"] >= 0
-    tables = grown["headers"][wide] + SECTION.itemsize * grown["shndx"][wide]
-    put(data, tables + _SIZE, 4 * (grown["symbols"] + count)[wide].astype(np.uint64))
+    tables = grown["headers"][wide] + layout.section.itemsize * grown["shndx"][wide]
+    _put_headers(data, image, tables, "size", 4 * (grown["symbols"] + count)[wide])
     return number
 
 
@@ -133,8 +135,10 @@ def _undefine(data: Rows, image: Image, burial: Burial) -> None:
     rows = burial.undefined
     blank = np.zeros(len(rows), SYMBOL)
     blank["info"] = STB_GLOBAL << 4
-    content = blank.view(np.uint8).reshape(len(rows), SYMBOL.itemsize)[:, _INFO:]
-    put(data, image.symbol_at(rows) + _INFO, content)
+    kind = image.machine.layout.symbol
+    named = kind["name"].itemsize  # The name comes first, and stays.
+    content = like(blank, kind).view(np.uint8).reshape(len(rows), kind.itemsize)[:, named:]
+    put(data, image.symbol_at(rows) + named, content)
     obj = np.searchsorted(image.symbols_at, rows, "right") - 1
     wide = image.parts["shndx_at"][obj] >= 0
     index = rows[wide] - image.symbols_at[obj[wide]]
@@ -144,34 +148,39 @@ def _undefine(data: Rows, image: Image, burial: Burial) -> None:
 def _rename(data: Rows, image: Image, keep: Rows, boot: Rows) -> None:
     """By which name the script finds a unit says what becomes of it."""
     for mask, skip in ((~keep, 0), (boot, FREED_AT)):
-        put(data, image.headers[mask] + _NAME, image.units["label"][mask] + np.uint32(skip))
+        _put_headers(data, image, image.headers[mask], "name", image.units["label"][mask] + skip)
 
 
 def _squeeze(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
     left = squeeze_strings(image, tables, keep)
     data[left.clear] = 0
     data[left.at] = left.content
-    put(data, image.headers[left.units] + _SIZE, left.sizes.astype(np.uint64))
-    put(data, image.relocations["at"][left.rows] + _ADDEND, left.addends.astype(np.int64))
-    put(data, image.symbol_at(left.symbols) + _VALUE, left.values.astype(np.uint64))
+    _put_headers(data, image, image.headers[left.units], "size", left.sizes)
+    _put_addends(data, image, image.relocations[left.rows], left.addends)
+    put_column(data, image.symbol_at(left.symbols), image.machine.layout.symbol, "value", left.values)
 
 
 def _trim(data: Rows, image: Image, trimming: Trimming, knowledge: Knowledge) -> None:
     """Functions without their cold blocks."""
-    from prune.trimmed import trimmed_sections
+    from prune.trimmed import moved_addends, trimmed_section
 
-    sections, rows, addends = trimmed_sections(image, trimming, knowledge)
-    put(data, image.relocations["at"][rows] + _ADDEND, addends)
-    for unit, trimmed in sections.items():
+    rows, addends = moved_addends(image, trimming, knowledge)
+    # Before the code moves: addends may be a part of it.
+    _put_addends(data, image, image.relocations[rows], addends)
+    symbol = image.machine.layout.symbol
+    for unit, trim in trimming.trims.items():
         row = image.units[unit]
+        code = data[row["at"] : row["at"] + row["size"]].tobytes()
+        trimmed = trimmed_section(image, trim, code, knowledge)
         content = np.frombuffer(trimmed.content, np.uint8)
         data[row["at"] : row["at"] + len(content)] = content
-        put(data, image.headers[[unit]] + _SIZE, np.array([len(content)], np.uint64))
+        _put_headers(data, image, image.headers[[unit]], "size", np.array([len(content)]))
         _move_fields(data, image, unit, trimmed)
-        part = image.parts[row["object"]]
+        start = image.parts["symtab_at"][row["object"]]
         for index, value, size in trimmed.symbols:
-            at = np.array([part["symtab_at"] + SYMBOL.itemsize * index + _VALUE])
-            put(data, at, np.array([[value, size]], np.uint64))
+            at = np.array([start + symbol.itemsize * index])
+            put_column(data, at, symbol, "value", np.array([value]))
+            put_column(data, at, symbol, "size", np.array([size]))
 
 
 def _move_fields(data: Rows, image: Image, unit: int, trimmed: Trimmed) -> None:
@@ -179,18 +188,19 @@ def _move_fields(data: Rows, image: Image, unit: int, trimmed: Trimmed) -> None:
     part = image.parts[image.units["object"][unit]]
     file = image.files[int(image.units["object"][unit])]
     section, done = int(image.units["section"][unit]), 0
-    for index in np.flatnonzero(
-        (file.sections["type"] == SHT_RELA) & (file.sections["info"] == section)
-    ).tolist():
+    kind = image.machine.relocation
+    for index in file.relocation_sections():
+        if file.sections["info"][index] != section:
+            continue
         at, length = int(part["at"] + file.sections["offset"][index]), int(file.sections["size"][index])
-        rows = data[at : at + length].view(RELA)
+        rows = data[at : at + length].view(kind)
         offsets = trimmed.fields[done : done + len(rows)]
         done += len(rows)
         left = rows[offsets >= 0]
         left["offset"] = offsets[offsets >= 0]
         data[at : at + left.nbytes] = left.view(np.uint8)
-        header = np.array([int(part["headers"]) + SECTION.itemsize * index + _SIZE])
-        put(data, header, np.array([left.nbytes], np.uint64))
+        header = np.array([int(part["headers"]) + image.machine.layout.section.itemsize * index])
+        _put_headers(data, image, header, "size", np.array([left.nbytes]))
 
 
 def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
@@ -215,7 +225,7 @@ def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
     )
     source = spread(begins[stays[number]], size)
     data[spread(image.units["at"][unit], left * entry)] = data[source]
-    put(data, image.headers[unit] + _SIZE, (left * entry).astype(np.uint64))
+    _put_headers(data, image, image.headers[unit], "size", left * entry)
     _cut_relocations(data, image, stays, gone, unit, entry, first)
 
 
@@ -232,7 +242,8 @@ def _cut_relocations(
     number = first[which] + rows["offset"][mine] // entry[which]
     left = stays[number]
     chosen, of, number = mine[left], which[left], number[left]
-    relocations = data[rows["at"][chosen][:, None] + np.arange(RELA.itemsize)].view(RELA).reshape(-1)
+    kind = image.machine.relocation
+    relocations = data[rows["at"][chosen][:, None] + np.arange(kind.itemsize)].view(kind).reshape(-1)
     before = gone[number] - gone[first[of]]
     relocations["offset"] = rows["offset"][chosen] - before * entry[of]
     # They go where the first ones of the section are.
@@ -241,11 +252,11 @@ def _cut_relocations(
     base = np.zeros(len(unit), np.int64)
     has = np.flatnonzero(image.units["rela"][unit] != -1)
     base[has] = _first_field(image, unit[has])
-    put(data, base[of] + RELA.itemsize * nth, relocations)
+    put(data, base[of] + kind.itemsize * nth, relocations)
     headers = image.parts["headers"][image.units["object"][unit[has]]]
-    headers = headers + SECTION.itemsize * image.units["rela"][unit[has]]
+    headers = headers + image.machine.layout.section.itemsize * image.units["rela"][unit[has]]
     count = np.bincount(of, minlength=len(unit))[has]
-    put(data, headers + _SIZE, (count * RELA.itemsize).astype(np.uint64))
+    _put_headers(data, image, headers, "size", count * kind.itemsize)
 
 
 def _first_field(image: Image, units: Rows) -> Rows:

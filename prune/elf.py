@@ -1,8 +1,9 @@
-"""One relocatable ELF64 object as numpy rows.
+"""One relocatable object as numpy rows.
 
 pyelftools judges the header and says where the tables are; the rows of the section, symbol and
-relocation tables are then viewed in place with structured arrays, because a kernel has a hundred
-thousand of each (gABI chapters 4 and 5; psABI x86-64 section 4.4 for RELA).
+relocation tables are then read with structured arrays, because a kernel has a hundred thousand of each
+(gABI chapters 4 and 5): viewed in place when they are of ELF64 with RELA, else widened to that
+(:mod:`prune.layout`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prune.layout import SHT_REL, SHT_RELA, SYMBOL_SHIFT, X86_64, Machine, layout_of
+from prune.layout import Rows as Rows
 from tracer.host import UserError
 
 # To read an object; what was read and stored is used without it.
@@ -23,28 +26,14 @@ if TYPE_CHECKING:
     from elftools.elf.structs import ELFStructs
 
 SHT_STRTAB = 3
-SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_SYMTAB_SHNDX = 1, 2, 4, 7, 8, 9, 18
+SHT_PROGBITS, SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_SYMTAB_SHNDX = 1, 2, 7, 8, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 1, 2, 4, 16
 SHF_STRINGS, SHF_LINK_ORDER, SHF_GROUP = 0x20, 0x80, 0x200
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 
-_SHSTRNDX_AT = 62  # Elf64_Ehdr
 _ADDRESS_SPACE = 1 << 47  # Half of what 4-level paging maps, all that a kernel's own half can hold.
-
-Rows = np.ndarray[Any, np.dtype[Any]]
-
-SECTION = np.dtype(
-    [
-        ("name", "<u4"), ("type", "<u4"), ("flags", "<u8"), ("addr", "<u8"), ("offset", "<u8"),
-        ("size", "<u8"), ("link", "<u4"), ("info", "<u4"), ("align", "<u8"), ("entsize", "<u8"),
-    ]
-)  # fmt: skip
-SYMBOL = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
-)
-RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 
 
 def distinct(rows: Rows) -> Rows:
@@ -63,6 +52,7 @@ class ObjectFile:
     """
 
     path: Path
+    machine: Machine
     data: bytes
     sections: Rows
     section_names: tuple[str, ...]
@@ -87,16 +77,23 @@ class ObjectFile:
         start = int(self.symbols[index]["name"])
         return _text(self.strtab, start)
 
+    def relocation_sections(self) -> list[int]:
+        """The sections that hold relocations."""
+        found: list[int] = np.flatnonzero(self.sections["type"] == self.machine.table).tolist()
+        return found
+
     def relocations(self, index: int) -> Rows:
-        """View of relocation section ``index`` as ``RELA`` rows."""
+        """Relocation section ``index`` as ``RELA`` rows, wherever the addends are."""
         header = self.sections[index]
-        start, size = int(header["offset"]), int(header["size"])
-        return np.frombuffer(self.data, RELA, size // RELA.itemsize, start)
+        start, count = int(header["offset"]), int(header["size"]) // self.machine.relocation.itemsize
+        return self.machine.relocations(
+            self.data, count, start, int(self.sections["offset"][int(header["info"])])
+        )
 
     def relocated(self, section: int) -> Rows:
         """Where in a section its relocations are, in the order of the file."""
-        of_it = np.flatnonzero((self.sections["type"] == SHT_RELA) & (self.sections["info"] == section))
-        found = [self.relocations(index)["offset"].astype(np.int64) for index in of_it.tolist()]
+        of_it = [index for index in self.relocation_sections() if self.sections["info"][index] == section]
+        found = [self.relocations(index)["offset"].astype(np.int64) for index in of_it]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
@@ -113,11 +110,11 @@ def is_bitcode(path: Path) -> bool:
         return False  # whoever reads it will say so
 
 
-def read_object(path: Path, machine: str = "EM_X86_64") -> ObjectFile:
+def read_object(path: Path, machine: Machine = X86_64) -> ObjectFile:
     """Read one relocatable object.
 
     Raises:
-        UserError: not ELF, truncated, of another machine, or not a little-endian ELF64 with RELA.
+        UserError: not a little-endian ELF file, truncated, or of another machine or class.
     """
     try:
         data = path.read_bytes()
@@ -126,56 +123,61 @@ def read_object(path: Path, machine: str = "EM_X86_64") -> ObjectFile:
     return parse_object(path, data, machine)
 
 
-def parse_object(path: Path, data: bytes, machine: str = "EM_X86_64") -> ObjectFile:
+def parse_object(path: Path, data: bytes, machine: Machine = X86_64) -> ObjectFile:
     """As :func:`read_object`, from bytes."""
-    header = _header(path, data)
-    if header["e_machine"] != machine:
-        raise UserError(f"reading object {path}: it is {header['e_machine']}, this kernel is {machine}")
+    header = _header(path, data, machine)
     if header["e_type"] != "ET_REL":
         raise UserError(f"reading object {path}: {header['e_type']} is not a relocatable object")
     try:
-        return _tables(path, data, header)
+        return _tables(path, data, header, machine)
     except (ValueError, IndexError, OverflowError) as error:
         raise _damaged(path, str(error)) from error
 
 
 @cache
-def _structs() -> ELFStructs:
-    """pyelftools' description of ELF64 little-endian, made once: it costs more than the parse."""
+def _structs(bits: int) -> ELFStructs:
+    """pyelftools' description of little-endian ELF, made once: it costs more than the parse."""
     from elftools.elf.structs import ELFStructs
 
-    structs = ELFStructs(little_endian=True, elfclass=64)
+    structs = ELFStructs(little_endian=True, elfclass=bits)
     structs.create_basic_structs()
     structs.create_advanced_structs()
     return structs
 
 
-def _header(path: Path, data: bytes) -> Container:
+def _header(path: Path, data: bytes, machine: Machine) -> Container:
     from elftools.common.exceptions import ELFError, ELFParseError
     from elftools.common.utils import struct_parse
 
-    if data[:4] != b"\x7fELF" or len(data) < 64:
+    layout = layout_of(data)
+    if data[:4] != b"\x7fELF" or (layout and len(data) < layout.header.itemsize):
         raise _damaged(path, "no ELF header")
-    if data[4:6] != b"\x02\x01":
-        raise UserError(f"reading object {path}: only little-endian ELF64 is supported")
+    if layout is None:
+        raise UserError(f"reading object {path}: only little-endian ELF files are supported")
     try:
-        header: Container = struct_parse(_structs().Elf_Ehdr, io.BytesIO(data))
-        return header
+        header: Container = struct_parse(_structs(layout.bits).Elf_Ehdr, io.BytesIO(data))
     except (ELFError, ELFParseError) as error:
         raise _damaged(path, str(error)) from error
+    if header["e_machine"] != machine.name or layout is not machine.layout:
+        raise UserError(
+            f"reading object {path}: it is {header['e_machine']}, ELF{layout.bits}; "
+            f"this kernel is {machine.name}, ELF{machine.layout.bits}"
+        )
+    return header
 
 
 def _damaged(path: Path, why: str) -> UserError:
     return UserError(f"reading object {path}: not a whole ELF file ({why})", "build the kernel again")
 
 
-def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
+def _tables(path: Path, data: bytes, header: Container, machine: Machine) -> ObjectFile:
+    layout = machine.layout
     shoff, count, names_at = header["e_shoff"], header["e_shnum"], header["e_shstrndx"]
-    first = np.frombuffer(data, SECTION, 1, shoff)[0]
+    first = layout.sections(data, 1, shoff)[0]
     # gABI: with 0xff00 sections or more, the numbers move into section header 0.
     count = count or int(first["size"])
     names_at = int(first["link"]) if names_at == SHN_XINDEX else names_at
-    sections = np.frombuffer(data, SECTION, count, shoff)
+    sections = layout.sections(data, count, shoff)
     in_file = sections["type"] != SHT_NOBITS
     # Each on its own first: the sum of two 64-bit fields wraps.
     ends = np.where(sections["size"] > len(data), sections["size"], sections["offset"] + sections["size"])
@@ -185,8 +187,9 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
         raise ValueError("a section is larger than memory")
     if max(int(sections[column].max()) for column in ("align", "entsize", "offset")) > _ADDRESS_SPACE:
         raise ValueError("a section header has a value that no file can have")
-    if np.any(sections["type"] == SHT_REL):
-        raise UserError(f"reading object {path}: REL relocations are not supported for this architecture")
+    if np.any(sections["type"] == SHT_REL + SHT_RELA - machine.table):
+        kind = "RELA" if machine.widths else "REL"
+        raise UserError(f"reading object {path}: {kind} relocations are not supported on {machine.name}")
     if sections["type"][names_at] != SHT_STRTAB:
         raise ValueError("the sections' names are in no string table")
     names = _names(data, sections[names_at], sections["name"])
@@ -194,11 +197,10 @@ def _tables(path: Path, data: bytes, header: Container) -> ObjectFile:
     if len(symtabs) != 1:
         raise ValueError(f"{len(symtabs)} symbol tables")
     symtab = int(symtabs[0])
-    symbols = np.frombuffer(
-        data, SYMBOL, int(sections[symtab]["size"]) // SYMBOL.itemsize, int(sections[symtab]["offset"])
-    )
+    count = int(sections[symtab]["size"]) // layout.symbol.itemsize
+    symbols = layout.symbols(data, count, int(sections[symtab]["offset"]))
     found = ObjectFile(
-        path, data, sections, names, symtab, symbols, _wide_indices(data, sections, symbols), shoff
+        path, machine, data, sections, names, symtab, symbols, _wide_indices(data, sections, symbols), shoff
     )
     _check_references(found)
     return found
@@ -212,7 +214,7 @@ def _names(data: bytes, table: Any, offsets: Rows) -> tuple[str, ...]:
 
 def section_names_at(file: ObjectFile) -> int:
     """Index of the section that holds the sections' names (gABI: in header 0 when it does not fit)."""
-    found = int.from_bytes(file.data[_SHSTRNDX_AT : _SHSTRNDX_AT + 2], "little")
+    found = int(file.machine.layout.header_of(file.data)["shstrndx"])
     return int(file.sections["link"][0]) if found == SHN_XINDEX else found
 
 
@@ -253,16 +255,27 @@ def _check_references(found: ObjectFile) -> None:
     plain = found.shndx[(narrow < SHN_LORESERVE) | (narrow == SHN_XINDEX)]
     if len(plain) and int(plain.max()) >= len(found.sections):
         raise ValueError("a symbol lies in no section")
-    for index in np.flatnonzero(found.sections["type"] == SHT_RELA):
-        header = found.sections[index]
-        rows = found.relocations(int(index))
-        if int(header["info"]) >= len(found.sections) or int(header["link"]) != found.symtab:
-            raise ValueError(f"relocation section {index} applies to nothing")
-        if len(rows) == 0:
-            continue
-        if int((rows["info"] >> 32).max()) >= len(found.symbols):
-            raise ValueError(f"relocation section {index} names a symbol that is not there")
-        if found.sections[int(header["info"])]["type"] == SHT_NOBITS:
-            raise ValueError(f"relocation section {index} applies to a section without bytes")
-        if int(rows["offset"].max()) >= max(int(found.sections[int(header["info"])]["size"]), 1):
-            raise ValueError(f"relocation section {index} points outside its section")
+    for index in found.relocation_sections():
+        _check_relocations(found, index)
+
+
+def _check_relocations(found: ObjectFile, index: int) -> None:
+    header = found.sections[index]
+    if int(header["info"]) >= len(found.sections) or int(header["link"]) != found.symtab:
+        raise ValueError(f"relocation section {index} applies to nothing")
+    applies = found.sections[int(header["info"])]
+    if not int(header["size"]) // found.machine.relocation.itemsize:
+        return
+    if applies["type"] == SHT_NOBITS:
+        raise ValueError(f"relocation section {index} applies to a section without bytes")
+    try:
+        rows = found.relocations(index)
+    except KeyError as error:
+        raise UserError(
+            f"reading object {found.path}: relocation type {error} is not known on {found.machine.name}",
+            "describe it in linkerscripts/",
+        ) from error
+    if int((rows["info"] >> SYMBOL_SHIFT).max()) >= len(found.symbols):
+        raise ValueError(f"relocation section {index} names a symbol that is not there")
+    if found.machine.reach(rows) > max(int(applies["size"]), 1):
+        raise ValueError(f"relocation section {index} points outside its section")

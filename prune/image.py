@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from prune.apart import Piece
-from prune.elf import SECTION, SYMBOL, ObjectFile, Rows, parse_object
+from prune.elf import ObjectFile, Rows, parse_object
+from prune.layout import Machine
 
 OBJECT = np.dtype(
     [
@@ -93,7 +94,7 @@ class Image:
     """
 
     root: Path
-    machine: str
+    machine: Machine
     objects: tuple[str, ...]
     digests: tuple[str, ...]
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
@@ -167,13 +168,20 @@ class Image:
     @cached_property
     def headers(self) -> Rows:
         """Where in ``data`` each unit's section header is."""
-        at: Rows = self.parts["headers"][self.units["object"]] + SECTION.itemsize * self.units["section"]
+        size = self.machine.layout.section.itemsize
+        at: Rows = self.parts["headers"][self.units["object"]] + size * self.units["section"]
         return at
 
     def symbol_at(self, rows: Rows) -> Rows:
         """Where in ``data`` these flat symbol rows are."""
         obj = np.searchsorted(self.symbols_at, rows, "right") - 1
-        at: Rows = self.parts["symtab_at"][obj] + SYMBOL.itemsize * (rows - self.symbols_at[obj])
+        size = self.machine.layout.symbol.itemsize
+        at: Rows = self.parts["symtab_at"][obj] + size * (rows - self.symbols_at[obj])
+        return at
+
+    def fields_at(self, rows: Rows) -> Rows:
+        """Where in ``data`` what these rows of ``relocations`` fill begins."""
+        at: Rows = self.units["at"][rows["unit"]] + rows["offset"]
         return at
 
     def unit_label(self, unit: int) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from prune.elf import SHT_RELA, ObjectFile
+from prune.elf import ObjectFile
 from prune.image import matches
 from prune.knowledge import Knowledge
 
@@ -35,7 +33,7 @@ class Kinds:
 def relocated_by(file: ObjectFile) -> dict[int, tuple[int, int]]:
     """Section -> (the one that relocates it, where in the file that is); (-2, 0) when there are several."""
     found: dict[int, tuple[int, int]] = {}
-    for index in np.flatnonzero(file.sections["type"] == SHT_RELA).tolist():
+    for index in file.relocation_sections():
         section = int(file.sections[index]["info"])
         found[section] = (-2, 0) if section in found else (index, int(file.sections[index]["offset"]))
     return found

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from prune.layout import ELF32, ELF64, Layout, Machine
 from tracer.host import HostError, UserError
 
 FOLDER = Path(__file__).resolve().parent.parent / "linkerscripts"
@@ -68,7 +69,7 @@ class Knowledge:
     """Everything that the passes look up, for one architecture."""
 
     arch: str
-    machine: str
+    machine: Machine
     trap: bytes
     split: frozenset[str]
     shared: frozenset[str]
@@ -153,17 +154,17 @@ def read_knowledge(arch: str) -> Knowledge:
         known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml") if _is_arch(path)))
         raise UserError(f"architecture {arch}: not supported; supported: {known}")
     common, own = read_toml(FOLDER / "common.toml"), read_toml(FOLDER / f"{arch}.toml")
-    units = common["units"]
+    units, machine = common["units"], _machine(own)
     return Knowledge(
         arch=arch,
-        machine=own["machine"],
+        machine=machine,
         trap=bytes(own["trap"]),
         split=frozenset(units["split"]),
         shared=frozenset(units["shared"]),
         boot_code=tuple(units["boot_code"]),
         walkers=tuple(units["walkers"]),
         place=read_places(),
-        tables=tuple(_table(row) for row in (*common["table"], *own.get("table", ()))),
+        tables=tuple(_table(row, machine.layout) for row in (*common["table"], *own.get("table", ()))),
         align=tuple(
             Align(row["output"], row["from"], row["to"], tuple(row["unless"])) for row in own.get("align", ())
         ),
@@ -188,7 +189,20 @@ def _tuple(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _table(row: dict[str, Any]) -> Table:
+def _machine(own: dict[str, Any]) -> Machine:
+    """Where addends are in the fields, the names of the relocations' kinds say how many bits those have."""
+    layout = {32: ELF32, 64: ELF64}[own["class"]]
+    widths: dict[int, int] = {}
+    if own["addends"] == "field":
+        for kind, types in own["relocations"].items():
+            bits = re.fullmatch(r"(?:abs|pc)(\d+)", kind)
+            if bits or kind == "none":
+                widths |= dict.fromkeys(types, int(bits[1]) // 8 if bits else 0)
+    return Machine(own["machine"], layout, widths)
+
+
+def _table(row: dict[str, Any], layout: Layout) -> Table:
+    row = {**row, **(row.get("narrow", {}) if layout is ELF32 else {})}
     pair = row.get("pair", {})
     return Table(
         row["section"],

@@ -15,7 +15,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from prune.elf import SECTION, SHT_SYMTAB, SYMBOL, Rows
+from prune.elf import SHT_SYMTAB, Rows
+from prune.layout import Layout, layout_of, like
 from tracer.host import HostError
 
 FIRST, LAST = "__kprune_tombstones_start", "__kprune_tombstones_end"
@@ -29,12 +30,12 @@ def hide_tombstones(vmlinux: Path) -> None:
         HostError: the linker has left no whole file.
     """
     with _open(vmlinux, "r+b") as stream:
-        symbols, strings, at = _read(stream)
+        symbols, strings, at, layout = _read(stream)
         inside = _between(symbols, strings) & np.isin(symbols["info"] >> 4, (1, _UNIQUE))
         inside &= symbols["name"] != strings.find(f"\0{FIRST}\0".encode()) + 1
         symbols["info"][inside] = _UNIQUE << 4 | symbols["info"][inside] & 15
         stream.seek(at)
-        stream.write(symbols.tobytes())
+        stream.write(like(symbols, layout.symbol).tobytes())
 
 
 def tombstone_addresses(vmlinux: Path) -> dict[str, int]:
@@ -44,7 +45,7 @@ def tombstone_addresses(vmlinux: Path) -> dict[str, int]:
         HostError: the linker has left no whole file.
     """
     with _open(vmlinux, "rb") as stream:
-        symbols, strings, _ = _read(stream)
+        symbols, strings, *_ = _read(stream)
     inside = symbols[_between(symbols, strings)]
     names = {
         strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
@@ -62,18 +63,23 @@ def _open(vmlinux: Path, mode: str) -> Iterator[BinaryIO]:
         raise HostError(f"reading symbols of {vmlinux}: {error}", "link again") from error
 
 
-def _read(stream: BinaryIO) -> tuple[Rows, bytes, int]:
-    """(the symbol table, its strings, where in the file it is)."""
-    header = stream.read(64)
-    at, count = int.from_bytes(header[40:48], "little"), int.from_bytes(header[60:62], "little")
-    stream.seek(at)
-    sections = np.frombuffer(stream.read(count * SECTION.itemsize), SECTION)
+def _read(stream: BinaryIO) -> tuple[Rows, bytes, int, Layout]:
+    """(the symbol table, its strings, where in the file it is, how the file is laid out)."""
+    start = stream.read(64)
+    layout = layout_of(start)
+    if layout is None:
+        raise ValueError("it is no little-endian ELF file")
+    header = layout.header_of(start)
+    stream.seek(int(header["shoff"]))
+    count = int(header["shnum"])
+    sections = layout.sections(stream.read(count * layout.section.itemsize), count, 0)
     table = sections[sections["type"] == SHT_SYMTAB][0]
     stream.seek(int(table["offset"]))
-    symbols = np.frombuffer(stream.read(int(table["size"])), SYMBOL).copy()
+    content = stream.read(int(table["size"]))
+    symbols = layout.symbols(content, len(content) // layout.symbol.itemsize, 0).copy()
     names = sections[int(table["link"])]
     stream.seek(int(names["offset"]))
-    return symbols, stream.read(int(names["size"])), int(table["offset"])
+    return symbols, stream.read(int(names["size"])), int(table["offset"]), layout
 
 
 def _between(symbols: Rows, strings: bytes) -> Rows:

@@ -22,13 +22,13 @@ import numpy as np
 from prune.elf import (
     SHF_EXECINSTR,
     SHT_SYMTAB_SHNDX,
-    SYMBOL,
     ObjectFile,
     Rows,
     add_name,
     section_names_at,
 )
 from prune.image import OBJECT
+from prune.layout import like
 
 DROPPED = ".dropped"
 #: Where code and data go that the kernel frees after boot: the section's own name follows.
@@ -86,10 +86,13 @@ def make_room(file: ObjectFile, wanted: Wanted) -> Roomy:
 
     for index, table in sorted(tables.items()):
         append(index, bytes(table))
-    symtab_at = append(file.symtab, file.symbols.tobytes(), SYMBOL.itemsize * len(names))
+    layout = file.machine.layout
+    symbols = like(file.symbols, layout.symbol)
+    symtab_at = append(file.symtab, symbols.tobytes(), layout.symbol.itemsize * len(names))
     wide = np.flatnonzero(sections["type"] == SHT_SYMTAB_SHNDX).tolist()
     shndx_at = append(wide[0], file.content(wide[0]), 4 * len(names)) if wide else -1
-    data[file.shoff : file.shoff + sections.nbytes] = sections.tobytes()
+    headers = like(sections, layout.section).tobytes()
+    data[file.shoff : file.shoff + len(headers)] = headers
     part = (
         0, len(data), file.shoff, symtab_at, shndx_at, file.symtab, len(file.symbols),
         wide[0] if wide else -1, 0,

@@ -1,7 +1,7 @@
 """Cold blocks go from functions that stay.
 
 Block coverage says which instructions of a function ran. The others are taken out of it and the rest
-closes up; where kept code, a table or data may still lead to one that is gone there is a trap of one byte
+closes up; where kept code, a table or data may still lead to one that is gone there is a trap
 instead, so that every such place has an address of its own and a miss can be told. Nothing in a function
 gets further apart by this, so short branches stay short, and no branch needs another form.
 
@@ -137,8 +137,6 @@ class _Trimmer:
     """The passes over one function."""
 
     def __init__(self, image: Image, places: Places, knowledge: Knowledge) -> None:
-        if len(knowledge.trap) != 1:
-            raise UserError(f"taking out cold blocks: {knowledge.arch} has no trap of one byte")
         self.image, self.places, self.knowledge = image, places, knowledge
         self.symbols: dict[int, list[int]] = {}
         for unit, offset, _, _ in image.functions:
@@ -170,8 +168,7 @@ class _Trimmer:
             small = [
                 (first, last)
                 for first, last in runs
-                if code.end[last] - code.start[first] - _count(traps, code.start[first], code.end[last])
-                < LEAST
+                if self._saved(traps, int(code.start[first]), int(code.end[last])) < LEAST
             ]
             if not small:
                 return tuple((int(code.start[first]), int(code.end[last])) for first, last in runs)
@@ -190,7 +187,8 @@ class _Trimmer:
             if code:
                 hot[(code.start >= start) & (code.end <= end)] = False
         traps = self._traps(unit, code, hot) if code else None
-        if code is None or traps is None or _ranges(code, hot) != cold:
+        fits = traps is not None and all(self._saved(traps, *each) >= 0 for each in cold)
+        if code is None or traps is None or not fits or _ranges(code, hot) != cold:
             raise UserError(
                 f"taking cold blocks out of {self.image.unit_label(unit)}: the plan's do not fit the code",
                 "make the plan again: kprune plan",
@@ -201,7 +199,7 @@ class _Trimmer:
         for begin, end in cold:
             mine = traps[(traps >= begin) & (traps < end)].tolist()
             starts += [at, *mine]
-            ends += [begin, *(place + 1 for place in mine)]
+            ends += [begin, *(place + len(self.knowledge.trap) for place in mine)]
             at = end
         at_end = int(code.end[-1])
         starts.append(at)
@@ -210,6 +208,14 @@ class _Trimmer:
         new = np.concatenate([[0], np.cumsum(last - first)])
         some = last > first
         return Trim(unit, cold, traps, first[some], last[some], new[:-1][some], int(new[-1]), at_end)
+
+    def _saved(self, traps: Rows, begin: int, end: int) -> int:
+        """How many bytes fewer a cold range takes with its traps instead; -1: it has no room for them."""
+        mine = traps[np.searchsorted(traps, begin) : np.searchsorted(traps, end)]
+        trap = len(self.knowledge.trap)
+        if np.any(np.diff(np.append(mine, end)) < trap):
+            return -1
+        return end - begin - trap * len(mine)
 
     def _whole_sites(self, unit: int, code: Instructions, hot: Rows) -> None:
         """What the kernel patches as one stays or goes as one."""
@@ -261,7 +267,3 @@ def _runs(code: Instructions, hot: Rows) -> list[tuple[int, int]]:
 
 def _ranges(code: Instructions, hot: Rows) -> tuple[Range, ...]:
     return tuple((int(code.start[first]), int(code.end[last])) for first, last in _runs(code, hot))
-
-
-def _count(sorted_: Rows, low: int, high: int) -> int:
-    return int(np.searchsorted(sorted_, high) - np.searchsorted(sorted_, low))

@@ -24,11 +24,8 @@ class Trimmed:
     fields: Rows
 
 
-def trimmed_sections(
-    image: Image, trimming: Trimming, knowledge: Knowledge
-) -> tuple[dict[int, Trimmed], Rows, Rows]:
-    """Unit -> its section trimmed; the rows of ``image.relocations`` that refer to a place that is somewhere
-    else now, and their new addends.
+def moved_addends(image: Image, trimming: Trimming, knowledge: Knowledge) -> tuple[Rows, Rows]:
+    """(the rows of ``image.relocations`` that refer to a place that moved, their new addends).
 
     Args:
         image, trimming: what :func:`prune.trim.trim` left.
@@ -50,20 +47,22 @@ def trimmed_sections(
         changed = (offset > 0) & (new != rows["addend"][mine])
         where.append(mine[changed])
         addends.append(new[changed])
-    made = {unit: _section(image, trim, knowledge) for unit, trim in trims.items()}
-    return made, np.concatenate(where), np.concatenate(addends)
+    return np.concatenate(where), np.concatenate(addends)
 
 
-def _section(image: Image, trim: Trim, knowledge: Knowledge) -> Trimmed:
+def trimmed_section(image: Image, trim: Trim, old: bytes, knowledge: Knowledge) -> Trimmed:
+    """One function without its cold blocks.
+
+    Args:
+        old: its code with all else that is edited in it.
+    """
     row = image.units[trim.unit]
     file, section = image.files[int(row["object"])], int(row["section"])
-    old = bytes(file.content(section))
     new = bytearray(trim.size)
-    trap = knowledge.trap[0]
     for start, end, at in zip(trim.start.tolist(), trim.end.tolist(), trim.new.tolist(), strict=True):
         new[at : at + end - start] = old[start:end]
     for place in trim.moved(trim.traps).tolist():
-        new[place] = trap
+        new[place : place + len(knowledge.trap)] = knowledge.trap
     fields = file.relocated(section)
     _redirect(new, old, trim, np.sort(fields), knowledge)
     inside = np.flatnonzero((file.shndx == section) & (file.symbols["info"] & 15 != STT_SECTION))

@@ -14,7 +14,7 @@ from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map
 
-X86 = read_knowledge("x86_64")
+X86, I386 = read_knowledge("x86_64"), read_knowledge("i386")
 # How long an example takes says something of the machine and its other work, nothing of the code.
 settings.register_profile("kprune", deadline=None)
 settings.load_profile("kprune")
@@ -27,16 +27,18 @@ def image(
 
     ``members``: those that came out of an archive.
     """
-    return read_image(folder, parse_link_map(placing(folder, objects, members)), knowledge)
+    return read_image(folder, parse_link_map(placing(folder, objects, members, knowledge)), knowledge)
 
 
-def placing(folder: Path, objects: Mapping[str, bytes], members: Collection[str] = ()) -> str:
+def placing(
+    folder: Path, objects: Mapping[str, bytes], members: Collection[str] = (), knowledge: Knowledge = X86
+) -> str:
     """Write the objects; the map of the link that :func:`image` is of."""
     placed: dict[str, list[tuple[str, int]]] = {}
     for name, data in objects.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
-        file = parse_object(Path(name), data)
+        file = parse_object(Path(name), data, knowledge.machine)
         rows = zip(file.section_names, file.sections, strict=True)
         placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & ALLOC]
     return write_map(placed, members)

@@ -10,7 +10,7 @@ import pytest
 
 from prune.elf import read_object
 from prune.refine import refine
-from tests.conftest import X86
+from tests.conftest import I386, X86
 
 from .toy import SOURCES
 
@@ -20,9 +20,21 @@ CFLAGS = (
 )  # fmt: skip
 
 
-def compiled(folder: Path, level: str) -> Path:
+#: Where nothing of a C library for it is installed, tiny.c is what there is.
+FLAGS = {"x86_64": (), "i386": ("-m32", "-ffreestanding", "-mregparm=3")}
+LINKS = {
+    "x86_64": ("gcc", "-no-pie"),
+    "i386": (
+        "gcc", "-m32", "-march=i686", "-Os", "-mregparm=3", "-static", "-nostdlib", "-no-pie", "-fno-pie",
+        "-fno-stack-protector", str(SOURCES / "tiny.c"),
+    ),
+}  # fmt: skip
+KNOWN = {"x86_64": X86, "i386": I386}
+
+
+def compiled(folder: Path, level: str, arch: str = "x86_64") -> Path:
     target = folder / "shared.o"
-    command = ["gcc", level, *CFLAGS, "-c", str(SOURCES / "shared.c"), "-o", str(target)]
+    command = ["gcc", level, *CFLAGS, *FLAGS[arch], "-c", str(SOURCES / "shared.c"), "-o", str(target)]
     subprocess.run(command, check=True)
     return target
 
@@ -32,23 +44,24 @@ def output(program: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("arch", list(KNOWN))
 @pytest.mark.parametrize("level", ["-Os", "-O0", "-O1", "-O2", "-O3"])
-def test_it_runs_as_before_in_any_order(tmp_path: Path, level: str) -> None:
-    original = compiled(tmp_path, level)
-    subprocess.run(["gcc", "-no-pie", original, "-o", tmp_path / "before"], check=True)
-    file, splits = refine(read_object(original), X86)
+def test_it_runs_as_before_in_any_order(tmp_path: Path, level: str, arch: str) -> None:
+    original, machine = compiled(tmp_path, level, arch), KNOWN[arch].machine
+    subprocess.run([*LINKS[arch], original, "-o", tmp_path / "before"], check=True)
+    file, splits = refine(read_object(original, machine), KNOWN[arch])
     split = next(each for each in splits if each.name == ".init.text")
     assert len(split.pieces) >= 4 and split.branches
     assert [piece.start for piece in split.pieces] == sorted(piece.start for piece in split.pieces)
-    assert sum(piece.size for piece in split.pieces) == read_object(original).sections["size"][split.section]
+    before = read_object(original, machine)
+    assert sum(piece.size for piece in split.pieces) == before.sections["size"][split.section]
     (tmp_path / "apart.o").write_bytes(file.data)
     names = [piece.name for piece in split.pieces]
     random.Random(level).shuffle(names)
     # Each piece far from the others: a branch that was not found would land nowhere.
     lines = "\n".join(f" .far{i} : {{ . += 0x3000; *({name}) }}" for i, name in enumerate(names))
     (tmp_path / "far.lds").write_text(f"SECTIONS {{\n{lines}\n}}\nINSERT AFTER .text;\n")
-    command = ["gcc", "-no-pie", "-Wl,-T,far.lds", "apart.o", "-o", "after"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    subprocess.run([*LINKS[arch], "-Wl,-T,far.lds", "apart.o", "-o", "after"], cwd=tmp_path, check=True)
     assert output(tmp_path / "after") == output(tmp_path / "before")
 
 

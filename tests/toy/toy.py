@@ -30,12 +30,36 @@ CFLAGS = (
     "-fcf-protection=none -fno-asynchronous-unwind-tables -fno-ipa-icf -Wall -Werror"
 ).split()
 CLANG_FLAGS = [flag for flag in CFLAGS if flag not in ("-fno-ipa-icf", "-Wall", "-Werror")] + ["-w"]
-# As kbuild calls it: whole archive of thin members, then the libraries.
-LINK = (
-    "-m elf_x86_64 -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux "
-    "--whole-archive vmlinux.a --no-whole-archive --start-group lib/lib.a --end-group"
-).split()
-#: What runs when the toy is started without arguments.
+
+
+def link_words(emulation: str) -> list[str]:
+    """As kbuild calls it: whole archive of thin members, then the libraries."""
+    return (
+        f"-m {emulation} -z noexecstack --script=./arch/x86/kernel/vmlinux.lds -o vmlinux "
+        "--whole-archive vmlinux.a --no-whole-archive --start-group lib/lib.a --end-group"
+    ).split()
+
+
+LINK = link_words("elf_x86_64")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the toy is built for: more flags, ld's emulation, an option that a configuration has, how names of
+    system calls begin."""
+
+    flags: tuple[str, ...]
+    emulation: str
+    option: str
+    calls: str
+
+
+TARGETS = {
+    "x86_64": Target((), "elf_x86_64", "CONFIG_64BIT", "__x64_sys_"),
+    # As the kernel is built, arguments in registers: arch/x86/Makefile.
+    "i386": Target(("-m32", "-march=i686", "-mregparm=3"), "elf_i386", "CONFIG_X86_32", "__ia32_sys_"),
+}
+#: What runs when the toy is started without arguments, but for the system call "hot".
 HOT = (
     "run",
     "say",
@@ -45,7 +69,6 @@ HOT = (
     "on_fault",
     "kept_twin",
     "hot_with_tail",
-    "__x64_sys_hot",
 )
 
 
@@ -54,11 +77,16 @@ class Toy:
     """An object tree with the toy in it, linked once without a plan."""
 
     tree: Path
+    arch: str = "x86_64"
+
+    @property
+    def target(self) -> Target:
+        return TARGETS[self.arch]
 
     @property
     def knowledge(self) -> Knowledge:
         # The toy's miss path is not the kernel's.
-        return replace(read_knowledge("x86_64"), roots={"root": [], "barriers": {"symbols": []}})
+        return replace(read_knowledge(self.arch), roots={"root": [], "barriers": {"symbols": []}})
 
     def image(self) -> Image:
         return read_image(self.tree, read_link_map(self.tree / "base.map"), self.knowledge)
@@ -80,7 +108,7 @@ class Toy:
             ("init/one.o", ".text.twin"),
             ("lib/two.o", ".noinstr.text.cold_twin_user"),
         }
-        ran |= {(obj, f".text.{name}") for obj in image.objects for name in HOT}
+        ran |= {(obj, f".text.{name}") for obj in image.objects for name in (*HOT, f"{self.target.calls}hot")}
         hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in never}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
         script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
@@ -95,8 +123,8 @@ class Toy:
     def link(self, plan: bool, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         extra = {"KPRUNE_PLAN": str(self.tree / "plan.json")} if plan else {}
         return subprocess.run(
-            [WRAPPER, *LINK], cwd=self.tree, env={**os.environ, **extra, **(env or {})},
-            capture_output=True, text=True, check=False,
+            [WRAPPER, *link_words(self.target.emulation)], cwd=self.tree,
+            env={**os.environ, **extra, **(env or {})}, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     def run(self, *arguments: str) -> tuple[int, dict[str, str]]:
@@ -109,16 +137,21 @@ class Toy:
     def verify(self) -> Verdict:
         return verify_image(
             self.tree / "vmlinux", self.tree / "vmlinux.map", self.tree / "plan.json",
-            self.tree / "tombstones.json", self.tree, "x86_64",
+            self.tree / "tombstones.json", self.tree, self.arch,
         )  # fmt: skip
 
 
-def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = (), compiler: str = "gcc") -> Toy:
+def build(
+    tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = (), compiler: str = "gcc",
+    arch: str = "x86_64",
+) -> Toy:  # fmt: skip
     """Compile and link the toy without a plan; ``base.map`` is the map of that link.
 
     Args:
         more: sources that it can do without.
     """
+    toy = Toy(tree, arch)
+    flags = [*flags, *toy.target.flags]
     others = [(name, "lib") for name in more]
     for name, folder in (("main", "init"), ("one", "init"), ("two", "lib"), *others):
         (tree / folder).mkdir(parents=True, exist_ok=True)
@@ -129,9 +162,8 @@ def build(tree: Path, flags: Sequence[str] = CFLAGS, more: Sequence[str] = (), c
     subprocess.run(["ar", "cDPrsT", "lib/lib.a", "lib/two.o"], cwd=tree, check=True)
     script = tree / "arch/x86/kernel/vmlinux.lds"
     script.parent.mkdir(parents=True)
-    (tree / ".config").write_text("CONFIG_64BIT=y\n")
+    (tree / ".config").write_text(f"{toy.target.option}=y\n")
     shutil.copy(SOURCES / "toy.lds", script)
-    toy = Toy(tree)
     done = toy.link(plan=False)
     assert done.returncode == 0, done.stderr
     shutil.copy(tree / "vmlinux.map", tree / "base.map")

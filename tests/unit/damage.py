@@ -47,10 +47,13 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 @st.composite
-def damaged_fields(draw: st.DrawFn, whole: bytes) -> bytes:
-    """An object whose headers, symbols and relocations hold other values that mean something."""
+def damaged_fields(draw: st.DrawFn, whole: bytes, headers_at: int | None = None) -> bytes:
+    """An object whose headers, symbols and relocations hold other values that mean something.
+
+    ``headers_at``: where its section headers begin, of an object that is not ELF64.
+    """
     data = bytearray(whole)
-    headers = struct.unpack_from("<Q", whole, 40)[0]
+    headers = struct.unpack_from("<Q", whole, 40)[0] if headers_at is None else headers_at
     last = len(whole) // 4 - 1
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.one_of(st.integers(headers // 4, last), st.integers(16, last))) * 4

@@ -1,4 +1,4 @@
-"""A writer of relocatable ELF64 objects, for fixtures: exact, small, and no blobs in the repository."""
+"""A writer of relocatable objects, for fixtures: exact, small, and no blobs in the repository."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, SYMTAB_SHNDX = 1, 2, 3, 4, 8, 18
+PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, REL, SYMTAB_SHNDX = 1, 2, 3, 4, 8, 9, 18
 ALLOC, WRITE, EXEC, MERGE, STRINGS = 2, 1, 4, 16, 32
 LOCAL, GLOBAL, WEAK = 0, 1, 2
 NOTYPE, OBJECT, FUNC, SECTION = 0, 1, 2, 3
+#: On i386 the same numbers are R_386_32, R_386_PC32 and R_386_PLT32.
 R_64, R_PC32, R_PLT32 = 1, 2, 4
 LORESERVE, XINDEX = 0xFF00, 0xFFFF
 ABSOLUTE, COMMON = "*ABS*", "*COM*"
@@ -46,6 +47,37 @@ class Rela(NamedTuple):
     addend: int = -4
 
 
+class Form(NamedTuple):
+    """How a file of a class is written: machine, size of the header, alignment of tables, formats."""
+
+    machine: int
+    header: int
+    align: int
+    ehdr: str
+    section: str
+
+
+_FORMS = {
+    64: Form(62, 64, 8, "<HHIQQQIHHHHHH", "<IIQQQQIIQQ"),
+    32: Form(3, 52, 4, "<HHIIIIIHHHHHH", "<IIIIIIIIII"),
+}
+
+
+def _symbol(bits: int, name: int, info: int, other: int, shndx: int, value: int, size: int) -> bytes:
+    if bits == 64:
+        return struct.pack("<IBBHQQ", name, info, other, shndx, value, size)
+    return struct.pack("<IIIBBH", name, value, size, info, other, shndx)
+
+
+def _with_addends(section: Section, relocations: list[Rela]) -> Section:
+    """The section with the addends of its relocations in their fields: REL."""
+    data = bytearray(section.data)
+    for each in relocations:
+        if each.section == section.name and each.offset + 4 <= len(data):
+            struct.pack_into("<i", data, each.offset, each.addend)
+    return section._replace(data=bytes(data))
+
+
 class Strings:
     """A string table that grows."""
 
@@ -60,30 +92,35 @@ class Strings:
 
 def write_elf(
     sections: list[Section], symbols: list[Symbol], relocations: list[Rela] | None = None, *,
-    machine: int = 62, wide: bool = False, elf_type: int = 1, one_table: bool = False,
+    bits: int = 64, machine: int = 0, wide: bool = False, elf_type: int = 1, one_table: bool = False,
 ) -> bytes:  # fmt: skip
     """An object of these parts. Section symbols are made for every section, named as it.
 
+    ``bits``: 64 for x86_64 with RELA, 32 for i386 with REL. ``machine``: another one.
     ``wide``: every section index goes through SHN_XINDEX and SHT_SYMTAB_SHNDX, as with 65,280 sections;
     with that many sections it is not a choice, and the header's numbers move into section header 0.
     ``one_table``: the names of sections and symbols are in one string table, as clang has it.
     """
+    form = _FORMS[bits]
     wide = wide or len(sections) >= LORESERVE
     relocations = relocations or []
+    if bits == 32:
+        sections = [_with_addends(section, relocations) for section in sections]
     index = {section.name: number for number, section in enumerate(sections, 1)}
     made = [Symbol(s.name, s.name, bind=LOCAL, type=SECTION) for s in sections]
     ordered = sorted([*made, *symbols], key=lambda symbol: symbol.bind != LOCAL)
     number = {symbol.name: at for at, symbol in enumerate(ordered, 1)}
     names = Strings()
     strings = names if one_table else Strings()
-    table, indices = bytearray(24), bytearray(4)
+    table, indices = bytearray(_symbol(bits, 0, 0, 0, 0, 0, 0)), bytearray(4)
+    row = len(table)
     for symbol in ordered:
         reserved = symbol.section in _RESERVED
         where = _RESERVED[symbol.section] if reserved else index[symbol.section]
         name = 0 if symbol.type == SECTION else strings.add(symbol.name)
         info = symbol.bind << 4 | symbol.type
         shndx = XINDEX if wide and not reserved else where
-        table += struct.pack("<IBBHQQ", name, info, symbol.visibility, shndx, symbol.value, symbol.size)
+        table += _symbol(bits, name, info, symbol.visibility, shndx, symbol.value, symbol.size)
         indices += struct.pack("<I", 0 if reserved else where)
     locals_ = 1 + sum(symbol.bind == LOCAL for symbol in ordered)
     first = len(sections) + 1
@@ -92,18 +129,20 @@ def write_elf(
     strings_at = symtab + (1 + wide if one_table else 1)
     rows = [(s.name, s.type, s.flags, s.data, 0, 0, 0, s.align) for s in sections]
     for group in groups:
-        data = b"".join(
-            struct.pack("<QQq", r.offset, number[r.symbol] << 32 | r.kind, r.addend)
-            for r in relocations
-            if r.section == group
-        )
-        rows.append((f".rela{group}", RELA, 0x40, data, symtab, index[group], 24, 8))
-    rows.append((".symtab", SYMTAB, 0, bytes(table), strings_at, locals_, 24, 8))
+        own = [(each, number[each.symbol]) for each in relocations if each.section == group]
+        if bits == 64:
+            data = b"".join(struct.pack("<QQq", r.offset, to << 32 | r.kind, r.addend) for r, to in own)
+            rows.append((f".rela{group}", RELA, 0x40, data, symtab, index[group], 24, 8))
+        else:
+            data = b"".join(struct.pack("<II", r.offset, to << 8 | r.kind) for r, to in own)
+            rows.append((f".rel{group}", REL, 0x40, data, symtab, index[group], 8, 4))
+    rows.append((".symtab", SYMTAB, 0, bytes(table), strings_at, locals_, row, form.align))
     if not one_table:
         rows.append((".strtab", STRTAB, 0, bytes(strings.data), 0, 0, 0, 1))
     if wide:
         rows.append((".symtab_shndx", SYMTAB_SHNDX, 0, bytes(indices), symtab, 0, 4, 4))
-    return _file([*rows, (_names_called(one_table), STRTAB, 0, b"", 0, 0, 0, 1)], names, machine, elf_type)
+    rows.append((_names_called(one_table), STRTAB, 0, b"", 0, 0, 0, 1))
+    return _file(rows, names, form._replace(machine=machine or form.machine), elf_type)
 
 
 def _names_called(one_table: bool) -> str:
@@ -111,27 +150,30 @@ def _names_called(one_table: bool) -> str:
 
 
 def _file(
-    rows: list[tuple[str, int, int, bytes, int, int, int, int]], names: Strings, machine: int, elf_type: int
+    rows: list[tuple[str, int, int, bytes, int, int, int, int]], names: Strings, form: Form, elf_type: int
 ) -> bytes:
     body, headers = bytearray(), bytearray()
-    names_at, count = len(rows), len(rows) + 1
+    names_at, count, size = len(rows), len(rows) + 1, struct.calcsize(form.section)
+    begin = -(-form.header // 16) * 16
     offsets = [names.add(row[0]) for row in rows]
     for at, (_, kind, flags, data, link, info, entry, align) in zip(offsets, rows, strict=True):
-        data = bytes(names.data) if len(headers) == 64 * (len(rows) - 1) else data
+        data = bytes(names.data) if len(headers) == size * (len(rows) - 1) else data
         entry = entry or int(bool(flags & STRINGS))
         body += bytes(-len(body) % 16)
         headers += struct.pack(
-            "<IIQQQQIIQQ", at, kind, flags, 0, 64 + len(body), len(data), link, info, align, entry
+            form.section, at, kind, flags, 0, begin + len(body), len(data), link, info, align, entry
         )
         body += b"" if kind == NOBITS else data
     body += bytes(-len(body) % 16)
     # gABI chapter 4: numbers that do not fit into the header are in section header 0.
     many = count >= LORESERVE
-    zero = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, count if many else 0, names_at if many else 0, 0, 0, 0)
-    header = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header += struct.pack("<HHIQQQIHHH", elf_type, machine, 1, 0, 0, 64 + len(body), 0, 64, 0, 0)
-    header += struct.pack("<HHH", 64, 0 if many else count, XINDEX if many else names_at)
-    return header + bytes(body) + zero + bytes(headers)
+    zero = struct.pack(form.section, 0, 0, 0, 0, 0, count if many else 0, names_at if many else 0, 0, 0, 0)
+    header = b"\x7fELF" + bytes([2 if form.header == 64 else 1, 1, 1]) + bytes(9)
+    header += struct.pack(
+        form.ehdr, elf_type, form.machine, 1, 0, 0, begin + len(body), 0, form.header, 0, 0, size,
+        0 if many else count, XINDEX if many else names_at,
+    )  # fmt: skip
+    return header + bytes(begin - len(header)) + bytes(body) + zero + bytes(headers)
 
 
 def write_map(objects: Mapping[str, list[tuple[str, int]]], members: Collection[str] = ()) -> str:

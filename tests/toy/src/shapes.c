@@ -1,7 +1,8 @@
 /* Functions of all shapes, to have their cold blocks taken out: which way they go depends on n alone. */
 #include "toy.h"
 
-#define FAR asm volatile(".rept 40\nlea 1(%%rax), %%rax\n.endr" : : : "rax") /* more than a short branch jumps over */
+/* More than a short branch jumps over. */
+#define FAR asm volatile(".rept 48\nlea 1(%%" A "), %%" A "\n.endr" : : : A)
 
 static volatile long seen;
 

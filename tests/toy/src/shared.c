@@ -1,5 +1,5 @@
 /* Functions that share a section and call one another, in every way that an assembler resolves by itself. */
-#include <stdio.h>
+int printf(const char *format, ...);
 
 #define __init __attribute__((section(".init.text"), noinline, noclone))
 

@@ -1,12 +1,28 @@
+/* What differs between the architectures: as the kernel has it on each. */
+#ifdef __x86_64__
+#define BUG_REL(place) place " - ."
+#define UNWIND(tag)                                                                                       \
+	".pushsection .orc_unwind_ip, \"a\"\n.long 1b - .\n.popsection\n"                                  \
+	".pushsection .orc_unwind, \"a\"\n.short " #tag ", 0, 0\n.popsection\n"
+#define IS_TRAP(at) ((at)[0] == 0xd6)
+#define SYS(name) __x64_sys_##name
+#define A "rax"
+#else
+#define BUG_REL(place) place
+#define UNWIND(tag) ""
+#define IS_TRAP(at) ((at)[0] == 0x0f && (at)[1] == 0x0b)
+#define SYS(name) __ia32_sys_##name
+#define A "eax"
+#endif
+
 /* Marks that a kernel leaves in its tables, in the kernel's own formats. */
 #define EX_ENTRY(tag)                                                                                     \
 	asm volatile("1: nop\n2:\n"                                                                       \
 		     ".pushsection __ex_table, \"a\"\n.long 1b - ., 2b - ., " #tag "\n.popsection\n"      \
-		     ".pushsection .orc_unwind_ip, \"a\"\n.long 1b - .\n.popsection\n"                    \
-		     ".pushsection .orc_unwind, \"a\"\n.short " #tag ", 0, 0\n.popsection\n")
+		     UNWIND(tag))
 #define BUG_ENTRY(line)                                                                                   \
 	asm volatile("1: nop\n.pushsection __bug_table, \"aw\"\n"                                         \
-		     ".long 1b - ., 2f - .\n.short " #line ", 0\n.popsection\n"                           \
+		     ".long " BUG_REL("1b") ", " BUG_REL("2f") "\n.short " #line ", 0\n.popsection\n"       \
 		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n")
 #define noinline __attribute__((noinline, noclone))
 
@@ -20,7 +36,7 @@ int cold_twin_user(int x);
 int cold_one(int x);
 int cold_two(int x);
 int hot_with_tail(int x);
-long __x64_sys_ni_syscall(void);
-long __x64_sys_cold(void);
-long __x64_sys_hot(void);
+long SYS(ni_syscall)(void);
+long SYS(cold)(void);
+long SYS(hot)(void);
 extern int (*volatile table[])(int);

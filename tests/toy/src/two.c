@@ -33,15 +33,15 @@ __attribute__((section(".noinstr.text"))) noinline int cold_twin_user(int x)
 	return twin(x) + by_pointer(x);
 }
 
-long __x64_sys_ni_syscall(void)
+long SYS(ni_syscall)(void)
 {
 	return -38;
 }
-long __x64_sys_cold(void)
+long SYS(cold)(void)
 {
 	return 7;
 }
-long __x64_sys_hot(void)
+long SYS(hot)(void)
 {
 	return 8;
 }
