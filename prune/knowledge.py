@@ -171,7 +171,7 @@ def read_knowledge(arch: str) -> Knowledge:
         redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
         relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
         roots=read_toml(FOLDER / "roots.toml"),
-        closure=read_toml(FOLDER / "closure.toml"),
+        closure=_named(read_toml(FOLDER / "closure.toml"), own["system_call"]),
         disassembler=own["disassembler"],
         _function=_glob(_tuple(units["function"])),
         _data=_glob(_tuple(units["data"])),
@@ -187,6 +187,16 @@ def _is_arch(path: Path) -> bool:
 
 def _tuple(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
+
+
+def _named(closure: dict[str, Any], call: str) -> dict[str, Any]:
+    """What closures begin with, system calls by the names that they have here."""
+    return {
+        key: {**part, "start": [name.replace("{call}", call) for name in part["start"]]}
+        if isinstance(part, dict) and "start" in part
+        else part
+        for key, part in closure.items()
+    }
 
 
 def _machine(own: dict[str, Any]) -> Machine:
