@@ -1,8 +1,8 @@
 """Where the memory of a guest goes: every byte that the machine has, in a row.
 
-The kernel says at boot how much of the machine is memory at all, and what it frees of itself; its file says how
-large its parts are; its counters say what its pages are used for. What is left over between these has rows of
-its own, so that all of it adds up.
+The kernel says at boot how much of the machine is memory at all, and what it frees of itself; its file says
+how large its parts are; its counters say what its pages are used for. What is left over between these has
+rows of its own, so that all of it adds up.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tracer.host import UserError
 
 #: Rows, in order; what each means.
 MEANING = {
-    "text": "the kernel's code that stays",
+    "text": "the kernel's code that stays, aligned as it is",
     "rodata": "its constants, tables, and names for oopses",
     "data": "its variables",
     "bss": "its variables that begin as zero",
     "image, rest": "what lies between these: alignment, tables of bugs",
     "set aside at boot": "struct pages, early hash tables, the first page tables",
-    "firmware": "what the machine has and the kernel does not get: the hole below 1 MB, tables of the firmware",
+    "firmware": "what the kernel does not get: the hole below 1 MB, tables of the firmware",
     "slab": "the kernel's small objects",
     "kernel stacks": "one for each task",
     "page tables": "of processes",

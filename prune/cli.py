@@ -15,6 +15,7 @@ from prune import (
     cmd_compare,
     cmd_import,
     cmd_inspect,
+    cmd_ledger,
     cmd_minram,
     cmd_observe,
     cmd_profile,
@@ -45,7 +46,7 @@ _STAGES = {
 }
 #: Verbs that are modules of their own.
 _MORE = (
-    cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_inspect, cmd_cache, cmd_minram,
+    cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_inspect, cmd_cache, cmd_ledger, cmd_minram,
 )  # fmt: skip
 _NEXT = {
     "build": "trace",

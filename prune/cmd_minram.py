@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prune.folder import Folder
-from prune.minram import Search, Trial
+from prune.minram import Trial, short
 from prune.settings import cache_folder, load_settings
-from tracer.host import UserError, say, write_json
+from tracer.host import UserError, write_json
 from tracer.workload import Workload, load_workload, memory_size
+
+if TYPE_CHECKING:
+    from prune.smallest import Found
 
 SCHEMA = 1
 SIDES = ("base", "pruned")
@@ -56,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """
     settings = load_settings(options.out.absolute())
     folder = Folder(settings.out)
-    workload = only_apps(load_workload(settings.workload), options.app)
+    workload = only_apps(load_workload(settings.workload, settings.arch), options.app)
     sides = [options.only] if options.only else list(SIDES)
     found = search_both(workload, folder, sides, options.grain)
     result = as_json(workload, options.grain, found)
@@ -77,16 +80,6 @@ def only_apps(workload: Workload, names: Sequence[str]) -> Workload:
             raise UserError(f"choosing apps: {workload.name} has no {name}", f"it has {', '.join(known)}")
     apps = tuple(app for app in workload.apps if not names or app.name in names)
     return replace(workload, apps=apps)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Of one kernel: the search, and the memory of the guest that was the smallest."""
-
-    search: Search
-    rows: Mapping[str, int]
-    init: int
-    hashes: Mapping[str, int]
 
 
 def search_both(workload: Workload, folder: Folder, sides: Sequence[str], grain: int) -> dict[str, Found]:
@@ -111,9 +104,9 @@ def as_json(workload: Workload, grain: int, found: Mapping[str, Found]) -> dict[
             side: {
                 "smallest": each.search.smallest,
                 "too_small": each.search.too_small,
-                "rows": dict(each.rows),
-                "freed_after_boot": each.init,
-                "hash_tables": dict(each.hashes),
+                "rows": dict(each.memory.rows),
+                "freed_after_boot": each.memory.init,
+                "hash_tables": dict(each.memory.hashes),
                 "trials": [asdict(trial) for trial in each.search.trials],
             }
             for side, each in found.items()
@@ -133,16 +126,6 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append("")
     for side, each in sides.items():
         failed = [Trial(**trial) for trial in each["trials"] if trial["memory"] == each["too_small"]]
-        why = failed[-1].reason if failed else "it is what the kernel itself takes"
-        lines.append(f"{side} does not in {each['too_small'] >> 10:,}: {short(why)}")
+        why = short(failed[-1].reason) if failed else "it is what the kernel itself takes"
+        lines.append(f"{side} does not in {each['too_small'] >> 10:,}: {why}")
     return "\n".join(lines)
-
-
-def short(reason: str, most: int = 160) -> str:
-    return reason if len(reason) <= most else f"{reason[:most]}..."
-
-
-def tell(side: str, trial: Trial) -> None:
-    """To the person at the terminal, as it goes."""
-    said = f"does not do: {short(trial.reason)}" if trial.reason else f"serves ({trial.seconds:.1f} s)"
-    say(f"minram: {side} with {trial.memory >> 10:,}K {said}{', again' if trial.again else ''}")

@@ -1,10 +1,10 @@
 """A kernel's own counts of its pages, read from outside: nothing runs in the guest for it.
 
-``vm_zone_stat`` and ``vm_node_stat`` are arrays of words, one word for each item (mm/vmstat.c). Which item is
+``vm_zone_stat`` and ``vm_node_stat`` are arrays of words, a word for each item (mm/vmstat.c). Which item is
 which depends on the configuration; ``vmstat_text``, from which /proc/vmstat is printed, lists their names in
-order, the zones' first. It is read from the file of the whole kernel, and the places of the counts from that of
-the kernel at hand: both were configured alike. Without SMP, counts are exact; with it, each processor may hold
-some pages back (mm/vmstat.c: vm_stat_account).
+order, the zones' first. It is read from the file of the whole kernel, and the places of the counts from that
+of the kernel at hand: both were configured alike. Without SMP, counts are exact; with it, each processor may
+hold some pages back for a second (mm/vmstat.c: calculate_normal_threshold).
 """
 
 from __future__ import annotations

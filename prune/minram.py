@@ -1,8 +1,8 @@
 """Search the smallest memory in which a kernel boots and serves: bisection over guests, nothing else.
 
-What is between a size that is too small and one that is enough is halved, by ratio, until both are a grain apart.
-A guest that fails is tried once more, since on a busy host a guest can be late. Near the border chance decides: the
-result is a size that was enough, beside one that was not twice.
+What is between a size that is too small and one that is enough is halved, by ratio, until both are a grain
+apart. A guest that fails is tried once more, since on a busy host a guest can be late. Near the border chance
+decides: the result is a size that was enough, beside one that twice was not.
 """
 
 from __future__ import annotations
@@ -75,3 +75,8 @@ def search(try_with: Callable[[int, bool], Trial], low: int, high: int, grain: i
         else:
             low = middle
     return Search(high, low, tuple(trials))
+
+
+def short(reason: str, most: int = 160) -> str:
+    """A reason for one line."""
+    return reason if len(reason) <= most else f"{reason[:most]}..."

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from prune.boots import Boot, PrunedKernel, boot_once, read_pruned
 from prune.breakdown import Breakdown, break_down, tightest
-from prune.cmd_minram import Found, tell
 from prune.counters import Counters, find_counters, part_sizes, read_kernel_file
 from prune.folder import Folder
-from prune.minram import Trial, search
+from prune.minram import Search, Trial, search, short
 from prune.misses import Graveyard
 from prune.profiling import is_smp
+from tracer.host import say
 from tracer.machine import machine_kind
 from tracer.session_options import SessionOptions
 from tracer.vm import Vm
@@ -66,6 +66,14 @@ class _Guests:
         return counts
 
 
+@dataclass(frozen=True)
+class Found:
+    """Of one kernel: the search, and the memory of the smallest guest at its tightest moment."""
+
+    search: Search
+    memory: Breakdown
+
+
 def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain: int) -> Found:
     """Search for the kernel of one side.
 
@@ -89,4 +97,10 @@ def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain
     made: Breakdown = break_down(
         found.smallest, parts, console, tightest(guests.samples[found.smallest]), kind.page_size
     )
-    return Found(found, made.rows, made.init, made.hashes)
+    return Found(found, made)
+
+
+def tell(side: str, trial: Trial) -> None:
+    """To the person at the terminal, as it goes."""
+    said = f"does not do: {short(trial.reason)}" if trial.reason else f"serves ({trial.seconds:.1f} s)"
+    say(f"minram: {side} with {trial.memory >> 10:,}K {said}{', again' if trial.again else ''}")

@@ -1,8 +1,8 @@
 """Write a romfs image: the smallest file system that Linux reads from a disk, uncompressed.
 
-The format (Documentation/filesystems/romfs.rst): a header, then files, each at a multiple of 16 bytes; a file is
-a header of four big-endian words, a name, and its content. A folder's header holds where its first file is, each
-file's where the next one is. The lower four bits of the latter are type and "may be executed".
+The format (Documentation/filesystems/romfs.rst): a header, then files, each at a multiple of 16 bytes; a file
+is a header of four big-endian words, a name, and its content. A folder's header holds where its first file
+is, each file's where the next one is. The lower four bits of the latter are type and "may be executed".
 
 It keeps neither owners, permissions nor times: all belongs to root, and all may be read.
 """
@@ -29,7 +29,7 @@ _CHECKED = 512
 
 @dataclass
 class _Node:
-    """A file on its way into the image. ``at``: offset of its header; ``link``: what a hard link stands for."""
+    """A file on its way into the image. ``at``: offset of its header; ``link``: what a hard link means."""
 
     name: str
     entry: Entry

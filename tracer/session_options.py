@@ -38,8 +38,8 @@ class SessionOptions:
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
     ``single``: processors take turns in one thread. ``boot_ends``: addresses of
     :data:`tracer.boot_trace.BOOT_ENDS`; the phase ``start`` begins when the guest gets to one. ``idle``: no
-    app runs. ``poll``: seconds between two readiness checks. ``watch`` is called whenever the guest has carried
-    out an order.
+    app runs. ``poll``: seconds between two readiness checks. ``watch`` is called whenever the guest has
+    carried out an order.
     """
 
     trace: bool = False

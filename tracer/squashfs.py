@@ -1,7 +1,7 @@
 """Write a squashfs image, compressed, through the ``sqfstar`` program.
 
-It reads a tar, so device nodes and root's ownership need no root; without time stamps the same input gives the
-same bytes.
+It reads a tar, so device nodes and root's ownership need no root; without time stamps the same input gives
+the same bytes.
 """
 
 from __future__ import annotations

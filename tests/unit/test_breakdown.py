@@ -10,8 +10,8 @@ from tracer.host import UserError
 CONSOLE = """\
 [    0.000000] Dentry cache hash table entries: 4096 (order: 3, 32768 bytes, linear)
 [    0.000000] Inode-cache hash table entries: 2048 (order: 2, 16384 bytes, linear)
-[    0.000000] Memory: 15148K/26104K available (712K kernel code, 788K rwdata, 472K rodata, 816K init, 424K bss, \
-10700K reserved, 0K cma-reserved)
+[    0.000000] Memory: 15148K/26104K available (712K kernel code, 788K rwdata, 472K rodata, \
+816K init, 424K bss, 10700K reserved, 0K cma-reserved)
 Freeing initrd memory: 1988K
 Freeing unused kernel image (initmem) memory: 816K
 Freeing unused kernel image (text/rodata gap) memory: 1332K

@@ -12,8 +12,8 @@ import pytest
 
 from tracer.host import UserError
 from tracer.newc import Entry, character_device, directory, regular, symlink
-from tracer.rootfs import root_words, write_root
 from tracer.romfs import write_romfs
+from tracer.rootfs import root_words, write_root
 from tracer.squashfs import write_squashfs
 
 TREE = {
