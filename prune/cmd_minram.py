@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prune.folder import Folder
 from prune.minram import Trial, short
 from prune.settings import cache_folder, load_settings
-from tracer.host import UserError, write_json
+from tracer.host import UserError, say, write_json
 from tracer.workload import Workload, load_workload, memory_size
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     result = as_json(workload, options.grain, found)
     write_json(folder.minram, result)
     print(json.dumps(result, indent=1) if options.json else table(result))
+    say(f"next: kprune report {settings.out} shows it in report.html")
     return 0
 
 

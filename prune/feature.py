@@ -1,8 +1,8 @@
 """What one part of the sources costs in a kernel, such as the network stack: all that lies under some paths.
 
 A kernel of objects knows where each byte is from. One that was optimised as a whole is one object: a name
-says it there, if in a kernel of the same sources all that have the name lie under the paths, or none does. What
-names cannot say is counted by why not, and never guessed. What was inlined counts as its caller.
+says it there, if in a kernel of the same sources all that have the name lie under the paths, or none does.
+What names cannot say is counted by why not, and never guessed. What was inlined counts as its caller.
 """
 
 from __future__ import annotations
