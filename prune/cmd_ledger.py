@@ -14,6 +14,7 @@ from prune.feature import (
     COLUMNS,
     AppCost,
     Cost,
+    Part,
     Unit,
     app_costs,
     cost,
@@ -44,9 +45,13 @@ def add_parser(verbs: Any) -> None:
         help=f"a folder of the kernel's sources; may be repeated (default {' and '.join(DEFAULT)})",
     )  # fmt: skip
     made.add_argument(
+        "--but", action="append", default=[], metavar="PATH", help="without this folder; may be repeated"
+    )
+    made.add_argument(
         "--names", type=Path, metavar="OUT",
         help="for kernels of LTO, which are one object: a run of the same sources and options without LTO",
     )  # fmt: skip
+    made.add_argument("--resident", action="store_true", help="count only what is not freed after boot")
     made.add_argument("--apps", action="store_true", help="what each app needs of it, too (plans anew)")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     made.set_defaults(handler=run)
@@ -58,28 +63,34 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: a folder has no ledger, or nothing lies under a path.
     """
-    paths = [path.strip("/") + "/" for path in options.under or DEFAULT]
+    part = Part(_folders(options.under or DEFAULT), _folders(options.but))
     names = None
     if options.names:
         reference = read_units(options.names, "base")
-        check_paths(paths, reference, options.names)
-        names = places(reference, paths)
+        check_paths(part, reference, options.names)
+        names = places(reference, part)
     kernels: dict[str, Cost] = {}
     apps: dict[str, tuple[AppCost, ...]] = {}
     for out in options.out:
         for side in SIDES:
-            kernels[f"{out.name} {side}"] = kernel_cost(read_units(out, side), paths, names, out)
+            kernels[f"{out.name} {side}"] = kernel_cost(
+                read_units(out, side, options.resident), part, names, out
+            )
         if options.apps:
-            apps[out.name] = of_apps(out, paths)
+            apps[out.name] = of_apps(out, part)
     if options.json:
-        print(json.dumps(as_json(paths, kernels, apps), indent=1))
+        print(json.dumps(as_json(part, kernels, apps), indent=1))
     else:
-        print(table(paths, kernels, apps))
+        print(table(part, kernels, apps))
     return 0
 
 
+def _folders(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip("/") + "/" for name in names)
+
+
 def kernel_cost(
-    units: Sequence[Unit], paths: Sequence[str], names: Mapping[str, bool | None] | None, out: Path
+    units: Sequence[Unit], part: Part, names: Mapping[str, bool | None] | None, out: Path
 ) -> Cost:
     """Of one kernel, by names if it is one object.
 
@@ -92,13 +103,13 @@ def kernel_cost(
                 f"reading the ledger: the kernel of {out} is one object: it does not say what is from where",
                 "name a run without LTO: --names OUT",
             )
-        return cost(units, paths, names)
-    check_paths(paths, units, out)
-    return cost(units, paths)
+        return cost(units, part, names)
+    check_paths(part, units, out)
+    return cost(units, part)
 
 
-def check_paths(paths: Sequence[str], units: Sequence[Unit], out: Path) -> None:
-    for path in paths:
+def check_paths(part: Part, units: Sequence[Unit], out: Path) -> None:
+    for path in (*part.paths, *part.but):
         if not any(unit.object.startswith(path) for unit in units):
             raise UserError(
                 f"reading the ledger: the kernel of {out} has nothing under {path}",
@@ -106,8 +117,8 @@ def check_paths(paths: Sequence[str], units: Sequence[Unit], out: Path) -> None:
             )
 
 
-def read_units(out: Path, side: str) -> list[Unit]:
-    """The rows of one kernel that have an object.
+def read_units(out: Path, side: str, resident: bool = False) -> list[Unit]:
+    """The rows of one kernel that have an object; ``resident``: without what is freed after boot.
 
     Raises:
         UserError: there is no ledger.
@@ -116,12 +127,22 @@ def read_units(out: Path, side: str) -> list[Unit]:
     value = read_json(path, "ledger", LEDGER_SCHEMA)
     try:
         at = {name: value["columns"].index(name) for name in ("object", "section", "symbol", "kind", side)}
-        return [Unit(*(row[i] for i in at.values())) for row in value["rows"] if row[at["object"]]]
+        stays = value["columns"].index("resident")
+        return [
+            Unit(*(row[i] for i in at.values()))
+            for row in value["rows"]
+            if row[at["object"]] and not (resident and _is_freed(row[at["kind"]], side, row[stays]))
+        ]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"reading the ledger: {path}: {error!r}", "make it again: kprune report") from error
 
 
-def of_apps(out: Path, paths: Sequence[str]) -> tuple[AppCost, ...]:
+def _is_freed(kind: str, side: str, stays: bool) -> bool:
+    """Init goes in both kernels; what only booting ran, in the pruned one."""
+    return kind.startswith("init ") or (side == "pruned" and not stays)
+
+
+def of_apps(out: Path, part: Part) -> tuple[AppCost, ...]:
     """What each app needs, from plans for it alone and for all but it.
 
     Raises:
@@ -140,7 +161,7 @@ def of_apps(out: Path, paths: Sequence[str]) -> tuple[AppCost, ...]:
     names = list(profile.apps)
     alone = {app: _kept(pipeline, without(profile, [n for n in names if n != app])) for app in names}
     less = {app: _kept(pipeline, without(profile, [app])) for app in names}
-    return app_costs(read_units(out, "base"), paths, alone, less, _kept(pipeline, profile))
+    return app_costs(read_units(out, "base"), part, alone, less, _kept(pipeline, profile))
 
 
 def _kept(pipeline: Pipeline, profile: Any) -> set[tuple[str, str]]:
@@ -152,21 +173,22 @@ def _kept(pipeline: Pipeline, profile: Any) -> set[tuple[str, str]]:
 
 
 def as_json(
-    paths: Sequence[str], kernels: Mapping[str, Cost], apps: Mapping[str, tuple[AppCost, ...]]
+    part: Part, kernels: Mapping[str, Cost], apps: Mapping[str, tuple[AppCost, ...]]
 ) -> dict[str, Any]:
     """The result for programs."""
     return {
         "schema_version": SCHEMA,
-        "under": list(paths),
+        "under": list(part.paths),
+        "but": list(part.but),
         "kernels": {name: {**asdict(each), "total": each.total} for name, each in kernels.items()},
         "apps": {name: [asdict(row) for row in rows] for name, rows in apps.items()},
     }
 
 
-def table(paths: Sequence[str], kernels: Mapping[str, Cost], apps: Mapping[str, tuple[AppCost, ...]]) -> str:
+def table(part: Part, kernels: Mapping[str, Cost], apps: Mapping[str, tuple[AppCost, ...]]) -> str:
     """The result for a person."""
     width = max(len(name) for name in (*kernels, *(row.app for rows in apps.values() for row in rows)))
-    lines = [f"bytes under {', '.join(paths)}", "", _row("", [*COLUMNS, "all"], width)]
+    lines = [f"bytes under {part}", "", _row("", [*COLUMNS, "all"], width)]
     lines += [_row(name, [*each.bytes.values(), each.total], width) for name, each in kernels.items()]
     left = {f"{name}, {why}": found for name, each in kernels.items() for why, found in each.open.items()}
     if left:

@@ -48,8 +48,22 @@ class Cost:
         return sum(self.bytes.values())
 
 
-def cost(units: Iterable[Unit], paths: Sequence[str], names: Mapping[str, bool | None] | None = None) -> Cost:
-    """Bytes under ``paths``, which end with a slash or are objects.
+@dataclass(frozen=True)
+class Part:
+    """A part of the sources: what lies under ``paths`` and not under ``but``; each ends with a slash."""
+
+    paths: tuple[str, ...]
+    but: tuple[str, ...] = ()
+
+    def has(self, object: str) -> bool:
+        return object.startswith(self.paths) and not object.startswith(self.but)
+
+    def __str__(self) -> str:
+        return ", ".join(self.paths) + (f" but {', '.join(self.but)}" if self.but else "")
+
+
+def cost(units: Iterable[Unit], part: Part, names: Mapping[str, bool | None] | None = None) -> Cost:
+    """Bytes of one part.
 
     Args:
         names: for a kernel of one object: :func:`places` of the same sources.
@@ -60,7 +74,7 @@ def cost(units: Iterable[Unit], paths: Sequence[str], names: Mapping[str, bool |
     for unit in units:
         if unit.kind not in column:
             continue
-        found: bool | str = is_under(unit.object, paths) if names is None else _by_name(unit, names)
+        found: bool | str = part.has(unit.object) if names is None else _by_name(unit, names)
         if isinstance(found, str):
             left[found][column[unit.kind]] += unit.size
         elif found:
@@ -68,18 +82,14 @@ def cost(units: Iterable[Unit], paths: Sequence[str], names: Mapping[str, bool |
     return Cost(count, dict(left))
 
 
-def places(units: Iterable[Unit], paths: Sequence[str]) -> dict[str, bool | None]:
-    """Name -> whether it lies under ``paths``; None for one that does and does not."""
+def places(units: Iterable[Unit], part: Part) -> dict[str, bool | None]:
+    """Name -> whether it is of the part; None for one that does and does not."""
     found: dict[str, bool | None] = {}
     for unit in units:
         if not unit.symbol.startswith("."):
-            under, name = is_under(unit.object, paths), plain(unit.symbol)
+            under, name = part.has(unit.object), plain(unit.symbol)
             found[name] = under if found.get(name, under) == under else None
     return found
-
-
-def is_under(object: str, paths: Sequence[str]) -> bool:
-    return object.startswith(tuple(paths))
 
 
 def is_one_object(units: Sequence[Unit]) -> bool:
@@ -112,7 +122,7 @@ class AppCost:
 
 
 def app_costs(
-    units: Sequence[Unit], paths: Sequence[str],
+    units: Sequence[Unit], part: Part,
     alone: Mapping[str, Collection[tuple[str, str]]],
     without: Mapping[str, Collection[tuple[str, str]]],
     everything: Collection[tuple[str, str]],
@@ -121,7 +131,7 @@ def app_costs(
     and for all apps. Strings that go out of sections are not seen: these are bytes of whole units."""
 
     def kept(keep: Collection[tuple[str, str]]) -> Mapping[str, int]:
-        found = cost([unit for unit in units if (unit.object, unit.section) in keep], paths)
+        found = cost([unit for unit in units if (unit.object, unit.section) in keep], part)
         return {column: found.bytes[column] for column in BY_APP}
 
     whole = kept(everything)

@@ -9,10 +9,10 @@ import pytest
 
 from prune.cli import _parser
 from prune.cmd_ledger import read_units, run, table
-from prune.feature import AMBIGUOUS, NAMELESS, UNKNOWN, Unit, app_costs, cost, places, plain
+from prune.feature import AMBIGUOUS, NAMELESS, UNKNOWN, Part, Unit, app_costs, cost, places, plain
 from tracer.host import UserError
 
-NET = ["net/", "drivers/net/"]
+NET = Part(("net/", "drivers/net/"))
 WHOLE = [
     Unit("net/ipv4/tcp.o", ".text.tcp_close", "tcp_close", "text", 100),
     Unit("net/ipv4/tcp.o", ".init.text", "tcp_init", "init text", 30),
@@ -42,6 +42,17 @@ def test_everything_under_the_paths() -> None:
     found = cost(WHOLE, NET)
     assert found.bytes == {"text": 170, "init": 30, "rodata": 9, "data": 4, "bss": 8, "tables": 12}
     assert found.total == 233 and not found.open
+
+
+def test_a_part_without_a_part() -> None:
+    part = Part(("net/",), ("net/core/",))
+    assert (part.has("net/ipv4/tcp.o"), part.has("net/core/dev.o"), part.has("fs/read.o")) == (
+        True,
+        False,
+        False,
+    )
+    assert cost(WHOLE, part).bytes["data"] == 0
+    assert str(part) == "net/ but net/core/"
 
 
 def test_one_object_is_told_apart_by_names() -> None:
@@ -87,9 +98,11 @@ def test_what_apps_need() -> None:
 
 def ledger(out: Path, units: list[Unit]) -> Path:
     out.mkdir()
-    columns = ["object", "section", "symbol", "kind", "base", "pruned"]
-    rows = [[u.object, u.section, u.symbol, u.kind, u.size, u.size // 2] for u in units]
-    rows.append(["", "", "alignment", "alignment", 7, 7])
+    columns = ["object", "section", "symbol", "kind", "base", "pruned", "resident"]
+    rows: list[list[object]] = [
+        [u.object, u.section, u.symbol, u.kind, u.size, u.size // 2, u.symbol != "probe"] for u in units
+    ]
+    rows.append(["", "", "alignment", "alignment", 7, 7, True])
     value = {"schema_version": 1, "columns": columns, "rows": rows}
     (out / "ledger.json").write_text(json.dumps(value))
     return out
@@ -104,6 +117,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert value["kernels"]["gcc base"]["total"] == 233
     assert value["kernels"]["gcc pruned"]["bytes"]["text"] == 85
     assert value["kernels"]["lto base"]["open"][AMBIGUOUS]["text"] == 41
+
+
+def test_what_is_freed_after_boot_need_not_count(tmp_path: Path) -> None:
+    out = ledger(tmp_path / "gcc", WHOLE)
+    base, pruned = (cost(read_units(out, side, resident=True), NET) for side in ("base", "pruned"))
+    assert (base.bytes["init"], base.bytes["text"]) == (0, 170)
+    assert (pruned.bytes["init"], pruned.bytes["text"]) == (0, 60)
 
 
 @pytest.mark.parametrize(
