@@ -16,7 +16,7 @@ from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
 from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.runner import caller_during_boot, run_session
 from tracer.session_options import SessionOptions
 from tracer.workload import Workload
@@ -73,7 +73,7 @@ def boot_pruned(
     workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path
 ) -> tuple[Boot, ...]:
     """Boot the pruned kernel once for each number of a variation; ``into`` gets a folder for each."""
-    initrd = build_initrd(workload, into, cache_folder())
+    initrd = build_root(workload, into, cache_folder())
 
     def boot(number: int) -> Boot:
         made = _boot(workload, kernel, initrd, number, into / str(number))
@@ -105,14 +105,24 @@ def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, i
 def _boot_once(
     workload: Workload, kernel: PrunedKernel, initrd: Path, how: Jitter, number: int, into: Path
 ) -> Boot:
+    options = how.apply(SessionOptions(), workload)
+    return boot_once(workload, kernel, initrd, options, number, str(how), into)
+
+
+def boot_once(
+    workload: Workload, kernel: PrunedKernel, initrd: Path, options: SessionOptions, number: int,
+    variation: str, into: Path,
+) -> Boot:  # fmt: skip
+    """One boot, and what it missed; ``options`` but for what sees misses."""
     into.mkdir(parents=True, exist_ok=True)
     log = into / "misses.log"
     log.unlink(missing_ok=True)
     stones = kernel.graveyard
-    options = SessionOptions(block_log=log, block_filter=(stones.range,) if stones.stones else ())
+    if stones.stones:
+        options = replace(options, block_log=log, block_filter=(stones.range,))
     seconds, problem, code, at = 0.0, "", 0, ()
     try:
-        result = run_session(kernel.image, initrd, workload, how.apply(options, workload), into)
+        result = run_session(kernel.image, initrd, workload, options, into)
         console, seconds = result.console, result.seconds
         phases = tuple((mark.offset, mark.phase) for mark in result.marks)
     except (GuestFailed, GuestLost, ValidationFailed) as error:
@@ -124,7 +134,7 @@ def _boot_once(
         problem, code = _missed(misses), GuestFailed.exit_code
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
-    return Boot(number, str(how), round(seconds, 2), problem, code, misses)
+    return Boot(number, variation, round(seconds, 2), problem, code, misses)
 
 
 def _missed(misses: Sequence[Miss]) -> str:

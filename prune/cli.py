@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune import cmd_cache, cmd_compare, cmd_import, cmd_inspect, cmd_observe, cmd_profile, ssh_trace
+from prune import (
+    cmd_cache,
+    cmd_compare,
+    cmd_import,
+    cmd_inspect,
+    cmd_ledger,
+    cmd_minram,
+    cmd_observe,
+    cmd_profile,
+    ssh_trace,
+)
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
 from tracer.host import HostError, KpruneError, UserError, leave
@@ -35,7 +45,9 @@ _STAGES = {
     "report": "measure both kernels and write report.json",
 }
 #: Verbs that are modules of their own.
-_MORE = (cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_inspect, cmd_cache)
+_MORE = (
+    cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_inspect, cmd_cache, cmd_ledger, cmd_minram,
+)  # fmt: skip
 _NEXT = {
     "build": "trace",
     "trace": "plan",

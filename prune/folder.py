@@ -60,6 +60,11 @@ class Folder:
         return self.out / "ledger.json"
 
     @property
+    def minram(self) -> Path:
+        """How little memory each kernel serves in."""
+        return self.out / "minram.json"
+
+    @property
     def page(self) -> Path:
         return self.out / "report.html"
 

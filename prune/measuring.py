@@ -31,7 +31,7 @@ from tracer.host import KpruneError, say, write_json
 from tracer.machine import machine_kind
 from tracer.measure import Measured, measure, measured_app
 from tracer.phase_names import BOOT
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.workload import Workload
 
 SCHEMA = 1
@@ -89,7 +89,7 @@ def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
     kind = machine_kind(workload.arch)
     require([kind.program], {kind.program: kind.package})
     scratch = folder.path("speed")
-    initrd = build_initrd(workload, scratch, cache_folder())
+    initrd = build_root(workload, scratch, cache_folder())
     kernels = (folder.base("bzImage"), folder.pruned("bzImage"))
     measured = measure(kernels, initrd, workload, turns, seconds, scratch)
     misses = _misses(folder, measured, workload)

@@ -19,6 +19,17 @@ def memory_after_boot(console: str) -> int | None:
     return (int(found[1]) + sum(int(size) for _, size in _FREED.findall(console))) * 1024
 
 
+def present(console: str) -> int | None:
+    """Bytes of the machine that are memory to the kernel; None when it does not say."""
+    found = _AVAILABLE.search(console)
+    return int(found[2]) * 1024 if found else None
+
+
+def freed_of_image(console: str) -> int:
+    """Bytes of its own image that the kernel has freed: init, and gaps of alignment."""
+    return sum(int(size) for name, size in _FREED.findall(console) if "kernel image" in name) * 1024
+
+
 def of_console(path: Path) -> int | None:
     """As :func:`memory_after_boot`, of a console log that may not be there."""
     return memory_after_boot(path.read_text(errors="replace")) if path.is_file() else None

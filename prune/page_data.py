@@ -15,12 +15,13 @@ DROPPED, RESIDENT, FREED = range(3)
 
 def page_data(
     ledger: Ledger, profile: Profile, report: Mapping[str, Any], boots: Sequence[Mapping[str, Any]], log: str,
-    facts: Sequence[str],
+    facts: Sequence[str], minram: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The page's data.
 
     Args:
         boots: ``each`` of boots.json. log: what the console of one boot said. facts: words for the head.
+        minram: what minram.json holds, None where nobody searched.
     """
     apps = _apps(profile)
     return {
@@ -40,6 +41,7 @@ def page_data(
             {key: boot[key] for key in ("number", "variation", "seconds", "problem")} for boot in boots
         ],
         "log": log,
+        "minram": _minram(minram) if minram else None,
     }
 
 
@@ -51,6 +53,18 @@ def _sizes(report: Mapping[str, Any]) -> list[list[Any]]:
         rows.append([f"{label}, without what the configuration fixes", both["base"], both["pruned"]])
     left = report["memory"]
     return [*rows, ["memory left for others", left["base"], left["pruned"]]] if all(left.values()) else rows
+
+
+def _minram(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns by side: ``smallest``, and rows of a name and bytes."""
+    sides: Mapping[str, Any] = found["sides"]
+    names = next(iter(sides.values()))["rows"]
+    return {
+        "sides": list(sides),
+        "apps": found["apps"],
+        "smallest": [each["smallest"] for each in sides.values()],
+        "rows": [[name, *(each["rows"][name] for each in sides.values())] for name in names],
+    }
 
 
 def _apps(profile: Profile) -> list[str]:

@@ -76,7 +76,8 @@ def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], versi
         f"verify: {validation['verify'] or 'not run'}",
         f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
     ]  # fmt: skip
-    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts)
+    minram = read_result(folder.minram, "smallest memory", ("sides",)) if folder.minram.is_file() else None
+    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts, minram)
     with whole_file(folder.page) as stream:
         stream.write(make_page(data))
     say(f"the report to look at: {folder.page}")

@@ -258,6 +258,7 @@ class Steps:
             for path in (
                 folder.base("vmlinux.map"), folder.pruned("vmlinux"), folder.pruned("vmlinux.map"),
                 folder.plan, folder.profile, folder.boots, folder.verdict, folder.healed, folder.stale,
+                folder.minram,
             )
         }  # fmt: skip
         run_stage(

@@ -46,7 +46,7 @@ from tracer.jitter import FIRST_TRACED, SLOWNESS
 from tracer.outcome import AgentFailed, AppFailed, GuestHung
 from tracer.parallel import in_parallel
 from tracer.profile import Profile
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.runner import SessionResult, run_session
 from tracer.symbols import Identity, Symbols, load_symbols
 from tracer.vm import POWERED_OFF
@@ -105,9 +105,7 @@ def collect_profile(
     sources = _checked(workload, options, traced)
     production_symbols = load_symbols(production.symbols, "production")
     traced_symbols = load_symbols(traced.symbols, "traced") if traced else None
-    guests = Guests(
-        workload, build_initrd(workload, into, cache), into, production_symbols, options, progress
-    )
+    guests = Guests(workload, build_root(workload, into, cache), into, production_symbols, options, progress)
     sightings = Sightings(workload, production_symbols, traced_symbols)
     coverages: list[Coverage] = []
     ends = boot_ends(production_symbols)
@@ -170,7 +168,7 @@ def collect_runs(
     """These variations of the workload alone: their block coverage, or, with the traced kernel, what ftrace
     sees; what it raises is as above."""
     symbols = load_symbols(production.symbols, "production")
-    guests = Guests(workload, build_initrd(workload, into, cache), into, symbols, CollectOptions(), progress)
+    guests = Guests(workload, build_root(workload, into, cache), into, symbols, CollectOptions(), progress)
     sightings = Sightings(workload, symbols, load_symbols(traced.symbols, "traced") if traced else None)
     folders = {number: into / f"again-{number}" for number in numbers}
     if traced:

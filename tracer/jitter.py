@@ -48,11 +48,17 @@ class Jitter:
         """``options`` of a run of ``workload``, varied."""
         return replace(
             options,
-            memory=(workload.machine.memory * self.percent // 100) >> 20 << 20,
+            memory=self._memory(options, workload),
             arguments=self.arguments(),
             patience=1 if self.slowness is None else PATIENCE,
             seed=self.seed,
         )
+
+    def _memory(self, options: SessionOptions, workload: Workload) -> int:
+        """Every other run of a kernel that is not the traced one is in the tight memory, if there is such."""
+        if workload.machine.tight and not options.trace and self.seed % 2:
+            return workload.machine.tight
+        return (workload.machine.memory * self.percent // 100) >> 16 << 16
 
     def at_full_speed(self) -> Jitter:
         return replace(self, slowness=None)

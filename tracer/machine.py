@@ -27,6 +27,7 @@ class MachineKind:
     identity_offset: int
     stack_pointer: int
     address_size: int
+    page_size: int
     trap: bytes
     debian: str
     elf: int

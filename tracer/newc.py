@@ -44,10 +44,15 @@ def character_device(major: int, minor: int, permissions: int = 0o600) -> Entry:
 
 def write_newc(entries: Mapping[str, Entry]) -> bytes:
     """The archive's bytes. Keys are paths without a leading slash; parents need not be listed."""
-    complete = {parent: directory() for name in entries for parent in _parents(name)} | dict(entries)
+    complete = with_parents(entries)
     records = [_record(i, name, complete[name]) for i, name in enumerate(sorted(complete), start=1)]
     archive = b"".join(records) + _record(0, "TRAILER!!!", Entry(0))
     return archive + bytes(-len(archive) % 512)
+
+
+def with_parents(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries, and the folders that they are in."""
+    return {parent: directory() for name in entries for parent in _parents(name)} | dict(entries)
 
 
 def _parents(name: str) -> list[str]:

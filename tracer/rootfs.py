@@ -1,4 +1,4 @@
-"""Build the guest's root file system: a newc archive that the kernel unpacks and runs.
+"""Build the guest's root file system: a newc archive that the kernel unpacks and runs, or a disk.
 
 Layers, later ones win: folders and device nodes, busybox and its links, Debian packages, the user's
 files, the agent with the apps' scripts. The tree is merged-usr (``/bin`` is a link to ``usr/bin``), so that
@@ -19,9 +19,13 @@ from tracer.debian import fetch_packages, host_architecture
 from tracer.host import HostError, KpruneError, UserError, whole_file
 from tracer.machine import MachineKind, machine_kind
 from tracer.newc import Entry, character_device, directory, regular, symlink, write_newc
+from tracer.romfs import write_romfs
+from tracer.squashfs import write_squashfs
 from tracer.workload import AGENT, App, Workload
 
 BUSYBOX = Path("/bin/busybox")
+#: The disk of the machine (tracer/vm.py), as its kernel names it.
+DISK = "/dev/vda"
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 #: Scripts of an app in the guest, in ``/kprune/app.N``.
 COMMAND, READY, CHECK, CLIENT = "command", "ready", "check", "client"
@@ -32,8 +36,9 @@ _NAMES = re.compile(rb"(?:[!-.0-~]{1,31}\0)+\0")
 Tree = dict[str, Entry]
 
 
-def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
-    """Write ``into/initrd.cpio`` and return its path. ``cache`` is where downloaded packages stay.
+def build_root(workload: Workload, into: Path, cache: Path) -> Path:
+    """Write ``into/initrd.cpio``, or the disk that the workload asks for, and return its path. ``cache`` is
+    where downloaded packages stay.
 
     Raises:
         HostError: no static busybox, or a package cannot be fetched or unpacked.
@@ -55,10 +60,32 @@ def build_initrd(workload: Workload, into: Path, cache: Path) -> Path:
     for number, app in enumerate(workload.apps):
         tree.update(app_scripts(number, app))
 
-    path = into / "initrd.cpio"
+    if workload.rootfs.device:
+        tree.update(ports())
+    return write_root(tree, workload.rootfs.device, into)
+
+
+def write_root(tree: Tree, device: str, into: Path) -> Path:
+    """The tree as a file of the format ``device``, or as an initial RAM file system; its path."""
+    path = into / (f"root.{device}" if device else "initrd.cpio")
+    if device == "squashfs":
+        into.mkdir(parents=True, exist_ok=True)
+        write_squashfs(tree, path)
+        return path
     with whole_file(path, "wb") as stream:
-        stream.write(write_newc(tree))
+        stream.write(write_romfs(tree) if device == "romfs" else write_newc(tree))
     return path
+
+
+def root_words(device: str) -> list[str]:
+    """What the kernel's command line says of the root file system."""
+    return [f"root={DISK}", "ro", f"rootfstype={device}", "init=/init"] if device else []
+
+
+def ports() -> Tree:
+    """The nodes that the agent would make for a kernel without devtmpfs, if it could write to the disk."""
+    nodes = {"zero": (1, 5), "ttyS0": (4, 64), "ttyS1": (4, 65)}
+    return {f"dev/{name}": character_device(*numbers) for name, numbers in nodes.items()}
 
 
 def _omitted(name: str, patterns: tuple[str, ...]) -> bool:

@@ -13,6 +13,7 @@ from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import GuestHung, GuestPanicked
+from tracer.rootfs import root_words
 from tracer.session import PANICKED, Session
 from tracer.session_options import Mark, SessionOptions
 from tracer.vm import POWERED_OFF, Vm, VmOptions, qemu_command
@@ -117,6 +118,7 @@ def _vm_options(
     kind: MachineKind, workload: Workload, options: SessionOptions, trace_file: Path | None
 ) -> VmOptions:
     words = [f"console={kind.console}", "panic=-1", "nokaslr", f"kprune.control=/dev/{kind.control}"]
+    words += root_words(workload.rootfs.device)
     words += ["oops=panic"] if options.oops_panic else []
     words += ["kprune.trace=1"] if options.trace else []
     words += [f"kprune.seed={options.seed}"] if options.seed else []
@@ -133,4 +135,5 @@ def _vm_options(
         arguments=options.arguments,
         single=options.single,
         cpu=workload.machine.cpu,
+        disk=bool(workload.rootfs.device),
     )

@@ -200,6 +200,8 @@ class Session:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
                 if verb in ("done", "died") and rest.strip().isdigit():
+                    if self.options.watch:
+                        self.options.watch(self.vm)
                     return verb, int(rest), output
                 output.append(line.removeprefix("| "))
             self.pump(0.5, deadline, f'the guest did not answer "{order}" in {allowed:g} seconds')

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tracer.vm import Vm
 
 #: Between two readiness checks, in seconds.
 POLL_INTERVAL = 0.2
@@ -33,7 +38,8 @@ class SessionOptions:
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
     ``single``: processors take turns in one thread. ``boot_ends``: addresses of
     :data:`tracer.boot_trace.BOOT_ENDS`; the phase ``start`` begins when the guest gets to one. ``idle``: no
-    app runs. ``poll``: seconds between two readiness checks.
+    app runs. ``poll``: seconds between two readiness checks. ``watch`` is called whenever the guest has
+    carried out an order.
     """
 
     trace: bool = False
@@ -54,6 +60,7 @@ class SessionOptions:
     boot_ends: tuple[int, ...] = ()
     idle: bool = False
     poll: float = POLL_INTERVAL
+    watch: Callable[[Vm], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ class VmOptions:
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
     there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
-    turns in one thread. ``cpu``: instead of the machine's own. ``arguments``: more words for the QEMU command
-    line.
+    turns in one thread. ``cpu``: instead of the machine's own. ``disk``: the root file system is a disk (read
+    only) instead of an initrd. ``arguments``: more words for the QEMU command line.
     """
 
     memory: int
@@ -51,20 +51,21 @@ class VmOptions:
     stopped: bool = False
     single: bool = False
     cpu: str = ""
+    disk: bool = False
     arguments: tuple[str, ...] = ()
 
 
 def qemu_command(
-    kind: MachineKind, kernel: Path, initrd: Path, console: Path, sockets: Path, options: VmOptions
+    kind: MachineKind, kernel: Path, root: Path, console: Path, sockets: Path, options: VmOptions
 ) -> list[str]:
     """The whole QEMU command line; ``sockets`` is the folder of the control sockets."""
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:0-:{port}" for port in options.forward)
     words = [
         kind.program, "-accel", f"tcg{',thread=single' * options.single}", "-M", kind.machine,
         "-cpu", options.cpu or kind.cpu,
-        "-m", f"{options.memory >> 20}M", "-nodefaults", "-display", "none", "-no-reboot",
+        "-m", f"{options.memory >> 10}K", "-nodefaults", "-display", "none", "-no-reboot",
         "-action", "shutdown=pause",
-        "-kernel", str(kernel), "-initrd", str(initrd), "-append", options.cmdline,
+        "-kernel", str(kernel), *_root(root, options), "-append", options.cmdline,
         "-serial", f"file:{_escaped(console)}",
         "-serial", f"unix:{sockets}/control,server=on,wait=off",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
@@ -88,6 +89,13 @@ def qemu_command(
     return [*words, *options.arguments]
 
 
+def _root(root: Path, options: VmOptions) -> list[str]:
+    if not options.disk:
+        return ["-initrd", str(root)]
+    drive = f"file={_escaped(root)},format=raw,if=none,id=root,readonly=on"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=root"]
+
+
 def _escaped(path: Path) -> str:
     """A comma ends a value in QEMU's options; two are one."""
     return str(path).replace(",", ",,")
@@ -96,7 +104,7 @@ def _escaped(path: Path) -> str:
 class Vm:
     """A running machine, used as a context manager."""
 
-    def __init__(self, kind: MachineKind, kernel: Path, initrd: Path, into: Path, options: VmOptions) -> None:
+    def __init__(self, kind: MachineKind, kernel: Path, root: Path, into: Path, options: VmOptions) -> None:
         self.options = options
         self.console = into / "console.log"
         self.ending = ""
@@ -105,7 +113,7 @@ class Vm:
         self._qemu_said = into / "qemu.log"
         self._sockets = Path(tempfile.mkdtemp(prefix="kprune-", dir="/tmp"))
         self.gdb_socket = self._sockets / "gdb"
-        self.command = qemu_command(kind, kernel, initrd, self.console, self._sockets, options)
+        self.command = qemu_command(kind, kernel, root, self.console, self._sockets, options)
         self._kind = kind
         self._process: subprocess.Popen[bytes] | None = None
         self._selector = selectors.DefaultSelector()
@@ -231,6 +239,16 @@ class Vm:
             said = self._ask_qmp("human-monitor-command", **{"command-line": "info registers -a"})
             return parse_instruction_pointers(str(said))
         return ()
+
+    def physical_memory(self, address: int, size: int) -> bytes:
+        """Bytes of the guest's memory, which runs on meanwhile.
+
+        Raises:
+            HostError, GuestLost: QEMU did not hand them out.
+        """
+        path = self._sockets / "memory"
+        self._ask_qmp("pmemsave", val=address, size=size, filename=str(path))
+        return path.read_bytes()
 
     def pause(self) -> None:
         """Stop the processors and the guest's clock; it does not notice."""

@@ -20,6 +20,8 @@ from typing import Any
 from tracer.host import UserError, file_hash
 
 SCHEMA_VERSION = 1
+#: Formats of a root file system that is on a disk.
+DEVICES = ("romfs", "squashfs")
 AGENT = Path(__file__).parent / "guest" / "init"
 #: Names of phases and sources that an app would be confused with.
 RESERVED_NAMES = frozenset({"boot", "start", "shutdown", "miss"})
@@ -30,8 +32,10 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "schema_version": (int,), "name": (str,), "arch": (str, list), "kernel_config": (str, list),
         "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,), "on": (dict,),
     },
-    "machine": {"memory": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
-    "rootfs": {"busybox": (bool, str), "packages": (list,), "omit": (list,), "file": (list,)},
+    "machine": {"memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
+    "rootfs": {
+        "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
+    },
     "on": {"kernel_config": (str, list), "cpu": (str,), "busybox": (str,)},
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
@@ -48,15 +52,23 @@ WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true 
          list: "a list", dict: "a table"}  # fmt: skip
 
 
+def memory_size(text: str) -> int | None:
+    """Bytes of ``4608K``, ``128M`` or ``1G``; None for anything else."""
+    match = re.fullmatch(r"([1-9][0-9]{0,6})([KMG])", text)
+    return int(match[1]) << {"K": 10, "M": 20, "G": 30}[match[2]] if match else None
+
+
 @dataclass(frozen=True)
 class Machine:
     """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and QEMU's
-    name for the processor, "" for that of ``machines.toml``."""
+    name for the processor, "" for that of ``machines.toml``. ``tight``: bytes of memory in which some runs of
+    the production kernel happen as well, 0 for none."""
 
     memory: int
     cmdline: str
     forward: tuple[int, ...]
     cpu: str = ""
+    tight: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,13 +83,15 @@ class RootfsFile:
 @dataclass(frozen=True)
 class Rootfs:
     """``busybox``: there are links to all of its applets; ``own_busybox``: the workload brings its own;
-    ``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too)."""
+    ``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too);
+    ``device``: the format of the disk that it is on (:data:`DEVICES`), "" for an initial RAM file system."""
 
     busybox: bool
     packages: tuple[str, ...]
     files: tuple[RootfsFile, ...]
     omit: tuple[str, ...] = ()
     own_busybox: Path | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,13 +263,14 @@ class _Reader:
             cmdline=raw.get("cmdline", ""),
             forward=tuple(self.port(port) for port in raw.get("forward", [])),
             cpu=own.get("cpu", raw.get("cpu", "")),
+            tight=self.memory(raw["tight"], "tight") if "tight" in raw else 0,
         )
 
-    def memory(self, text: str) -> int:
-        match = re.fullmatch(r"([1-9][0-9]{0,6})([MG])", text)
-        if not match:
-            raise self.fail(f'[machine] memory is "{text}"', 'write it like "128M" or "1G"')
-        return int(match[1]) << (20 if match[2] == "M" else 30)
+    def memory(self, text: str, key: str = "memory") -> int:
+        size = memory_size(text)
+        if not size:
+            raise self.fail(f'[machine] {key} is "{text}"', 'write it like "4608K", "128M" or "1G"')
+        return size
 
     def port(self, port: object) -> int:
         if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
@@ -272,6 +287,9 @@ class _Reader:
         for pattern in omit:
             if not isinstance(pattern, str) or not pattern.startswith("/"):
                 raise self.fail(f"[rootfs] omit: {pattern!r} is not a pattern of absolute paths")
+        device = raw.get("device", "")
+        if device and device not in DEVICES:
+            raise self.fail(f'[rootfs] device is "{device}"', f"known: {', '.join(DEVICES)}")
         files = raw.get("file", [])
         busybox = own.get("busybox", raw.get("busybox", True))
         brought = isinstance(busybox, str)
@@ -281,6 +299,7 @@ class _Reader:
             files=tuple(self.rootfs_file(item, f"[[rootfs.file]] {i + 1}") for i, item in enumerate(files)),
             omit=tuple(omit),
             own_busybox=self.existing(busybox, "busybox") if brought else None,
+            device=device,
         )
 
     def rootfs_file(self, raw: object, where: str) -> RootfsFile:

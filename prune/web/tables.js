@@ -72,6 +72,20 @@ function curve() {
   box.append(image, make("p", D.meta.trace));
 }
 
+// One scale for all kernels: a bar is as long as the memory that its kernel needs.
+function memory() {
+  const found = D.minram;
+  if (!found) { $("memory-bars").append(make("p", "Not searched as yet: kprune minram OUT, then kprune report OUT.")); return; }
+  const most = Math.max(...found.smallest), colour = new Map(found.rows.map((row, i) => [row[0], PALETTE[i % PALETTE.length]]));
+  found.sides.forEach((side, s) => {
+    const bar = stacked(found.rows.filter(row => row[s + 1] > 0).map(row => [row[0], row[s + 1], colour.get(row[0])]));
+    bar.firstChild.style.width = found.smallest[s] / most * 100 + "%";
+    $("memory-bars").append(make("h3", side + ": " + number(found.smallest[s] / 1024) + " KiB for " + found.apps.join(", ")), bar);
+  });
+  const rows = found.rows.map(row => [row[0], ...row.slice(1)]);
+  $("memory-table").append(table(["bytes", ...found.sides], [["in all", ...found.smallest], ...rows]));
+}
+
 function boots() {
   $("boot-table").append(table(["boot", "variation", "seconds", "result"], D.boots.map(b => [String(b.number), b.variation, b.seconds.toFixed(1), b.problem || "ran the whole workload"]), [0, 1, 3]));
   const write = () => {
@@ -98,7 +112,7 @@ function begin() {
   document.title = "kprune: " + D.meta.workload;
   $("title").textContent = D.meta.workload + ": text " + percent(D.meta.text[1], D.meta.text[0]) + ", " + number(D.meta.text[1]) + " bytes";
   $("facts").textContent = D.meta.facts.join(" \u00b7 ");
-  sizes(); apps(); ledger(); curve(); boots();
+  sizes(); apps(); ledger(); curve(); memory(); boots();
   const repaint = () => { legend(); draw(); };
   themes(repaint);
   $("area").addEventListener("change", () => { levelTable(); draw(); });

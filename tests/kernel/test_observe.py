@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prune.settings import cache_folder
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.session_options import SessionOptions
 from tracer.workload import load_workload
@@ -65,7 +65,7 @@ def test_a_watched_kernel_names_what_it_called(micro: Path, tmp_path: Path) -> N
     kprune("observe", micro)
     (tmp_path / "workload.toml").write_text(WORKLOAD.format(observe=micro / "observe"))
     workload = load_workload(tmp_path)
-    initrd = build_initrd(workload, tmp_path, cache_folder())
+    initrd = build_root(workload, tmp_path, cache_folder())
     image = micro / "traced" / "bzImage"
     ran = run_session(image, initrd, workload, SessionOptions(), tmp_path / "guest")
     text = re.search(r"RESULT\n(.*?)DONE", ran.console, re.S)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from prune.settings import cache_folder
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.session_options import SessionOptions
 from tracer.workload import load_workload
@@ -86,7 +86,7 @@ def traced(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"--ssh-port-map 80:$KPRUNE_PORT_80 --trace-runs 2 --json >{into / 'said.json'}"
     )
     workload = load_workload(guest_with_ssh(into, trace))
-    initrd = build_initrd(workload, into, cache_folder())
+    initrd = build_root(workload, into, cache_folder())
     ran = run_session(micro / "traced" / "bzImage", initrd, workload, SessionOptions(), into / "console")
     assert ran.outcome == "powered off"
     return out

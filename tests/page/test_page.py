@@ -46,6 +46,10 @@ def data(units: int) -> dict[str, Any]:
         "runs": [{"name": name, "source": "blocks", "new": new} for name, new in (("one", 10), ("two", 1))],
         "boots": [{"number": 1, "variation": HOSTILE, "seconds": 2.0, "problem": ""}],
         "log": f"booting\n{HOSTILE}\ndone",
+        "minram": {
+            "sides": ["base", "pruned"], "apps": [HOSTILE], "smallest": [8 << 20, 4 << 20],
+            "rows": [["text", 6 << 20, 1 << 20], ["free", 2 << 20, 3 << 20]],
+        },
     }  # fmt: skip
 
 
@@ -114,7 +118,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_everything_is_there_and_nothing_went_wrong(seen: dict[str, Any]) -> None:
     assert seen["errors"] == [] and seen["requests"] == 0
-    assert len(seen["headings"]) == 6
+    assert len(seen["headings"]) == 7
     assert seen["tiles"] > 5 and seen["painted"] > 20
 
 

@@ -15,7 +15,7 @@ from tracer.host import HostError, UserError
 from tracer.machine import machine_kind
 from tracer.newc import character_device, directory, regular, symlink, write_newc
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
-from tracer.rootfs import build_initrd, merged_name
+from tracer.rootfs import build_root, merged_name
 from tracer.vm import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
 from tracer.workload import load_workload
 
@@ -50,8 +50,8 @@ def test_cpio_reads_what_we_write() -> None:
 @pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
 def test_initrd_is_deterministic(tmp_path: Path) -> None:
     workload = load_workload(EXAMPLE)
-    first = build_initrd(workload, tmp_path / "a", tmp_path)
-    second = build_initrd(workload, tmp_path / "b", tmp_path)
+    first = build_root(workload, tmp_path / "a", tmp_path)
+    second = build_root(workload, tmp_path / "b", tmp_path)
     assert first.read_bytes() == second.read_bytes()
     archive = first.read_bytes()
     for name in (
@@ -116,7 +116,7 @@ def test_qemu_command() -> None:
     words = qemu_command(kind, Path("k"), Path("i"), Path("/a,b/console"), Path("/s"), options)
     joined = " ".join(words)
     assert "-accel tcg -M pc" in joined
-    assert "-m 64M" in joined
+    assert "-m 65536K" in joined
     assert "-dfilter 0x1000+0x20" in joined
     assert "file:/a,,b/console" in joined
     assert "-gdb unix:/s/gdb" in joined

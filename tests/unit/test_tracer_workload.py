@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tracer.host import UserError
-from tracer.workload import load_workload
+from tracer.jitter import jitter
+from tracer.session_options import SessionOptions
+from tracer.workload import load_workload, memory_size
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 GOOD = """
@@ -85,6 +87,8 @@ def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
         ("schema_version = 1", "schema_version = 2", "schema_version is 2"),
         ("forward = [80]", "forward = [99999]", "not a TCP port"),
         ("forward = [80]", 'memory = "lots"', 'memory is "lots"'),
+        ("forward = [80]", 'tight = "4"', 'tight is "4"'),
+        ("[machine]", '[rootfs]\ndevice = "ext9"\n[machine]', "known: romfs, squashfs"),
         ("[machine]", '[rootfs]\nomit = ["usr/share/*"]\n[machine]', "not a pattern of absolute paths"),
         ('ready = "true"', "", "no readiness check"),
         (
@@ -150,6 +154,24 @@ def test_a_mistake_about_architectures(folder: Path, arch: str, old: str, new: s
     with pytest.raises(UserError) as caught:
         load_workload(folder, arch)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "size"), [("4608K", 4608 << 10), ("128M", 128 << 20), ("1G", 1 << 30)])
+def test_sizes_of_memory(text: str, size: int) -> None:
+    assert memory_size(text) == size
+    assert memory_size(f"{text}B") is None
+
+
+def test_every_other_run_of_the_production_kernel_is_in_tight_memory(folder: Path) -> None:
+    (folder / "workload.toml").write_text(GOOD.replace("[machine]", '[machine]\ntight = "4608K"'))
+    workload = load_workload(folder)
+
+    def memories(traced: bool) -> list[int]:
+        return [jitter(n, False).apply(SessionOptions(trace=traced), workload).memory for n in range(6)]
+
+    assert memories(traced=False)[1::2] == [4608 << 10] * 3
+    assert memories(traced=False)[0::2] == memories(traced=True)[0::2]
+    assert min(memories(traced=True)) == workload.machine.memory
 
 
 def test_two_apps_of_one_name(folder: Path) -> None:
