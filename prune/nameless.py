@@ -9,6 +9,7 @@ an oops then shows how far into them it was.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -45,11 +46,11 @@ def tombstone_addresses(vmlinux: Path) -> dict[str, int]:
     """
     with _open(vmlinux, "rb") as stream:
         symbols, strings, _ = _read(stream)
-    inside = symbols[_between(symbols, strings)]
-    names = {
-        strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
-        for name, value in zip(inside["name"].tolist(), inside["value"].tolist(), strict=True)
-    }
+        inside = symbols[_between(symbols, strings)]
+        names = {
+            strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
+            for name, value in zip(inside["name"].tolist(), inside["value"].tolist(), strict=True)
+        }
     return {name: value for name, value in names.items() if name not in (FIRST, LAST)}
 
 
@@ -58,22 +59,22 @@ def _open(vmlinux: Path, mode: str) -> Iterator[BinaryIO]:
     try:
         with vmlinux.open(mode) as stream:
             yield cast(BinaryIO, stream)
-    except (OSError, IndexError, ValueError) as error:
+    except (OSError, IndexError, ValueError, OverflowError) as error:
         raise HostError(f"reading symbols of {vmlinux}: {error}", "link again") from error
 
 
 def _read(stream: BinaryIO) -> tuple[Rows, bytes, int]:
     """(the symbol table, its strings, where in the file it is)."""
-    header = stream.read(64)
+    header, whole = stream.read(64), os.fstat(stream.fileno()).st_size
     at, count = int.from_bytes(header[40:48], "little"), int.from_bytes(header[60:62], "little")
     stream.seek(at)
     sections = np.frombuffer(stream.read(count * SECTION.itemsize), SECTION)
     table = sections[sections["type"] == SHT_SYMTAB][0]
     stream.seek(int(table["offset"]))
-    symbols = np.frombuffer(stream.read(int(table["size"])), SYMBOL).copy()
+    symbols = np.frombuffer(stream.read(min(int(table["size"]), whole)), SYMBOL).copy()
     names = sections[int(table["link"])]
     stream.seek(int(names["offset"]))
-    return symbols, stream.read(int(names["size"])), int(table["offset"])
+    return symbols, stream.read(min(int(names["size"]), whole)), int(table["offset"])
 
 
 def _between(symbols: Rows, strings: bytes) -> Rows:
