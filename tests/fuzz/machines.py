@@ -19,7 +19,7 @@ from tests.fuzz.mutate import HOSTILE, of_bytes, of_json, of_some, of_text
 from tests.unit.test_collected import NOTES
 from tests.unit.test_remote import TARGET
 from tests.unit.test_remote import workload as ssh_workload
-from tracer import rootfs
+from tracer import debian, rootfs
 from tracer.gdb import GdbClient
 from tracer.host import GuestLost
 from tracer.newc import write_newc
@@ -151,19 +151,26 @@ _URIS = b"'http://x/a_1_amd64.deb' a_1_amd64.deb 1 SHA256:0\n'http://x/b_2_all.d
 def _apt(data: bytes, folder: Path) -> object:
     """What apt answers: names of packages and of files, which become words of commands and paths."""
     depends, _, uris = data.partition(b"\n----\n")
-    asked: list[list[str]] = []
+    asked: list[Sequence[str]] = []
 
-    def answer(command: list[str], **_: Any) -> str:
-        asked.append(command)
-        return (depends if "depends" in command else uris).decode(errors="replace")
+    def answer(_: debian.Apt, program: str, *words: str, **__: Any) -> str:
+        asked.append(words)
+        return (depends if program == "apt-cache" else uris).decode(errors="replace")
 
     cache = folder / "cache"
-    with mock.patch.object(rootfs, "run_program", answer):
-        found = rootfs.fetch_packages(("dropbear-bin",), cache)
+    with (
+        mock.patch.object(debian.Apt, "run", answer),
+        mock.patch.object(debian, "host_architecture", lambda: "amd64"),
+    ):
+        found = debian.fetch_packages(("dropbear-bin",), "amd64", cache)
     assert all(path.parent == cache for path in found), "a file is outside the cache"
-    words = [word for command in asked[1:] for word in command[2:] if word != "--print-uris"]
+    words = [word for each in asked[1:] for word in each[1:] if word != "--print-uris"]
     assert not any(word.startswith("-") for word in words), "apt takes a name for an option"
     return found
+
+
+def _busybox(data: bytes, folder: Path) -> object:
+    return len(write_newc(rootfs.busybox_links(folder, data)))
 
 
 _AGENT = b"hello 1 Linux version 6.1\ndone 0\ndone 0\n| said\ndone 3\ndied 1\ndone 0\n"
@@ -175,6 +182,7 @@ _QMP = (
 )
 
 _QMP_LINES = [line for said in _QMP for line in said.splitlines() if b"SHUTDOWN" not in line]
+_APPLETS = b"\x7fELF\0x\0zz\0ash\0cat\0ls\0sh\0wget\0\0\x90\0"
 _SAID = b"run web 0\nhost web 0\nrun web 1 x\nlast words\n"
 
 
@@ -190,6 +198,7 @@ TARGETS = [
     Target("ssh", lambda _: [_SAID], _ssh, of_text, weight=4, programs=("sh",)),
     Target("package", lambda _: [_packed(_MEMBERS)], _package, of_some(of_bytes, _evil)),
     Target("apt", lambda _: [_DEPENDS + b"\n----\n" + _URIS], _apt, of_text),
+    Target("busybox", lambda _: [_APPLETS], _busybox, of_bytes),
     Target("notes", lambda _: [NOTES], lambda data, _: read_build_id(data), of_bytes),
     Target("version", lambda _: [b"QEMU emulator version 7.2.9\n"], _version, of_text),
 ]  # fmt: skip
