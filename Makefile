@@ -7,14 +7,14 @@ MISSING = $(shell for p in $(APT_PACKAGES); do \
 	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
 APT_INSTALL = apt-get install --yes --no-install-recommends
 
-.PHONY: check setup apt demo test bench bench-heal bench-sources clean
+.PHONY: check setup apt demo test fuzz bench bench-heal bench-sources clean
 
 check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest -q tests/unit tests/toy
+	.venv/bin/python -m pytest -q tests/unit tests/toy tests/fuzz
 
 setup: apt .venv/installed
 
@@ -39,6 +39,14 @@ demo: setup
 
 test: setup
 	.venv/bin/python -m pytest
+
+# FUZZ_SECONDS: in all, shared out among the targets; FUZZ: some of them only (python -m tests.fuzz --help).
+# Another seed each time; what fails is in out/fuzz, and said with the command that repeats it.
+FUZZ_SECONDS ?= 3600
+FUZZ ?=
+
+fuzz: setup
+	nice .venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 # BENCH: of tiny, micro, defconfig; BENCH_LTO: which of them by clang with LTO, too ("micro defconfig" takes
 # hours of building the first time).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,9 +65,15 @@ def objects_of(root: Path, link_map: LinkMap, knowledge: Knowledge) -> tuple[str
     """The objects of a link that can be pruned, in their order.
 
     Raises:
-        UserError: one is in an archive that holds its content.
+        UserError: one is in an archive that holds its content, or outside the tree.
+            (Its edited copy would be outside as well.)
     """
     listed = tuple(name for name in link_map.objects if not knowledge.is_generated(name))
+    outside = next((name for name in listed if not _is_below(name)), None)
+    if outside is not None:
+        raise UserError(
+            f"reading the link of {root}: {outside!r} is not in the object tree", "build the kernel again"
+        )
     objects = tuple(name for name in listed if "(" in name or not is_bitcode(root / name))
     archived = [name for name in objects if "(" in name]
     if archived:
@@ -75,6 +82,12 @@ def objects_of(root: Path, link_map: LinkMap, knowledge: Knowledge) -> tuple[str
             "build with the kernel's own kbuild",
         )
     return objects
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path stays below the folder that it is relative to."""
+    plain = posixpath.normpath(name)
+    return "\0" not in name and not plain.startswith(("/", "../")) and plain not in ("..", ".")
 
 
 class _Assembly:

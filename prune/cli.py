@@ -23,7 +23,7 @@ from prune import (
 )
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
-from tracer.host import HostError, KpruneError, UserError, leave
+from tracer.host import HostError, KpruneError, UserError, leave, say, show
 from tracer.parallel import interrupt_on_term
 
 _EPILOG = """\
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(141)
     except OSError as error:
         # Whatever no pass foresaw: a full disk, a folder that may not be read.
-        print(f"kprune: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        say(f"{error.filename or 'input/output'}: {error.strerror or error}")
         sys.exit(HostError.exit_code)
     except KeyboardInterrupt:
         print("kprune: interrupted", file=sys.stderr)
@@ -275,7 +275,7 @@ def _show(options: argparse.Namespace, report: dict[str, Any]) -> None:
     from prune.report import table
 
     if report:
-        print(json.dumps(report, indent=1) if options.json else table(report))
+        show(json.dumps(report, indent=1) if options.json else table(report))
 
 
 def _show_file(options: argparse.Namespace, path: Path | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.settings import cache_folder
-from tracer.host import HostError, say
+from tracer.host import HostError, say, show
 
 _DAY = 24 * 60 * 60
 #: What a build's configuration begins with: "# Linux/x86_64 6.1.192 Kernel Configuration".
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.remove_unused is not None:
         remove_unused(home, options.remove_unused)
     found = list(cached_builds(home))
-    print(json.dumps([asdict(build) for build in found], indent=1) if options.json else _table(found))
+    show(json.dumps([asdict(build) for build in found], indent=1) if options.json else _table(found))
     return 0
 
 

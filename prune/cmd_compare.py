@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prune import cmd_grid
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json, show
 
 LEDGER_SCHEMA = 1
 BY = ("function", "object", "directory", "section", "kind", "reason", "cause")
@@ -91,13 +91,13 @@ def run(options: argparse.Namespace) -> int:
     )
     changes = _sorted(changes, options.sort)
     if options.json:
-        print(json.dumps(_as_json(changes), indent=1))
+        show(json.dumps(_as_json(changes), indent=1))
     elif options.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow([options.by, "old", "new", "delta"])
         writer.writerows([each.name, each.old or 0, each.new or 0, each.delta] for each in changes)
     else:
-        print(table(changes, options.by, options.top))
+        show(table(changes, options.by, options.top))
     return 0
 
 
@@ -125,14 +125,15 @@ def _from_ledger(path: Path, side: str) -> list[Item]:
         at = {name: value["columns"].index(name) for name in value["columns"]}
         return [
             Item(
-                row[at["object"]], row[at["section"]], row[at["symbol"]], row[at["output"]], row[at["kind"]],
-                int(row[at[side]]), row[at["reason"]], row[at["removed_by"]],
+                str(row[at["object"]]), str(row[at["section"]]), str(row[at["symbol"]]),
+                str(row[at["output"]]), str(row[at["kind"]]), int(row[at[side]]),
+                str(row[at["reason"]]), str(row[at["removed_by"]]),
                 bool(row[at["resident"]]) or side == "base",
             )
             for row in value["rows"]
             if row[at[side]]
         ]  # fmt: skip
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"reading the ledger: {path}: {error!r}", "make it again: kprune report") from error
 
 

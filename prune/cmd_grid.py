@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune.cell import Cell
-from prune.grid import COLUMNS, RUNS, Column, chosen, make_column, needs_first
+from prune.grid import COLUMNS, RUNS, SCHEMA, Column, chosen, make_column, needs_first
 from prune.grid_page import write_grid_page
 from prune.grid_table import CSV_HEAD, csv_rows, table
 from prune.settings import Settings
 from prune.toolchain import OPTIMISATIONS
-from tracer.host import KpruneError, UserError, read_json, say, write_json
+from tracer.host import KpruneError, UserError, read_json, say, show, write_json
 
 if TYPE_CHECKING:
     from prune.pipeline import Pipeline
 
-SCHEMA = 2
 #: Of run.json and metadata.json.
 _RUN_SCHEMA = 1
 
@@ -187,10 +186,10 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 def _show(options: argparse.Namespace, value: dict[str, Any], cells: dict[str, dict[str, Cell]]) -> None:
     if options.json:
-        print(json.dumps(value, indent=1))
+        show(json.dumps(value, indent=1))
     elif options.csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(CSV_HEAD)
         writer.writerows(csv_rows(cells))
     else:
-        print(table(cells))
+        show(table(cells))

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.folder import Folder
-from tracer.collected import printable
-from tracer.host import UserError, say
+from tracer.host import UserError, printable, say, show
 from tracer.imported import COLLECT, Imported, import_file
 from tracer.matching import ANOTHER, PRODUCTION, TRACED, Kernels
 from tracer.profile import Profile, save_profile
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     for result in results:
         save_profile(result.imported.profile, result.output)
-    print(json.dumps([to_json(r) for r in results], indent=1) if options.json else table(results))
+    show(json.dumps([to_json(r) for r in results], indent=1) if options.json else table(results))
     for result in results:
         warn(result)
     if not options.output:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.settings import cache_folder, load_settings
-from tracer.host import HostError
+from tracer.host import HostError, show
 
 
 def add_parser(verbs: Any) -> None:
@@ -28,7 +28,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from prune.doctor import doctor, table, to_json
 
     checks = doctor(cache_folder())
-    print(json.dumps(to_json(checks), indent=1) if options.json else table(checks))
+    show(json.dumps(to_json(checks), indent=1) if options.json else table(checks))
     return 0 if all(check.ok for check in checks) else HostError.exit_code
 
 
@@ -41,7 +41,7 @@ def _why(options: argparse.Namespace) -> int:
     model = pipeline.model
     answers = explain(model.image, model.graph, load_plan(pipeline.folder.plan), options.function)
     if options.json:
-        print(json.dumps([asdict(answer) for answer in answers], indent=1))
+        show(json.dumps([asdict(answer) for answer in answers], indent=1))
     else:
-        print("\n".join(map(str, answers)))
+        show("\n".join(map(str, answers)))
     return 0

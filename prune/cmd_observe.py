@@ -11,7 +11,7 @@ from typing import Any
 import tracer
 from prune.folder import Folder
 from prune.plan_file import load_plan
-from tracer.host import UserError, whole_file
+from tracer.host import UserError, show, whole_file
 from tracer.observed import filter_names, filter_text, observed_profile, read_observed
 from tracer.profile import save_profile
 from tracer.symbols import Symbols, load_symbols
@@ -65,15 +65,13 @@ def _write(
             stream.write(text)
     (into / "observe.sh").chmod(0o755)
     if options.json:
-        print(
+        show(
             json.dumps({"folder": str(into), "watched": len(watched), "ambiguous": len(ambiguous)}, indent=1)
         )
     else:
-        print(f"{into}: {len(watched):,} functions to watch")
+        show(f"{into}: {len(watched):,} functions to watch")
         if ambiguous:
-            print(
-                f"{len(ambiguous):,} are left out, since a kept function has the name: {into / 'ambiguous'}"
-            )
+            show(f"{len(ambiguous):,} are left out, since a kept function has the name: {into / 'ambiguous'}")
     print(f"kprune: next: copy {into} to the machine and run ./observe.sh start", file=sys.stderr)
 
 
@@ -85,7 +83,7 @@ def _read(
     if options.output:
         save_profile(profile, options.output)
     if options.json:
-        print(
+        show(
             json.dumps(
                 {
                     "kernel": observed.kernel, "seconds": observed.seconds, "watched": observed.watched,
@@ -106,7 +104,7 @@ def _read(
 
 
 def _table(seconds: int, watched: int, functions: Any) -> None:
-    print(f"{len(functions):,} of {watched:,} watched functions were called in {seconds:,} seconds")
+    show(f"{len(functions):,} of {watched:,} watched functions were called in {seconds:,} seconds")
     for function in sorted(functions, key=lambda f: (-(f.seen[0].count or 0), f.symbol)):
         calls = function.seen[0].count
-        print(f"{'?' if calls is None else calls:>8}  {function.symbol} ({function.object})")
+        show(f"{'?' if calls is None else calls:>8}  {function.symbol} ({function.object})")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.algebra import diff, function_sizes, intersect, merge, shares, subtract, without
-from tracer.host import UserError
+from tracer.host import UserError, show
 from tracer.profile import SCHEMA_VERSION, Profile, load_profile, save_profile, to_json
 from tracer.saturation import saturation
 from tracer.stale import accept
@@ -95,7 +95,7 @@ def _one(profiles: Sequence[Profile], doing: str) -> Profile:
 
 def _write(profile: Profile, output: Path | None) -> None:
     if output is None:
-        print(json.dumps({"schema_version": SCHEMA_VERSION, **to_json(profile)}, indent=1))
+        show(json.dumps({"schema_version": SCHEMA_VERSION, **to_json(profile)}, indent=1))
         return
     save_profile(profile, output)
     print(f"kprune: {len(profile.functions):,} functions in {output}", file=sys.stderr)
@@ -107,15 +107,15 @@ def _diff(profiles: Sequence[Profile], as_json: bool) -> None:
         raise UserError(f"comparing profiles: {len(profiles)} were given", "give two")
     found = diff(*profiles)
     if as_json:
-        print(json.dumps(asdict(found), indent=1))
+        show(json.dumps(asdict(found), indent=1))
         return
-    print(f"{'':12}{'only 1st':>10}{'only 2nd':>10}{'both':>10}")
+    show(f"{'':12}{'only 1st':>10}{'only 2nd':>10}{'both':>10}")
     rows = [("all", (len(found.only_first), len(found.only_second), len(found.both))), *found.apps.items()]
     for app, numbers in rows:
-        print(f"{app:12}" + "".join(f"{number:10,}" for number in numbers))
+        show(f"{app:12}" + "".join(f"{number:10,}" for number in numbers))
     for sign, functions in (("-", found.only_first), ("+", found.only_second)):
         for function in functions:
-            print(f"{sign} {function.symbol} ({function.object})")
+            show(f"{sign} {function.symbol} ({function.object})")
 
 
 def _match(profile: Profile, options: argparse.Namespace) -> None:
@@ -123,22 +123,22 @@ def _match(profile: Profile, options: argparse.Namespace) -> None:
     symbols = load_symbols(options.out / "base" / "symbols.json", "production")
     _, stale = accept(profile, symbols, True, f"matching profile {profile.workload_name}")
     if stale is None:
-        print(
+        show(
             "null"
             if options.json
             else f"the profile is of this very build: all {len(profile.functions):,} match"
         )
         return
     if options.json:
-        print(json.dumps(asdict(stale), indent=1))
+        show(json.dumps(asdict(stale), indent=1))
         return
-    print(f"{stale}: {stale.matched()}")
+    show(f"{stale}: {stale.matched()}")
     if not stale.references:
-        print("it does not say what functions of its build refer to: a plan keeps what hot code calls")
+        show("it does not say what functions of its build refer to: a plan keeps what hot code calls")
     if stale.ambiguous:
-        print(f"{stale.ambiguous:,} names stand for more functions here than ran there: all are kept")
+        show(f"{stale.ambiguous:,} names stand for more functions here than ran there: all are kept")
     for name in stale.lost:
-        print(f"unmatched: {name.rpartition(':')[2]} ({name.rpartition(':')[0]})")
+        show(f"unmatched: {name.rpartition(':')[2]} ({name.rpartition(':')[0]})")
 
 
 def _show(profile: Profile, options: argparse.Namespace) -> None:
@@ -164,20 +164,20 @@ def _show(profile: Profile, options: argparse.Namespace) -> None:
         "saturation": asdict(how) if how else None,
     }
     if options.json:
-        print(json.dumps({"shares": [asdict(row) for row in rows], **counted}, indent=1))
+        show(json.dumps({"shares": [asdict(row) for row in rows], **counted}, indent=1))
         return
-    print(f"{'':12}{'functions':>10}{'bytes':>12}{'only it':>10}{'bytes':>12}")
+    show(f"{'':12}{'functions':>10}{'bytes':>12}{'only it':>10}{'bytes':>12}")
     for row in rows:
         only = (f"{row.marginal_functions:10,}", _bytes(row.marginal_bytes)) if row.app else ()
-        print("".join([f"{row.app or 'all':12}{row.functions:10,}", _bytes(row.bytes), *only]))
+        show("".join([f"{row.app or 'all':12}{row.functions:10,}", _bytes(row.bytes), *only]))
     if sizes is None:
-        print("no bytes: name the kernel's symbols with --symbols OUT/base/symbols.json")
+        show("no bytes: name the kernel's symbols with --symbols OUT/base/symbols.json")
     for label, value in counted.items():
         if isinstance(value, int) and value:
-            print(f"{label}: {value:,}")
+            show(f"{label}: {value:,}")
     if how:
         curve = f"{how.curve[-1]:,} functions after {how.runs} runs of {how.source}"
-        print(f"saturation: {curve}, the last {how.quiet} of which added none")
+        show(f"saturation: {curve}, the last {how.quiet} of which added none")
 
 
 def _bytes(number: int | None) -> str:
@@ -202,7 +202,7 @@ def _show_app(profile: Profile, app: str, sizes: dict[Identity, int], as_json: b
     only = [f.identity for f in profile.functions if {seen.app for seen in f.seen} == {app}]
     only.sort(key=lambda function: (-sizes.get(function, 0), function))
     if as_json:
-        print(json.dumps([{**f._asdict(), "bytes": sizes.get(f)} for f in only], indent=1))
+        show(json.dumps([{**f._asdict(), "bytes": sizes.get(f)} for f in only], indent=1))
         return
     for function in only:
-        print(f"{sizes.get(function, 0):8,}  {function.symbol} ({function.object})")
+        show(f"{sizes.get(function, 0):8,}  {function.symbol} ({function.object})")

@@ -14,6 +14,8 @@ from prune.cell import Cell
 from prune.toolchain import OPTIMISATIONS
 from tracer.host import UserError
 
+#: Of grid.json.
+SCHEMA = 2
 #: Folder of a run -> the settings that it differs by.
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "gcc": {},

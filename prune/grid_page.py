@@ -6,7 +6,6 @@ them, and what is no number is said to be none.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from prune.grid import COLUMNS
+from prune.grid import COLUMNS, SCHEMA
 from prune.grid_words import (
     GROUPS,
     MEASURES,
@@ -26,7 +25,7 @@ from prune.grid_words import (
     unit_of,
 )
 from prune.page import fill
-from tracer.host import say, whole_file
+from tracer.host import MISSHAPEN, UserError, read_json, say, whole_file
 
 _SCRIPTS = ("dom.js", "grid_model.js", "grid_cards.js", "grid_tables.js", "grid.js")
 
@@ -41,8 +40,17 @@ def grid_page(value: Mapping[str, Any]) -> str:
 
 
 def write_grid_page(home: Path) -> None:
-    """Write ``report.html`` of the ``grid.json`` in a folder."""
-    page = grid_page(json.loads((home / "grid.json").read_text()))
+    """Write ``report.html`` of the ``grid.json`` in a folder.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = home / "grid.json"
+    value = read_json(path, "grid", SCHEMA)
+    try:
+        page = grid_page(value)
+    except MISSHAPEN as error:
+        raise UserError(f"reading the grid: {path}: {error!r}", "make it again: kprune grid") from error
     with whole_file(home / "report.html") as stream:
         stream.write(page)
     say(f"the grid to look at: {home / 'report.html'}")
@@ -85,7 +93,7 @@ def _kernel(name: str, rows: Mapping[str, Any], runs: Mapping[str, Any]) -> dict
     return {
         "name": name,
         "words": kernel_words(name),
-        "report": f"{quote(run)}/report.html" if run and measured else "",
+        "report": f"{quote(run).lstrip('/')}/report.html" if run and measured else "",
         "own": base,
     }
 

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from prune.misses import Miss
-from tracer.host import UserError, read_json, write_json
+from tracer.host import MISSHAPEN, UserError, read_json, write_json
 from tracer.phase_names import BOOT
 from tracer.phase_names import HEALED as SOURCE
 from tracer.profile import KernelId, Profile, Seen, records
@@ -52,8 +54,8 @@ def load_healed(path: Path, build_id: str) -> tuple[Healed, ...]:
     try:
         if value["build_id"] != build_id:
             return ()
-        return tuple(Healed(**row) for row in value["healed"])
-    except (KeyError, TypeError) as error:
+        return msgspec.convert(value["healed"], tuple[Healed, ...])
+    except (*MISSHAPEN, msgspec.ValidationError) as error:
         raise UserError(f"reading the healed misses: {path}: {error!r}", f"remove {path}") from error
 
 

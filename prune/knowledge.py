@@ -150,7 +150,7 @@ def read_knowledge(arch: str) -> Knowledge:
     Raises:
         UserError: no description for this architecture.
     """
-    if not (FOLDER / f"{arch}.toml").is_file():
+    if not arch.isidentifier() or not (FOLDER / f"{arch}.toml").is_file():
         known = ", ".join(sorted(path.stem for path in FOLDER.glob("*.toml") if _is_arch(path)))
         raise UserError(f"architecture {arch}: not supported; supported: {known}")
     common, own = read_toml(FOLDER / "common.toml"), read_toml(FOLDER / f"{arch}.toml")

@@ -197,8 +197,8 @@ def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) 
     head = {"schema_version": TOMBSTONES_SCHEMA, "start": begin}
     write_json(into, {**head, "tombstones": stones, "freed": freed, "trimmed": trimmed})
     # The script says in full what was dropped, for a person to read.
-    with whole_file(into.with_name("kprune.lds")) as stream:
-        stream.write(homes[0].with_name("vmlinux.lds").read_text())
+    with whole_file(into.with_name("kprune.lds"), "wb") as stream:
+        stream.write(homes[0].with_name("vmlinux.lds").read_bytes())
 
 
 def _addresses(map_file: Path) -> dict[tuple[str, str], int]:

@@ -20,16 +20,20 @@ _EDITED_MEMBER = re.compile(r"^(\.kprune/plan-[0-9a-f]+/objects/)archive\.a\((.+
 _MEMBERS = "Archive member included to satisfy reference by file (symbol)\n\n"
 _LOADED = re.compile(r"^LOAD (\S+)$", re.M)
 _BEGIN = "\nLinker script and memory map\n"
+# No section is larger than eleven digits say, and no address than sixteen.
 # An input section is indented by one space; a name of 15 characters or more has its line to itself.
 # Fill has a star; a statement that lays down bytes has neither section nor object.
 _PLACED = re.compile(
-    r"^ (?P<section>[^\s*][^\s]*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) (?P<object>\S.*)$"
-    r"|^ (?P<fill>\*fill\*) +0x(?P<fill_address>[0-9a-f]+) +0x(?P<fill_size>[0-9a-f]+)"
-    r"|^ +0x(?P<statement_address>[0-9a-f]+) +0x(?P<statement_size>[0-9a-f]+) "
+    r"^ (?P<section>[^\s*][^\s]*)\s+0x(?P<address>[0-9a-f]{1,16})\s+0x(?P<size>[0-9a-f]{1,11}) "
+    r"(?P<object>\S.*)$"
+    r"|^ (?P<fill>\*fill\*) +0x(?P<fill_address>[0-9a-f]{1,16}) +0x(?P<fill_size>[0-9a-f]{1,11})"
+    r"|^ +0x(?P<statement_address>[0-9a-f]{1,16}) +0x(?P<statement_size>[0-9a-f]{1,11}) "
     r"(?P<statement>BYTE|SHORT|LONG|SQUAD|QUAD) ",
     re.M,
 )
-_OUTPUT = re.compile(r"^(?P<name>[._a-zA-Z]\S*)\s+0x(?P<address>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+)", re.M)
+_OUTPUT = re.compile(
+    r"^(?P<name>[._a-zA-Z]\S*)\s+0x(?P<address>[0-9a-f]{1,16})\s+0x(?P<size>[0-9a-f]{1,11})", re.M
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,8 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
         raise UserError(f"reading link map {name}: this is not a whole GNU ld map", "build the kernel again")
     found_outputs = list(_OUTPUT.finditer(text, begin))
     outputs = [(m.start(), m["name"]) for m in found_outputs]
+    if not outputs:
+        raise UserError(f"reading link map {name}: it has no section of the image", "build the kernel again")
     placed: list[Placed] = []
     fills: list[Fill] = []
     members = _members(text)

@@ -21,7 +21,7 @@ INPUTS = "\nInputs of the link:\n"
 #: What lld calls the object of sections that it made, and what it compiled of bitcode that only the last link
 #: has (init/version-timestamp.o of a kernel with LTO).
 INTERNAL, COMPILED = "<internal>", "lto.tmp"
-_ROW = re.compile(r"^ *([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) +\d+ ( *)(\S.*)$", re.M)
+_ROW = re.compile(r"^ *([0-9a-f]{1,16}) +[0-9a-f]+ +([0-9a-f]{1,11}) +\d+ ( *)(\S.*)$", re.M)
 _SECTION = re.compile(r"(?P<object>.+):\((?P<section>[^()]+)\)$")
 _MEMBER = re.compile(r"(?P<archive>.+)\((?P<member>.+)\)$")
 _STATEMENT = re.compile(r"(BYTE|SHORT|LONG|QUAD) ?\(")
@@ -45,6 +45,8 @@ def parse_lld_map(text: str, name: str) -> LinkMap:
     for address, size, depth, what in _rows(body):
         if depth == 0 and "=" not in what:
             outputs.append(Output(what, address, size))
+        elif depth == _IN and not outputs:
+            raise UserError(f"reading link map {name}: {what[:60]!r} is in no section of the image")
         elif depth == _IN and (section := _SECTION.match(what)):
             path, _ = _path(section["object"])
             placed.append(Placed(path, section["section"], address, size, outputs[-1].name))

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 # mm/page_alloc.c, mem_init_print_info(); free_reserved_area().
-_AVAILABLE = re.compile(r"Memory: (\d+)K/(\d+)K available")
-_FREED = re.compile(r"Freeing (?!initrd)([\w ()/]+) memory: (\d+)K")
+_AVAILABLE = re.compile(r"Memory: (\d{1,15})K/(\d{1,15})K available")
+_FREED = re.compile(r"Freeing (?!initrd)([\w ()/]+) memory: (\d{1,15})K")
 
 
 def memory_after_boot(console: str) -> int | None:

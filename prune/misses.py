@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.phase_names import BOOT, START
 
 SCHEMA = 3
@@ -26,6 +26,8 @@ _OOPS = re.compile(rf"{_AT}(?P<at>\S+)(?P<rest>.*?)(?={_AT}|\Z)", re.S)
 _FETCH = re.compile(
     r"unable to handle page fault for address: (?P<address>[0-9a-f]+)\s[^#]*#PF: \w+ instruction fetch"
 )
+#: A place in an oops: a name and how far behind it, or an address.
+_PLACE = re.compile(r"(?:(?P<name>[^+]+)\+)?0x(?P<number>[0-9a-f]{1,16})(?![0-9a-f])")
 _BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
 _ENTRY = re.compile(r"^(?:\[[^\]]*\])? *(?:\? )?(?P<name>[\w.]+)\+0x[0-9a-f]+/0x(?P<size>[0-9a-f]+)$", re.M)
 
@@ -84,7 +86,7 @@ def read_graveyard(path: Path) -> Graveyard:
             for row in value["tombstones"]
         }
         offsets, trimmed = _read_traps(value["trimmed"], stones)
-        names = {name: int(row["address"]) for row in value["tombstones"] for name in row["names"]}
+        names = {str(name): int(row["address"]) for row in value["tombstones"] for name in row["names"]}
         freed = tuple(
             (
                 int(row["address"]), int(row["address"]) + int(row["size"]) - 1,
@@ -92,7 +94,7 @@ def read_graveyard(path: Path) -> Graveyard:
             )
             for row in value["freed"]
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
     return Graveyard(stones, names, freed, offsets, trimmed)
 
@@ -184,15 +186,16 @@ def _callers(graveyard: Graveyard, console: str) -> dict[int, str]:
 def _address(graveyard: Graveyard, text: str) -> int | None:
     """``tcp_close+0x0/0x1``, :data:`FIRST` and an offset, or, without kallsyms, ``0xffffffff81...``: the
     address of a tombstone."""
-    if text.startswith("0x"):
-        address = int(text.split("/")[0].split("+")[0], 16)
-        return address if address in graveyard.stones else None
-    name, _, offset = text.partition("+")
+    found = _PLACE.match(text)
+    if not found:
+        return graveyard.names.get(text.partition("+")[0])
+    name, offset = found["name"] or "", int(found["number"], 16)
+    if not name:
+        return offset if offset in graveyard.stones else None
     for start in graveyard.trimmed.get(name, ()):
-        address = start + int(offset.partition("/")[0] or "0", 16)
-        if address in graveyard.offsets:
-            return address
+        if start + offset in graveyard.offsets:
+            return start + offset
     if name == FIRST and graveyard.stones:
-        address = min(graveyard.stones) + int(offset.partition("/")[0], 16)
+        address = min(graveyard.stones) + offset
         return address if address in graveyard.stones else None
     return graveyard.names.get(name)

@@ -9,6 +9,7 @@ an oops then shows how far into them it was.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -46,11 +47,11 @@ def tombstone_addresses(vmlinux: Path) -> dict[str, int]:
     """
     with _open(vmlinux, "rb") as stream:
         symbols, strings, *_ = _read(stream)
-    inside = symbols[_between(symbols, strings)]
-    names = {
-        strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
-        for name, value in zip(inside["name"].tolist(), inside["value"].tolist(), strict=True)
-    }
+        inside = symbols[_between(symbols, strings)]
+        names = {
+            strings[name : strings.index(b"\0", name)].decode("ascii", "surrogateescape"): value
+            for name, value in zip(inside["name"].tolist(), inside["value"].tolist(), strict=True)
+        }
     return {name: value for name, value in names.items() if name not in (FIRST, LAST)}
 
 
@@ -59,27 +60,27 @@ def _open(vmlinux: Path, mode: str) -> Iterator[BinaryIO]:
     try:
         with vmlinux.open(mode) as stream:
             yield cast(BinaryIO, stream)
-    except (OSError, IndexError, ValueError) as error:
+    except (OSError, IndexError, ValueError, OverflowError) as error:
         raise HostError(f"reading symbols of {vmlinux}: {error}", "link again") from error
 
 
 def _read(stream: BinaryIO) -> tuple[Rows, bytes, int, Layout]:
     """(the symbol table, its strings, where in the file it is, how the file is laid out)."""
-    start = stream.read(64)
+    start, whole = stream.read(64), os.fstat(stream.fileno()).st_size
     layout = layout_of(start)
     if layout is None:
         raise ValueError("it is no little-endian ELF file")
     header = layout.header_of(start)
     stream.seek(int(header["shoff"]))
     count = int(header["shnum"])
-    sections = layout.sections(stream.read(count * layout.section.itemsize), count, 0)
+    sections = layout.sections(stream.read(min(count * layout.section.itemsize, whole)), count, 0)
     table = sections[sections["type"] == SHT_SYMTAB][0]
     stream.seek(int(table["offset"]))
-    content = stream.read(int(table["size"]))
+    content = stream.read(min(int(table["size"]), whole))
     symbols = layout.symbols(content, len(content) // layout.symbol.itemsize, 0).copy()
     names = sections[int(table["link"])]
     stream.seek(int(names["offset"]))
-    return symbols, stream.read(int(names["size"])), int(table["offset"]), layout
+    return symbols, stream.read(min(int(names["size"]), whole)), int(table["offset"]), layout
 
 
 def _between(symbols: Rows, strings: bytes) -> Rows:

@@ -8,6 +8,8 @@ from pathlib import Path
 from tracer.host import UserError
 
 _SET = re.compile(r"^(CONFIG_\w+)=(.*)$")
+#: kbuild hands values on to make and to shells (include/config/auto.conf), which expand these.
+_RUNS = re.compile(r"[$`]")
 _UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
 
 
@@ -26,6 +28,10 @@ def read_options(path: Path) -> dict[str, str]:
         text = line.strip()
         found = _SET.match(text)
         unset = _UNSET.match(text)
+        if found and _RUNS.search(found[2]):
+            raise UserError(
+                f"reading kernel configuration {path}: line {number}: make or a shell would run this: {text}"
+            )
         if found:
             options[found[1]] = found[2]
         elif unset:

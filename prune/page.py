@@ -39,4 +39,6 @@ def fill(body: str, styles: Sequence[str], scripts: Sequence[str], data: Mapping
 
 def as_script(data: Mapping[str, Any]) -> str:
     """JSON that may stand inside a script element."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPED)
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).translate(_ESCAPED)
+    # A name can hold half a character, which no file can.
+    return text.encode("utf-8", "replace").decode()

@@ -13,12 +13,19 @@ from dataclasses import replace
 import numpy as np
 
 from prune.linkmap import Fill, LinkMap, Output, Placed
+from tracer.host import UserError
 
+#: Bytes of all output sections, debug information included; each takes one of memory here.
+_MOST = 1 << 30
 _MERGED = re.compile(r"\.(str|cst)[0-9]+(\.|$)")
 
 
 def true_sizes(link_map: LinkMap) -> LinkMap:
-    """The map with the sizes of rows in loaded output sections that the image has."""
+    """The map with the sizes of rows in loaded output sections that the image has.
+
+    Raises:
+        UserError: the map says that the image is larger than any.
+    """
     ground = _Ground(link_map)
     placed = list(link_map.placed)
     merged = [bool(_MERGED.search(row.section)) for row in placed]
@@ -36,6 +43,11 @@ class _Ground:
 
     def __init__(self, link_map: LinkMap) -> None:
         self.outputs: dict[str, Output] = {output.name: output for output in link_map.outputs}
+        if sum(output.size for output in self.outputs.values()) > _MOST:
+            raise UserError(
+                f"measuring a link map: its sections have more than {_MOST >> 30} GiB",
+                "no kernel is so large",
+            )
         self.free = {name: np.ones(output.size, bool) for name, output in self.outputs.items()}
 
     def take(self, row: Placed | Fill) -> int:

@@ -6,7 +6,6 @@ the passes that these functions call.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from prune.link import LINK_MAP, PREPARED, Made, prepare
 from prune.misses import Miss
 from prune.plan_file import Plan, load_plan, save_plan
 from prune.planning import Model, decide
+from prune.recorded import read_last_link
 from prune.settings import Settings
 from prune.store import stored
 from prune.symbols import write_symbols
@@ -128,7 +128,7 @@ def link(build: KernelBuild, folder: Folder, model: Model) -> None:
 
 def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:
     """Make what the linker is given; in the linker's place the objects would be read once more."""
-    script = Path(json.loads(folder.base("link.json").read_text())["script"])
+    script = read_last_link(folder.base("link.json")).script
     prepare(script, folder.plan, Path(PREPARED), build.objtree, Made(load_plan(folder.plan), model.stored))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from prune.apart import Piece
 from prune.elf import Rows
 from prune.link import PLAN_SCHEMA as SCHEMA
-from tracer.host import UserError, read_json, whole_file
+from tracer.host import MISSHAPEN, UserError, read_json, whole_file
 
 KEEP, BOOT, DROP = "keep", "boot", "drop"
 
@@ -78,10 +78,10 @@ def load_plan(path: Path) -> Plan:
     try:
         rows = value["units"]
         return Plan(
-            value["arch"],
-            value["build_id"],
-            value["width"],
-            tuple(value["objects"].items()),
+            str(value["arch"]),
+            str(value["build_id"]),
+            str(value["width"]),
+            tuple((name, str(digest)) for name, digest in value["objects"].items()),
             tuple((str(row[0]), str(row[1]), int(row[2])) for row in rows),
             np.array([{KEEP: True, BOOT: True, DROP: False}[row[3]] for row in rows], bool),
             np.array([row[3] == BOOT for row in rows], bool),
@@ -92,12 +92,12 @@ def load_plan(path: Path) -> Plan:
                 )
                 for row in value["pieces"]
             },
-            tuple(value["unused_rules"]),
+            tuple(map(str, value["unused_rules"])),
             bool(value["named"]),
             {
                 (str(row[0]), str(row[1])): tuple((int(start), int(end)) for start, end in row[2])
                 for row in value["cold"]
             },
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error

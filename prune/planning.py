@@ -5,7 +5,6 @@ What is imported here is imported for every plan; what only other stages need is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
 from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan
+from prune.recorded import read_last_link
 from prune.rules import read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
@@ -71,7 +71,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     """The plan for a profile."""
     # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
     sees_all = bool(SEES_ALL & set(profile.sources))
-    script = model.objtree / json.loads(folder.base("link.json").read_text())["script"]
+    script = model.objtree / read_last_link(folder.base("link.json")).script
     script_symbols = named_symbols(script.read_text())
     known = evidence(profile)
     ran, healed = known.ran, known.missed

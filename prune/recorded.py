@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prune.knowledge import generated_objects
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json
 
 #: What a kernel with LTO is linked from: one object, for which all code is generated.
 WHOLE = "vmlinux.o"
@@ -39,9 +39,11 @@ def read_last_link(path: Path) -> LastLink:
     """
     value = read_json(path, "recorded link", 1)
     try:
-        return LastLink(Path(value["script"]), tuple(value["argv"]))
-    except (KeyError, TypeError) as error:
+        link = LastLink(Path(value["script"]), tuple(map(str, value["argv"])))
+        link.argv[link.argv.index("-o") + 1]
+    except MISSHAPEN as error:
         raise UserError(f"reading the recorded link: {path}: {error!r}", "build the kernel again") from error
+    return link
 
 
 def redirected(argv: Sequence[str], output: Path) -> list[str]:

@@ -167,5 +167,11 @@ def named_symbols(script: str) -> frozenset[str]:
 
 
 def quoted(name: str) -> str:
-    """A name as the script's grammar takes it."""
+    """A name as the script's grammar takes it.
+
+    Raises:
+        UserError: it would end its own quotes, and the rest of it would be a part of the script.
+    """
+    if '"' in name or any(ord(sign) < 32 for sign in name):
+        raise UserError(f"writing the linker script: no linker takes {name!r} for a name", "rename it")
     return name if _PLAIN_NAME.match(name) and not set(name) & set("=,~") else f'"{name}"'

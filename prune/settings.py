@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tracer.host import UserError, read_json, write_json
+import msgspec
+
+from tracer.host import MISSHAPEN, UserError, read_json, write_json
 
 SCHEMA = 1
 #: How far around what ran a plan keeps.
@@ -77,16 +79,19 @@ def load_settings(out: Path) -> Settings:
         UserError: no such folder, or a damaged ``run.json``.
     """
     value = read_json(out / "run.json", "settings of the run", SCHEMA)
-    known = {field.name: field.type for field in fields(Settings)}
-    value.pop("schema_version")
-    if set(value) != set(known) or value["keep"] not in WIDTHS or value["grain"] not in GRAINS:
+    del value["schema_version"]
+    try:
+        if value.keys() != {field.name for field in fields(Settings)}:
+            raise ValueError("keys are missing, or there are unknown ones")
+        made = msgspec.convert(value, Settings, dec_hook=lambda kind, text: kind(text))
+        if made.keep not in WIDTHS or made.grain not in GRAINS or made.sources not in SOURCES:
+            raise ValueError("a setting has no such value")
+    except (*MISSHAPEN, msgspec.ValidationError) as error:
         raise UserError(
-            f"reading the settings of the run: {out / 'run.json'} is damaged", "begin again: kprune run"
-        )
-    for key, kind in known.items():
-        if "Path" in str(kind) and value[key] is not None:
-            value[key] = Path(value[key])
-    return Settings(**{**value, "out": out})
+            f"reading the settings of the run: {out / 'run.json'} is damaged: {error}",
+            "begin again: kprune run",
+        ) from error
+    return replace(made, out=out)
 
 
 def cache_folder() -> Path:

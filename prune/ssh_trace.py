@@ -16,7 +16,7 @@ from prune import cmd_import
 from prune.doctor import require
 from prune.folder import Folder
 from prune.settings import load_settings
-from tracer.host import UserError, say
+from tracer.host import UserError, say, show
 from tracer.imported import import_collected
 from tracer.matching import PRODUCTION, TRACED
 from tracer.profile import save_profile
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     imported = import_collected(tar, kernels, options.of, (workload.name, workload.content_hash()))
     save_profile(imported.profile, output)
     result = cmd_import.Result(tar, output, imported)
-    print(json.dumps(cmd_import.to_json(result), indent=1) if options.json else cmd_import.table([result]))
+    show(json.dumps(cmd_import.to_json(result), indent=1) if options.json else cmd_import.table([result]))
     cmd_import.warn(result)
     say(f"next: kprune plan {options.out}")
     return 0

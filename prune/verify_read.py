@@ -17,7 +17,7 @@ from typing import Any
 
 from prune.verify_elf import Linked
 from prune.verify_lldmap import inputs_of, is_lld_map, outputs_of, rows_of
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json
 
 _KNOWLEDGE = Path(__file__).resolve().parent.parent / "linkerscripts"
 # Edited objects stand for those that they were made of, as files and as members of one archive.
@@ -141,6 +141,10 @@ class Fates:
     named: bool
 
 
+def _name(object: Any, section: Any) -> Name:
+    return str(object), str(section)
+
+
 def read_fates(path: Path) -> Fates:
     """Read the plan.
 
@@ -151,17 +155,17 @@ def read_fates(path: Path) -> Fates:
     try:
         pieces: dict[str, dict[str, list[tuple[str, int, int]]]] = {}
         for name, section, parts in value["pieces"]:
-            pieces.setdefault(name, {})[section] = [
+            pieces.setdefault(str(name), {})[str(section)] = [
                 (str(n), int(start), int(size)) for n, start, size in parts
             ]
         rows = value["units"]
-        kept = {(row[0], row[1]): row[3] != "drop" for row in rows}
-        freed = frozenset((row[0], row[1]) for row in rows if row[3] == "boot")
+        kept = {_name(row[0], row[1]): row[3] != "drop" for row in rows}
+        freed = frozenset(_name(row[0], row[1]) for row in rows if row[3] == "boot")
         cold: dict[str, dict[str, list[tuple[int, int]]]] = {}
         for name, section, ranges in value["cold"]:
-            cold.setdefault(name, {})[section] = [(int(begin), int(end)) for begin, end in ranges]
+            cold.setdefault(str(name), {})[str(section)] = [(int(begin), int(end)) for begin, end in ranges]
         return Fates(tuple(value["objects"]), kept, freed, pieces, cold, bool(value["named"]))
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 
 
@@ -175,8 +179,9 @@ def read_ran(path: Path) -> dict[Name, frozenset[str]]:
         rows = json.loads(path.read_text())["functions"]
         found: dict[Name, set[str]] = {}
         for row in rows:
-            found.setdefault((row["object"], row["section"]), set()).update(s["app"] for s in row["seen"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            apps = (str(seen["app"]) for seen in row["seen"])
+            found.setdefault(_name(row["object"], row["section"]), set()).update(apps)
+    except (OSError, *MISSHAPEN) as error:
         raise UserError(f"verifying: reading the profile {path}: {error!r}", "kprune plan") from error
     return {place: frozenset(apps) for place, apps in found.items()}
 
@@ -193,7 +198,7 @@ def read_blocks(path: Path) -> dict[Name, dict[str, list[tuple[int, int]]]]:
             bounds = [int(bound) for bound in row["ran"]]
             ranges = list(zip(bounds[::2], bounds[1::2], strict=True))
             found.setdefault((row["object"], row["section"]), {})[row["symbol"]] = ranges
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *MISSHAPEN) as error:
         raise UserError(f"verifying: reading the profile {path}: {error!r}", "kprune plan") from error
     return found
 
@@ -221,7 +226,7 @@ def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
             cold = fates.cold[row["object"]][row["section"]]
             traps = [(int(now), int(was)) for now, was in row["traps"]]
             found.setdefault(row["object"], {})[row["section"]] = Trimmed(cold, int(row["address"]), traps)
-    except (KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
     names = {(name, section) for name, sections in found.items() for section in sections}
     planned = {(name, section) for name, sections in fates.cold.items() for section in sections}
@@ -239,10 +244,10 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
     value = read_json(path, "tombstones", 3)
     try:
         return tuple(
-            Stone((row["object"], row["section"]), int(row["address"]), tuple(row["names"]))
+            Stone(_name(row["object"], row["section"]), int(row["address"]), tuple(map(str, row["names"])))
             for row in value["tombstones"]
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
 
 

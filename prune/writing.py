@@ -83,8 +83,8 @@ def write_prepared(
     Args:
         objects: object -> digest of the file that it was made of.
     """
-    with whole_file(root / home / "vmlinux.lds") as stream:
-        stream.write(script)
+    with whole_file(root / home / "vmlinux.lds", "wb") as stream:
+        stream.write(script.encode("utf-8", "surrogateescape"))
     value = {
         "schema_version": SCHEMA,
         "archive": writing.archive,

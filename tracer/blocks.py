@@ -58,12 +58,21 @@ def read_blocks(
 
     Raises:
         HostError: the log cannot be read.
-        ValidationFailed: there is no kernel block in it.
+        ValidationFailed: there is no kernel block in it, or it is damaged.
     """
     try:
         data = log.read_bytes()
     except OSError as error:
         raise HostError(f"reading the block log: {log}: {error.strerror}") from error
+    try:
+        return _blocks(data, log, marks, kernel_start, identity_offset, entry)
+    except (ValueError, OverflowError) as error:
+        raise ValidationFailed(f"reading the block log: {log} is damaged: {error}", "trace again") from error
+
+
+def _blocks(
+    data: bytes, log: Path, marks: Sequence[Mark], kernel_start: int, identity_offset: int, entry: int
+) -> Blocks:
     rows: list[tuple[int, int, int]] = []
     paging, entered = False, False
     offset = 0
@@ -96,7 +105,8 @@ def _block(chunk: bytes) -> tuple[int, int]:
         return 0, 0
     start = int(body[first + 3 : body.index(b":", first)], 16)
     last = _ROW.match(body, body.rfind(b"\n0x") + 1)
-    assert last is not None
+    if last is None:
+        raise ValueError(f"a row without an address at {start:#x}")
     # Without bytes at least the last instruction's first byte is known to have run.
     length = len(last[2].replace(b" ", b"")) // 2 or 1
     if raw := _RAW.findall(body):

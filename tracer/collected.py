@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tracer.ftrace import NAME_WIDTH, parse_rows
-from tracer.host import UserError
+from tracer.host import UserError, printable
 from tracer.manifest import DOING, MANIFEST, ROOT, Manifest, checksum, read_manifest, read_members
 from tracer.notes import read_build_id
 from tracer.outcome import AppFailed, LostEvents
@@ -122,12 +122,6 @@ def _collected(stream: BinaryIO) -> Collected:
     for name, data in members:
         reader.take(name.removeprefix(ROOT), data)
     return reader.collected()
-
-
-def printable(data: bytes | str) -> str:
-    """Text from a machine that is not trusted, for a terminal."""
-    text = data.decode(errors="replace") if isinstance(data, bytes) else data
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 @dataclass

@@ -7,6 +7,7 @@ The lists are fetched once, and once more when what they name is not there any m
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 from tracer.host import HostError, UserError, run_program, say, whole_file
 
 _ALL = ("--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances")
+# Names of packages and of their files as Debian has them: one of another kind may be an option or a path.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{1,99}")
+_FILE = re.compile(r"[a-z0-9][A-Za-z0-9+.:~%_-]{1,199}\.deb")
 # Hooks of the host's are for the host's own packages, and may want to be root.
 _CONFIG = """\
 #clear APT::Update;
@@ -121,7 +125,9 @@ def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> lis
     doing = f"locating the Debian packages ({apt.architecture})"
     debs = []
     for uri in apt.run("apt-get", "download", "--print-uris", *names, doing=doing).splitlines():
-        name = uri.split()[1]
+        name = next(iter(uri.split()[1:2]), "")
+        if not _FILE.fullmatch(name):
+            raise HostError(f"{doing}: apt-get says {uri[:100]!r}")
         if not (cache / name).exists():
             package = name.split("_")[0]
             apt.run(
@@ -138,4 +144,4 @@ def _with_dependencies(apt: Apt, packages: tuple[str, ...]) -> list[str]:
     except HostError as error:
         raise UserError(str(error)) from error
     # Unindented lines are packages; <name> is a virtual one, whose providers are listed beside it.
-    return sorted({line for line in said.splitlines() if line and line[0] not in " |<"})
+    return sorted({line for line in said.splitlines() if _PACKAGE.fullmatch(line)})

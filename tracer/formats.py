@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracer import read_drcov, read_lcov, read_perf, read_trace_cmd, read_trace_stat, trace_dat
-from tracer.host import UserError
+from tracer.host import UserError, read_at_most
 from tracer.outcome import LostEvents
 from tracer.sightings import ForeignTrace
 
@@ -94,8 +94,7 @@ def read_foreign(path: Path, app: str, format: str = "") -> ForeignTrace:
     if format and format not in FORMATS:
         raise UserError(f"reading {path}: there is no format {format!r}", "known are " + _names())
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SIZE + 1)
+        data = read_at_most(path, MAX_SIZE)
     except OSError as error:
         raise UserError(f"reading {path}: {error.strerror}") from error
     if len(data) > MAX_SIZE:

@@ -23,9 +23,9 @@ from tracer.outcome import LostEvents
 from tracer.symbols import Identity, Symbols
 
 NAME_WIDTH = 30
-_FRAME = re.compile(rb"frame (\d+) (\S+) (\d+) ([0-9a-f]{32})\n")
+_FRAME = re.compile(rb"frame (\d{1,6}) (\S{1,99}) (\d{1,10}) ([0-9a-f]{32})\n")
 _STACKED = re.compile(r"^\[<[0-9a-f]+>\] ([\w.]+)\+0x", re.M)
-_ROW = re.compile(r"  (\S+)\s+(\d+)(?:\s.*)?")
+_ROW = re.compile(r"  (\S+)\s+(\d{1,20})(?:\s.*)?")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def rows_by_app(frames: list[Frame], apps: int) -> list[list[Row]]:
 def _capacity(frame: Frame) -> int:
     """How many functions ftrace knows: the first number of ``dyn_ftrace_total_info``."""
     first = frame.data.split(maxsplit=1)[:1]
-    return int(first[0]) if first and first[0].isdigit() else 0
+    return int(first[0]) if first and re.fullmatch(rb"\d{1,9}", first[0]) else 0
 
 
 def parse_rows(data: bytes) -> list[Row]:

@@ -82,17 +82,24 @@ class GdbClient:
     def read_register(self, number: int, size: int) -> int:
         """A register by its number in gdb's register file, on a little-endian machine whose general
         registers have ``size`` bytes."""
-        return int.from_bytes(bytes.fromhex(self.ask("g"))[number * size :][:size], "little")
+        return int.from_bytes(_bytes(self.ask("g"))[number * size :][:size], "little")
 
     def read(self, address: int, size: int) -> bytes:
         """``size`` bytes at a virtual address; b"" when it is not mapped."""
         answer = self.ask(f"m{address:x},{size:x}")
-        return b"" if answer.startswith("E") else bytes.fromhex(answer)
+        return b"" if answer.startswith("E") else _bytes(answer)
 
     def write(self, address: int, data: bytes) -> bool:
         """Write to a virtual address. False when the address is not mapped at this moment."""
         answer = self.ask(f"M{address:x},{len(data):x}:{data.hex()}")
         return answer == "OK"
+
+
+def _bytes(answer: str) -> bytes:
+    try:
+        return bytes.fromhex(answer)
+    except ValueError as error:
+        raise GuestLost(f"talking to QEMU's gdbstub: it answers {answer[:60]!r}") from error
 
 
 @contextlib.contextmanager

@@ -22,14 +22,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+#: What walking through a JSON value raises that has not the shape that was expected.
+MISSHAPEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+#: Characters of an error's message: what a file or a guest says in it has no end of its own.
+MAX_MESSAGE = 4000
+
+
+def printable(data: bytes | str) -> str:
+    """Text from somebody who is not trusted, for a terminal: names and logs can hold what it obeys."""
+    text = data.decode(errors="replace") if isinstance(data, bytes) else data
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
 
 class KpruneError(Exception):
-    """Base of both roots. ``exit_code`` is what the command line exits with."""
+    """Base of both roots. ``exit_code`` is what the command line exits with.
+
+    Its message is one line that can be shown: what it quotes comes from files, guests and other programs.
+    """
 
     exit_code = 2
 
     def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(f"{message}; {remedy}" if remedy else message)
+        said = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]} ..."
+        super().__init__(printable(f"{said}; {remedy}" if remedy else said).replace("\n", " "))
 
 
 class UserError(KpruneError):
@@ -81,7 +98,12 @@ def uncollected() -> Iterator[None]:
 
 def say(text: str) -> None:
     """Talk to the person at the terminal: stderr, never stdout."""
-    print(f"kprune: {text}", file=sys.stderr, flush=True)
+    print(f"kprune: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """Print a result for a person: the one thing on stdout that is not for a program."""
+    print(printable(text))
 
 
 @contextlib.contextmanager
@@ -146,6 +168,8 @@ def read_json(path: Path, what: str, schema_version: int, *older: int) -> Any:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"reading the {what}: {path} does not exist") from None
+    except RecursionError:
+        raise UserError(f"reading the {what}: {path} is nested too deeply", "make it again") from None
     except (OSError, ValueError) as error:
         raise UserError(f"reading the {what}: {path}: {error}") from error
     found = value.get("schema_version") if isinstance(value, dict) else None
@@ -155,6 +179,22 @@ def read_json(path: Path, what: str, schema_version: int, *older: int) -> Any:
             "make it again with this kprune",
         )
     return value
+
+
+def read_at_most(path: Path, most: int) -> bytes:
+    """A file's content; of one that is larger, one byte more than ``most``.
+
+    Room is made for what a file has, not for what it may have; a device that does not end, ends here.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        room = min(os.fstat(stream.fileno()).st_size, most) + 1
+        data = stream.read(room)
+        if len(data) == room <= most:
+            data += stream.read(most + 1 - room)
+        return data
 
 
 def file_hash(path: Path) -> str:

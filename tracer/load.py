@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeGuard
@@ -49,7 +50,7 @@ def read_load(app: App, said: str) -> Window:
         wrong(f"printed no line of JSON but {' | '.join(said.strip().splitlines()[-3:]) or 'nothing'}")
     try:
         value: dict[str, Any] = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong(f"printed no JSON: {error}")
     keys = {"requests", "seconds", "latencies_ms", "quantiles_ms"}
     unknown = sorted(set(value) - keys)
@@ -78,9 +79,7 @@ def read_load(app: App, said: str) -> Window:
 
 
 def _is_positive(value: object) -> TypeGuard[float]:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
 
 
 def quantile(values: Sequence[float], share: float) -> float:

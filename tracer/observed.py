@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracer.accumulate import files_of, kernel_id
-from tracer.host import HostError, UserError
+from tracer.host import HostError, UserError, read_at_most
 from tracer.identity import base_symbol
 from tracer.outcome import LostEvents
 from tracer.profile import Profile, Seen, records
@@ -58,8 +58,7 @@ def read_observed(path: Path) -> Observed:
     """
     doing = f"reading the observation {path}"
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SIZE + 1)
+        data = read_at_most(path, MAX_SIZE)
     except FileNotFoundError:
         raise UserError(f"{doing}: it does not exist") from None
     except OSError as error:

@@ -27,8 +27,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tracer.collected import printable, read_collected
-from tracer.host import GuestLost, HostError, UserError, ValidationFailed, ended_group, run_program, say
+from tracer.collected import read_collected
+from tracer.host import (
+    GuestLost,
+    HostError,
+    UserError,
+    ValidationFailed,
+    ended_group,
+    printable,
+    run_program,
+    say,
+)
 from tracer.outcome import AppFailed
 from tracer.ssh import CHUNK, GRACE, NO_CONNECTION, SshTarget, connection, fetch, run_line, upload
 from tracer.workload import App, Workload

@@ -189,7 +189,7 @@ def package_tree(deb: Path) -> Tree:
                 name = merged_name(member.name)
                 if name and name not in MERGED:
                     tree[name] = _from_member(archive, member)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
         raise HostError(f"unpacking {deb}: {error}", "delete the file and run again") from error
     return tree
 
@@ -210,6 +210,8 @@ def _from_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
 def merged_name(path: str) -> str:
     """The path in the archive of a guest path: relative, and below usr/ where the tree is merged."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise HostError(f"building the root file system: {path!r} leads out of it")
     if len(parts) > 1 and parts[0] in MERGED:
         parts.insert(0, "usr")
     return "/".join(parts)

@@ -24,8 +24,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
+from collections import deque
 from collections.abc import Mapping
 
 from tracer.boot_trace import BOOT_ENDS
@@ -41,6 +43,8 @@ from tracer.workload import App, Workload
 PANICKED = "panicked"
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
+#: Lines of an app's output that are kept; its errors come last.
+_MOST_OUTPUT = 1000
 
 
 class Session:
@@ -194,15 +198,15 @@ class Session:
     def converse(self, order: str, seconds: float) -> tuple[str, int, list[str]]:
         allowed = seconds + self.options.grace
         deadline = time.monotonic() + allowed
-        output: list[str] = []
+        output: deque[str] = deque(maxlen=_MOST_OUTPUT)
         self.vm.send(order)
         while True:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
-                if verb in ("done", "died") and rest.strip().isdigit():
+                if verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
                     if self.options.watch:
                         self.options.watch(self.vm)
-                    return verb, int(rest), output
+                    return verb, int(rest), list(output)
                 output.append(line.removeprefix("| "))
             self.pump(0.5, deadline, f'the guest did not answer "{order}" in {allowed:g} seconds')
 

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from tracer.collected import printable
-from tracer.host import GuestLost, HostError, UserError, ended_group, whole_file
+from tracer.host import GuestLost, HostError, UserError, ended_group, printable, whole_file
 
 CHUNK = 1 << 16
 #: Seconds that anything may take that is not an app.

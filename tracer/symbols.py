@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json
 
 SCHEMA_VERSION = 3
 Addresses = NDArray[np.uint64]
@@ -116,7 +116,7 @@ def load_symbols(path: Path, kernel: str) -> Symbols:
             options=str(raw["options"]),
             files=files,
         )
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except MISSHAPEN as error:
         raise UserError(
             f"reading the kernel's symbols: {path} is damaged: {error!r}", "build the kernel again"
         ) from error

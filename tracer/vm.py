@@ -27,6 +27,8 @@ from tracer.machine import MachineKind
 
 #: How a guest can have ended.
 POWERED_OFF, RESET, VANISHED = "powered off", "reset", "vanished"
+#: Bytes of a line of the agent's or of QEMU's; all that is longer is no answer.
+_MAX_LINE = 1 << 20
 _running: set[Vm] = set()
 
 
@@ -175,16 +177,19 @@ class Vm:
     def _ask_qmp(self, execute: str, **arguments: Any) -> Any:
         """One QMP command; events that arrive meanwhile are taken note of."""
         assert self._qmp is not None
-        self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        try:
+            self._qmp.sendall(json.dumps({"execute": execute, "arguments": arguments}).encode() + b"\n")
+        except OSError as error:
+            raise GuestLost(f"asking QEMU for {execute}: {error.strerror}: {self.qemu_said()}") from error
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.alive():
             for line in self._poll("qmp", 0.2):
-                message = json.loads(line)
+                message = _message(line)
                 self._note_event(message)
                 if "return" in message:
                     return message["return"]
                 if "error" in message:
-                    raise HostError(f"asking QEMU for {execute}: {message['error'].get('desc')}")
+                    raise HostError(f"asking QEMU for {execute}: {message['error']}")
         raise GuestLost(f"asking QEMU for {execute}: no answer: {self.qemu_said()}")
 
     def _poll(self, wanted: str, seconds: float) -> list[bytes]:
@@ -198,12 +203,15 @@ class Vm:
             if not received:
                 self._selector.unregister(connection)
             self._buffers[key.data] += received
+            if len(self._buffers[key.data]) > _MAX_LINE:
+                raise GuestLost(f"listening to the guest: a line on its {key.data} port has no end")
         *lines, self._buffers[wanted] = self._buffers[wanted].split(b"\n")
         return lines
 
     def _note_event(self, message: dict[str, Any]) -> None:
-        if message.get("event") == "SHUTDOWN":
-            reason = message.get("data", {}).get("reason", "")
+        data = message.get("data")
+        if message.get("event") == "SHUTDOWN" and isinstance(data, dict):
+            reason = data.get("reason")
             if reason == "guest-shutdown":
                 self.ending = POWERED_OFF
             elif reason in ("guest-reset", "guest-panic"):
@@ -222,13 +230,13 @@ class Vm:
         """
         lines = self._poll("control", seconds)
         for line in self._poll("qmp", 0):
-            self._note_event(json.loads(line))
+            self._note_event(_message(line))
         if self.ending == RESET and not self.ended_at:
             self.ended_at = self.processors_at()
         if not self.ending and not self.alive():
             # The event is written before the exit: look once more.
             for line in self._poll("qmp", 0.1) + self._poll("qmp", 0):
-                self._note_event(json.loads(line))
+                self._note_event(_message(line))
             lines += self._poll("control", 0)
             self.ending = self.ending or VANISHED
         return [line.decode(errors="replace").rstrip("\r") for line in lines]
@@ -306,12 +314,27 @@ class Vm:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
 
+def _message(line: bytes) -> dict[str, Any]:
+    """One of QEMU's.
+
+    Raises:
+        GuestLost: it is not as the protocol has them.
+    """
+    try:
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        raise GuestLost(f"listening to QEMU: {line[:60]!r}: {error}") from error
+    return message
+
+
 def parse_forwards(usernet: str) -> dict[int, int]:
     """Guest port -> host port, from the answer to QEMU's ``info usernet``.
 
     QEMU was given host port 0, so that the system chose free ones and none can be taken meanwhile.
     """
-    rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", usernet)
+    rows = re.findall(r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(\d{1,5})\s+\S+\s+(\d{1,5})\b", usernet)
     return {int(guest): int(host) for host, guest in rows}
 
 

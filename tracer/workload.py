@@ -168,7 +168,7 @@ class Workload:
 
     def _named_in(self, commands: Sequence[str]) -> list[tuple[str, Path]]:
         words = sorted({word for command in commands for word in command.split()})
-        return [(f"host {word}", self.folder / word) for word in words if (self.folder / word).is_file()]
+        return [(f"host {word}", self.folder / word) for word in words if _is_file(self.folder / word)]
 
     def loaded_app(self) -> tuple[int, App] | None:
         """The app that has a load, with its number."""
@@ -196,6 +196,14 @@ def load_workload(path: Path, arch: str = "") -> Workload:
     except (OSError, ValueError) as error:
         raise UserError(f"reading the workload: {file}: {error}") from error
     return _Reader(file.resolve()).workload(raw, arch)
+
+
+def _is_file(path: Path) -> bool:
+    """Also for what cannot be a name, such as a whole command of a shell's."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -369,6 +377,6 @@ class _Reader:
 
     def existing(self, name: str, where: str) -> Path:
         path = self.file.parent / name
-        if not path.is_file():
+        if not _is_file(path):
             raise self.fail(f"{where}: {path} does not exist or is not a file")
         return path

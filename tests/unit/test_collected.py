@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.unit.damage import damaged
 from tests.unit.test_imported import folder, kernels
 from tests.unit.test_read_trace_stat import table
-from tracer.collected import is_collected, printable, read_build_id, read_collected
-from tracer.host import KpruneError, UserError
+from tracer.collected import is_collected, read_build_id, read_collected
+from tracer.host import KpruneError, UserError, printable
 from tracer.imported import import_collected
 from tracer.manifest import checksum
 from tracer.matching import Kernels

@@ -1,0 +1,258 @@
+"""Targets: what kprune itself writes, when somebody else has written it; what users write; consoles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prune.cmd_compare import compare, group_by, read_kernel, table
+from prune.folder import Folder
+from prune.grid_page import write_grid_page
+from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
+from prune.memory import of_console
+from prune.misses import executed_blocks, find_misses, read_graveyard
+from prune.options import read_options
+from prune.page import as_script
+from prune.plan_file import Plan, load_plan, save_plan
+from prune.recorded import read_last_link, redirected
+from prune.results import validation
+from prune.rules import read_rules
+from prune.settings import Settings, load_settings
+from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
+from tests.fuzz.harness import Target
+from tests.fuzz.mutate import of_json, of_text
+from tests.page.made_up_grid import made_up_grid
+from tests.unit import test_misses, test_tracer_workload
+from tests.unit.test_bench import ARGV
+from tests.unit.test_tracer_profile import PROFILE
+from tracer.algebra import merge
+from tracer.host import UserError
+from tracer.load import read_load
+from tracer.outcome import console_end, panic_headline
+from tracer.profile import KernelId, load_profile, save_profile, to_json
+from tracer.saturation import saturation
+from tracer.stale import accept, carry_over
+from tracer.symbols import load_symbols, make_symbols
+from tracer.workload import App, load_workload
+
+_SYMBOLS = {
+    "schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",
+    "options": "", "version": "6.1", "files": {"net/a.o": "01"},
+    "functions": [[4096, 16, "net/a.o", ".text.f", "f", True], [4112, 0, "net/a.o", ".text.g", "g", False]],
+}  # fmt: skip
+_PLAN = {
+    "schema_version": 3, "arch": "x86_64", "build_id": "aa", "width": "ran", "unused_rules": ["x*"],
+    "named": False, "objects": {"a.o": "01", "b.o": "02"},
+    "columns": ["object", "section", "size", "fate", "reason"],
+    "pieces": [["a.o", ".init.text", [[".init.text.f", 0, 8], [".init.text.g", 8, 8]]]],
+    "cold": [["b.o", ".text.h", [[4, 8], [12, 16]]]],
+    "units": [
+        ["a.o", ".init.text.f", 8, "boot", "ran: web"], ["a.o", ".init.text.g", 8, "drop", ""],
+        ["b.o", ".text.h", 32, "keep", "root: x"],
+    ],
+}  # fmt: skip
+_STONES = {
+    "schema_version": 3, "start": 4096,
+    "tombstones": [
+        {"symbol": "gone", "object": "a.o", "section": ".text.gone", "names": ["gone", "away"],
+         "address": 4096},
+        {"symbol": "dump", "object": "x.o", "section": ".text.dump", "names": ["dump"],
+         "address": 0xFFFFFFFF810E6D08},
+    ],
+    "freed": [{"symbol": "f", "object": "a.o", "section": ".init.text.f", "placed": "x", "size": 8,
+               "address": 8192}],
+    "trimmed": [{"symbol": "h", "object": "b.o", "section": ".text.h", "placed": ".text.h", "address": 12288,
+                 "traps": [[4, 4], [5, 12]]}],
+}  # fmt: skip
+_HEALED = (
+    Healed("f", "a.o", ".text.f", "caller", "boot", 2, 1),
+    Healed("g", "a.o", ".text.g", "", "web", 1, 2, 4),
+)
+_BOOTS = {
+    "schema_version": 1, "boots": 2, "passed": 1, "repeated": 0, "misses": [],
+    "each": [{"number": 1, "variation": "none", "seconds": 2.5, "problem": "", "misses": []}],
+}  # fmt: skip
+_LEDGER = {
+    "schema_version": 0,
+    "columns": "object section symbol output kind base pruned reason removed_by resident".split(),
+    "rows": [
+        ["a.o", ".text.f", "f", ".text", "text", 16, 16, "ran: web", "", True],
+        ["a.o", ".text.g", "g", ".text", "text", 16, 0, "", "never ran", False],
+    ],
+}  # fmt: skip
+
+
+def _dumped(*values: Any) -> Callable[[Path], list[bytes]]:
+    return lambda _: [json.dumps(value).encode() for value in values]
+
+
+def _file(data: bytes, folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _profile(data: bytes, folder: Path) -> object:
+    """Read, written, joined with another, carried to another build; and as verify reads it."""
+    path = _file(data, folder, "profile.json")
+    read_ran(path)
+    read_blocks(path)
+    found = load_profile(path)
+    save_profile(found, folder / "again.json")
+    assert load_profile(folder / "again.json") == found
+    symbols = make_symbols("production", "zz", _SYMBOLS["functions"])  # type: ignore[arg-type]
+    carry_over(found, symbols)
+    saturation(found)
+    return accept(replace(found, kernel=PROFILE.kernel, moved_from=()), symbols, True, "reading"), merge(
+        [found, PROFILE]
+    )
+
+
+def _plan(data: bytes, folder: Path) -> object:
+    path = _file(data, folder, "plan.json")
+    read_fates(path)
+    plan: Plan = load_plan(path)
+    save_plan(plan, folder / "again.json")
+    return load_plan(folder / "again.json")
+
+
+def _tombstones(data: bytes, folder: Path) -> object:
+    path = _file(data, folder, "tombstones.json")
+    fates = read_fates(_file(json.dumps(_PLAN).encode(), folder, "plan.json"))
+    graves = read_graveyard(path)
+    log = executed_blocks(test_misses.LOG)
+    missed = find_misses(graves, log, test_misses.OOPS, ((0, "boot"),))
+    return str(missed), graves.range, read_stones(path), read_trimmed(path, fates)
+
+
+def _heal(data: bytes, folder: Path) -> object:
+    healed = load_healed(_file(data, folder, "heal.json"), "aa")
+    made = healed_profile(add_misses(healed, []), KernelId("aa", "", "", ""), {})
+    save_profile(made, folder / "profile.json")
+    return load_profile(folder / "profile.json")
+
+
+def _healed(folder: Path) -> list[bytes]:
+    save_healed(_HEALED, folder / "heal.json", "aa")
+    return [(folder / "heal.json").read_bytes()]
+
+
+def _settings(data: bytes, folder: Path) -> object:
+    _file(data, folder, "run.json")
+    found = load_settings(folder)
+    return found.needs_traced, found.traces_on_traced, json.dumps(str(found))
+
+
+def _begun(folder: Path) -> list[bytes]:
+    Settings(Path("/w"), folder).save()
+    return [(folder / "run.json").read_bytes()]
+
+
+def _symbols(data: bytes, folder: Path) -> object:
+    found = load_symbols(_file(data, folder, "symbols.json"), "production")
+    return carry_over(PROFILE, found)
+
+
+def _link(data: bytes, folder: Path) -> object:
+    found = read_last_link(_file(data, folder, "link.json"))
+    return found.generates_code, redirected(found.argv, Path("out"))
+
+
+def _results(data: bytes, folder: Path) -> object:
+    _file(data, folder, "boots.json")
+    return validation(Folder(folder))
+
+
+def _ledger(data: bytes, folder: Path) -> object:
+    from prune.ledger import SCHEMA
+
+    value = data.replace(b'"schema_version": 0', b'"schema_version": %d' % SCHEMA)
+    items = read_kernel(_file(value, folder, "ledger.json").parent)
+    return [
+        table(compare(items, items[:1], group_by(what, 2)), what, 5) for what in ("function", "directory")
+    ]
+
+
+def _grid(data: bytes, folder: Path) -> object:
+    _file(data, folder, "grid.json")
+    write_grid_page(folder)
+    page = (folder / "report.html").read_text()
+    head = page.partition('type="application/json"')[2]
+    assert head.count("</script") == page.count("<script") and "\u2028" not in head
+    return as_script({})
+
+
+def _workload(data: bytes, folder: Path) -> object:
+    for name in ("page", "client.py"):
+        (folder / name).write_text("x")
+    found = load_workload(_file(data, folder, "workload.toml"))
+    return found.content_hash(), found.load_hash(), found.ordered_apps(3)
+
+
+def _rules(data: bytes, folder: Path) -> object:
+    return [str(rule) for rule in read_rules(_file(data, folder, "rules.toml"))]
+
+
+def _options(data: bytes, folder: Path) -> object:
+    return read_options(_file(data, folder, "config"))
+
+
+def _console(data: bytes, folder: Path) -> object:
+    path = _file(data, folder, "console.log")
+    graves = read_graveyard(_file(json.dumps(_STONES).encode(), folder, "tombstones.json"))
+    text = data.decode(errors="replace").replace("\r", "")
+    missed = find_misses(graves, executed_blocks(data), text, ((0, "boot"), (5, "web")))
+    of_console(path)
+    raise UserError(f"missed {missed}: {panic_headline(text)}{console_end(text)}")
+
+
+_OOPS = (
+    test_misses.OOPS.encode() + test_misses.LOG,
+    b"Memory: 1000K/2000K available\nFreeing unused kernel image (initmem) memory: 10K\n"
+    b"kernel tried to execute NX-protected page - exploit attempt? (uid: 0)\n"
+    b"BUG: unable to handle page fault for address: 0000000000002000\n"
+    b"#PF: supervisor instruction fetch in kernel mode\nCall Trace:\n ? f+0x1/0x2\n start+0x2/0x4\n"
+    b"[    1.0] Kernel panic - not syncing: Fatal exception\nRIP: 0010:0xffffffff810e6d08\n",
+)
+_WEB = App("web", "httpd", "true", "", (), "", 5.0, "python3 load.py")
+_LOADS = (
+    b'starting\n{"requests": 4, "seconds": 2.0, "latencies_ms": [1, 2.5, 3, 40]}\n',
+    b'{"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}',
+)
+_RULES = b"""\
+[[keep]]
+pattern = "tcp_*"
+object = "net/*"
+reason = "no loss"
+[[keep]]
+pattern = "f"
+reason = "x"
+"""
+_OPTIONS = b'# c\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n'
+_LINK = {"schema_version": 1, "script": "./vmlinux.lds", "argv": ARGV}
+
+TARGETS = [
+    Target("profile", _dumped({"schema_version": 5, **to_json(PROFILE)}), _profile, of_json),
+    Target("plan", _dumped(_PLAN), _plan, of_json),
+    Target("tombstones", _dumped(_STONES), _tombstones, of_json),
+    Target("heal", _healed, _heal, of_json),
+    Target("settings", _begun, _settings, of_json),
+    Target("symbols", _dumped(_SYMBOLS), _symbols, of_json),
+    Target("link_json", _dumped(_LINK), _link, of_json),
+    Target("boots", _dumped(_BOOTS), _results, of_json),
+    Target("ledger", _dumped(_LEDGER), _ledger, of_json),
+    Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
+    Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
+    Target("rules", lambda _: [_RULES], _rules, of_text),
+    Target("options", lambda _: [_OPTIONS], _options, of_text),
+    Target("console", lambda _: _OOPS, _console, of_text),
+    Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),
+    Target(
+        "load_json", lambda _: [_LOADS[1], _LOADS[0].partition(b"\n")[2]],
+        lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_json,
+    ),
+]  # fmt: skip

@@ -1,0 +1,243 @@
+"""Targets: objects, link maps and linked kernels, for the side that writes and for the side that proves."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from prune.boots import read_pruned
+from prune.buildid import build_id
+from prune.elf import parse_object
+from prune.generate import generate_script
+from prune.linkmap import read_link_map
+from prune.nameless import hide_tombstones, tombstone_addresses
+from prune.paint import true_sizes
+from prune.refine import refine
+from prune.store import Stored, stored
+from prune.tombstones import bury_dropped
+from prune.verify import verify_image
+from prune.verify_elf import read_linked, read_original
+from prune.verify_read import read_map
+from prune.writing import Contents, Writing, write_prepared
+from tests.conftest import X86
+from tests.fuzz.harness import Target
+from tests.fuzz.mutate import HOSTILE, of_bytes, of_elf, of_json, of_some, of_text
+from tests.unit.elfwriter import LOCAL, Rela, Section, Symbol, write_elf, write_map
+from tests.unit.test_edit import HOSTILE as TABLES
+from tests.unit.test_linkmap import MAP
+from tests.unit.test_script import LDS
+from tests.unit.test_store import OTHER, SOURCE
+from tests.unit.test_verify import _build
+
+Run = Callable[[bytes, Path], object]
+_KERNEL_FLAGS = "-mcmodel=kernel -fno-pic -fno-pie -fcf-protection=none -fno-asynchronous-unwind-tables"
+_FLAGS = f"{_KERNEL_FLAGS} -c -O1 -ffunction-sections -fdata-sections".split()
+_CODE = write_elf(
+    [Section(".text.f", bytes(12)), Section(".text.g"), Section(".text.h")],
+    [Symbol("f", ".text.f"), Symbol("g", ".text.g"), Symbol("h", ".text.h", bind=LOCAL)],
+    [Rela(".text.f", 1, "g"), Rela(".text.f", 6, "h")],
+)
+
+
+def _objects(folder: Path) -> list[bytes]:
+    """From a compiler, with code that is taken apart; with tables and strings; small."""
+    (folder / "a.c").write_text(SOURCE)
+    subprocess.run(["gcc", *_FLAGS, "a.c", "-o", "a.o"], cwd=folder, check=True)
+    return [(folder / "a.o").read_bytes(), OTHER, TABLES, _CODE]
+
+
+def _named(random: Random, _: Sequence[bytes]) -> bytes:
+    """A sound object whose names would do harm."""
+    one, two, three = (random.choice(HOSTILE).replace("\0", "") for _ in range(3))
+    sections = [Section(f".text.{one}", bytes(12)), Section(".text.g"), Section(f"{two}x")]
+    symbols = [Symbol(one, f".text.{one}"), Symbol(three, ".text.g"), Symbol("local", ".text.g", bind=LOCAL)]
+    return write_elf(
+        sections, symbols, [Rela(f".text.{one}", 1, three), Rela(f".text.{one}", 6, ".text.g"),
+                            Rela(f".text.{one}", 7, "local")]
+    )  # fmt: skip
+
+
+def _object(data: bytes, _: Path) -> object:
+    return refine(parse_object(Path("a.o"), data), X86)
+
+
+def _image(data: bytes, folder: Path) -> object:
+    """An object tree with a hostile object among sound ones: read, pruned, written, all but linked."""
+    tree, placed = folder / "tree", {}
+    for name, content in (("a.o", data), ("lib/b.o", OTHER)):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(content)
+        file = parse_object(Path(name), content)
+        rows = zip(file.section_names, file.sections, strict=True)
+        placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & 2]
+    (tree / "x.map").write_text(write_map(placed, {"a.o"}), errors="surrogateescape")
+    return _pruned(tree, stored(tree, tree / "x.map", X86))
+
+
+def _pruned(tree: Path, made: Stored) -> object:
+    """What a plan that drops every second function makes of it."""
+    image, tables = made.image, made.tables
+    keep = np.ones(len(image.units), bool)
+    keep[np.flatnonzero(image.units["function"])[::2]] = False
+    burial = bury_dropped(image, tables, keep, X86)
+    from prune.edit import edit_image
+
+    data = edit_image(image, tables, keep, np.zeros_like(keep), burial, X86)
+    script = generate_script(LDS, image, keep, burial, X86)
+    home = Path(".kprune/plan-0123456789abcdef")
+    writing = Writing(tree, home, Contents(image.objects, image.parts, data, image.archive))
+    return write_prepared(tree, home, script, writing, {}, [], [], [], False)
+
+
+def _map(data: bytes, folder: Path) -> object:
+    (folder / "x.map").write_bytes(data)
+    found = read_link_map(folder / "x.map")
+    true_sizes(found)
+    return found
+
+
+@cache
+def _sound() -> list[tuple[str, bytes]]:
+    return [("a.o", _CODE), ("lib/b.o", OTHER)]
+
+
+def _map_of_objects(data: bytes, folder: Path) -> object:
+    """A hostile map of sound objects."""
+    tree = folder / "tree"
+    for name, content in _sound():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(content)
+    (folder / "harm").write_bytes(_CODE)
+    (folder / "harm.o").write_bytes(_CODE)
+    (tree / "x.map").write_bytes(data)
+    before = sorted(path for path in folder.iterdir())
+    made = _pruned(tree, stored(tree, tree / "x.map", X86))
+    assert sorted(folder.iterdir()) == before, "something was written beside the tree"
+    assert (folder / "harm").read_bytes() == (folder / "harm.o").read_bytes() == _CODE
+    return made
+
+
+def _maps(_: Path) -> list[bytes]:
+    placed = {}
+    for name, content in _sound():
+        file = parse_object(Path(name), content)
+        rows = zip(file.section_names, file.sections, strict=True)
+        placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & 2]
+    made = [write_map(placed), write_map(placed, {"a.o"})]
+    return [
+        text.encode()
+        for text in (*made, made[0].replace("a.o", "../harm.o"), made[1].replace("a.o", "/harm"))
+    ]
+
+
+def _lld_maps(folder: Path) -> list[bytes]:
+    """What lld says of a small link, with its inputs as kprune-ld appends them."""
+    from prune.lldmap import INPUTS
+
+    for name, data in (("a.o", _CODE), ("b.o", write_elf([Section(".text.x")], [Symbol("x", ".text.x")]))):
+        (folder / name).write_bytes(data)
+    (folder / "x.lds").write_text(
+        "SECTIONS { .text : { *(.text*) *(.init*) BYTE(1) } .data : { *(.data*) } }"
+    )
+    command = (
+        "ld.lld -T x.lds -Map=x.map --noinhibit-exec --unresolved-symbols=ignore-all -o x a.o b.o --trace"
+    )
+    done = subprocess.run(command.split(), cwd=folder, check=True, capture_output=True, text=True)
+    return [((folder / "x.map").read_text() + INPUTS + done.stdout).encode()]
+
+
+def _verify_tree(folder: Path) -> Path:
+    """The sound tree of verify's own tests, made once for the process."""
+    home = folder.parent / "sound"
+    if not home.is_dir():
+        home.mkdir()
+        _build(home)
+    return home
+
+
+def _sample_of(name: str) -> Callable[[Path], list[bytes]]:
+    def samples(folder: Path) -> list[bytes]:
+        return [(_verify_tree(folder) / name).read_bytes()]
+
+    return samples
+
+
+def _verifying(name: str) -> Run:
+    """Verify a sound kernel of which one file is hostile."""
+
+    def run(data: bytes, folder: Path) -> object:
+        tree = folder / "tree"
+        shutil.copytree(folder.parent / "sound", tree)
+        (tree / name).write_bytes(data)
+        files = [tree / each for each in ("vmlinux", "vmlinux.map", "plan.json", "tombstones.json")]
+        return str(verify_image(files[0], files[1], files[2], files[3], tree, "x86_64"))
+
+    return run
+
+
+def _vmlinux(data: bytes, folder: Path) -> object:
+    """All that reads a linked kernel."""
+    path = folder / "vmlinux"
+    path.write_bytes(data)
+    refused = None
+    for read in (build_id, read_linked, tombstone_addresses, hide_tombstones):
+        try:
+            read(path)
+        except Exception as error:
+            from tracer.host import KpruneError
+
+            if not isinstance(error, KpruneError):
+                raise
+            refused = error
+    if refused:
+        raise refused
+    return None
+
+
+def _system_map(data: bytes, folder: Path) -> object:
+    (folder / "System.map").write_bytes(data)
+    stones = '{"schema_version": 3, "tombstones": [], "freed": [], "trimmed": []}'
+    (folder / "tombstones.json").write_text(stones)
+    found = read_pruned(folder, False)
+    return found.name_of(0xFFFFFFFF81000010), found.name_of(0)
+
+
+def _verify_map(data: bytes, folder: Path) -> object:
+    (folder / "vmlinux.map").write_bytes(data)
+    return read_map(folder / "vmlinux.map", read_linked(folder.parent / "sound" / "vmlinux"))
+
+
+def _original(data: bytes, folder: Path) -> object:
+    (folder / "a.o").write_bytes(data)
+    return read_original(folder, "a.o")
+
+
+_OBJECTS = of_some(of_elf, of_elf, _named)
+_SYSTEM_MAP = (
+    b"ffffffff81000000 T _text\nffffffff81000010 t f\nffffffff81000020 D data\n0000000000000000 A x\n"
+)
+
+TARGETS = [
+    Target("object", _objects, _object, _OBJECTS),
+    Target("image", _objects, _image, _OBJECTS, weight=8),
+    Target("map", lambda _: [MAP.encode()], _map, of_text),
+    Target("map_of_objects", _maps, _map_of_objects, of_text, weight=8),
+    Target("lld_map", _lld_maps, _map, of_text),
+    Target("vmlinux", _sample_of("vmlinux"), _vmlinux, of_elf, weight=4),
+    Target("verify_object", _objects, _original, _OBJECTS),
+    Target("verify_map", _sample_of("vmlinux.map"), _verify_map, of_text, weight=2),
+    *(
+        Target(f"verify_{name}", _sample_of(file), _verifying(file), mutate, weight=40)
+        for name, file, mutate in (
+            ("plan", "plan.json", of_json), ("tombstones", "tombstones.json", of_json),
+            ("vmlinux", "vmlinux", of_elf), ("of_object", "b.o", of_elf),
+        )
+    ),
+    Target("system_map", lambda _: [_SYSTEM_MAP], _system_map, of_some(of_text, of_bytes)),
+]  # fmt: skip
