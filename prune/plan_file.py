@@ -34,7 +34,7 @@ class Plan:
     units: Sequence[tuple[str, str, int]]
     keep: Rows
     boot: Rows
-    reason: tuple[str, ...]
+    reason: Sequence[str]
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
     unused_rules: tuple[str, ...] = ()
     named: bool = False

@@ -189,9 +189,9 @@ class _Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object: str
     section: str
     symbol: str
-    seen: tuple[_Seen, ...]
+    seen: msgspec.Raw  # _Seen rows; thousands of functions have the same, which are read once
     runs: str
-    ran: list[int]
+    ran: msgspec.Raw  # numbers, read for those who ask
 
 
 class _BlindSpot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -219,10 +219,6 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moved_from: tuple[str, ...] = ()
 
 
-class _Version(msgspec.Struct):
-    schema_version: int
-
-
 def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profile:
     """Read and check a ``profile.json``; without ``references`` these are passed over, without ``ran`` the
     bytes of functions that ran.
@@ -231,23 +227,18 @@ def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profi
         UserError: anything in it is not as described here.
     """
     try:
-        data = path.read_bytes()
-        found = msgspec.json.decode(data, type=_Version).schema_version
-    except (OSError, msgspec.MsgspecError):
-        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)  # says what is wrong
-        raise UserError(f"reading the {WHAT}: {path} is damaged", "make it again") from None
-    if found not in (SCHEMA_VERSION, OLDER_VERSION):
-        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)
-    try:
         with uncollected():
-            return _profile(msgspec.json.decode(data, type=_File), references, ran)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            return _profile(msgspec.json.decode(path.read_bytes(), type=_File), references, ran)
+    except (OSError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)  # not there, no JSON, of another version
         raise UserError(f"reading the {WHAT}: {path} is damaged: {error}", "make it again") from error
 
 
 def _profile(raw: _File, references: bool, ran: bool) -> Profile:
-    known: dict[_Seen, Seen] = {}
-    functions = tuple([_record(item, known, ran) for item in raw.functions])
+    if raw.schema_version not in (SCHEMA_VERSION, OLDER_VERSION):
+        raise ValueError(f"schema_version {raw.schema_version}")
+    seers = _Seers()
+    functions = tuple([_record(item, seers, ran) for item in raw.functions])
     identities = {(item.object, item.section, item.symbol) for item in raw.functions}
     if len(identities) != len(functions):
         raise ValueError("a function is listed twice")
@@ -275,27 +266,43 @@ def _profile(raw: _File, references: bool, ran: bool) -> Profile:
     )
 
 
-def _record(raw: _Function, known: dict[_Seen, Seen], ran: bool) -> FunctionRecord:
-    """A function; ``known`` has what was made of rows so far, of which most are like an earlier one."""
-    if not raw.seen:
-        raise ValueError(f"nobody has seen {raw.symbol!r}")
+def _record(raw: _Function, seers: _Seers, ran: bool) -> FunctionRecord:
     if not _HEXADECIMAL.fullmatch(raw.runs):
         raise ValueError(f"runs {raw.runs[:40]!r} is not hexadecimal")
-    bounds = raw.ran if ran else []
+    seen = seers[bytes(raw.seen)]
+    if not seen:
+        raise ValueError(f"nobody has seen {raw.symbol!r}")
+    return FunctionRecord(
+        raw.object, raw.section, raw.symbol, seen, int(raw.runs, 16), _ranges(raw.ran) if ran else ()
+    )
+
+
+class _Seers(dict[bytes, tuple[Seen, ...]]):
+    """What a function's ``seen`` says, by its text: the same objects for all functions that have the same."""
+
+    _decode = msgspec.json.Decoder(tuple[_Seen, ...]).decode
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[_Seen, Seen] = {}
+
+    def __missing__(self, text: bytes) -> tuple[Seen, ...]:
+        known = self._known
+        self[text] = made = tuple([known.get(row) or self._seen(row) for row in self._decode(text)])
+        return made
+
+    def _seen(self, row: _Seen) -> Seen:
+        if row.count is not None and row.count < 0:
+            raise ValueError(f"count {row.count} is negative")
+        self._known[row] = made = Seen(row.app, row.source, row.count, row.caller)
+        return made
+
+
+def _ranges(text: msgspec.Raw) -> tuple[tuple[int, int], ...]:
+    bounds = msgspec.json.decode(text, type=list[int])
     if len(bounds) % 2 or (bounds and (bounds[0] < 0 or bounds != sorted(set(bounds)))):
         raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
-    return FunctionRecord(
-        raw.object, raw.section, raw.symbol,
-        tuple([known.get(each) or _seen(each, known) for each in raw.seen]),
-        int(raw.runs, 16), tuple(zip(bounds[::2], bounds[1::2], strict=True)),
-    )  # fmt: skip
-
-
-def _seen(raw: _Seen, known: dict[_Seen, Seen]) -> Seen:
-    if raw.count is not None and raw.count < 0:
-        raise ValueError(f"count {raw.count} is negative")
-    known[raw] = made = Seen(raw.app, raw.source, raw.count, raw.caller)
-    return made
+    return tuple(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def _whole(raw: Mapping[str, Any], kind: type) -> bool:

@@ -16,7 +16,7 @@ from tests.unit.test_stale import PROFILE
 from tracer.accumulate import Sightings
 from tracer.collect import CollectOptions, KernelBuild, collect_profile
 from tracer.host import UserError
-from tracer.phases import boot_is_known
+from tracer.phases import sleepers
 from tracer.profile import FunctionRecord, KernelId, Seen, save_profile
 from tracer.symbols import Identity, load_symbols
 from tracer.workload import load_workload
@@ -47,7 +47,7 @@ def test_they_are_carried_over(folder: Folder) -> None:
     )
     sightings.add_sleepers(found)
     made = sightings.profile(["blocks"])
-    assert boot_is_known(made) and [function.symbol for function in made.functions] == ["wait"]
+    assert sleepers(made) and [function.symbol for function in made.functions] == ["wait"]
     assert _sleepers(replace(settings, sleepers=None), folder) is None
 
 
