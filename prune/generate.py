@@ -139,7 +139,7 @@ def generate_script(script: str, image: Image, keep: Rows, burial: Burial, knowl
     elsewhere = {place.token for place in knowledge.place}
     parts = {name for _, name in image.pieces} - elsewhere
     placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
-    buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
+    buried = bury(placed, text_place, knowledge.trap, [stone.names for stone in burial.stones.values()])
     return assign(buried if keep.all() else discard_units(buried, DROPPED), burial.aliases)
 
 

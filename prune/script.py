@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from prune.knowledge import Align, Place
 from tracer.host import UserError
@@ -24,14 +23,7 @@ from tracer.host import UserError
 _STATEMENT = re.compile(r"(?P<keep>KEEP\(\s*)?\*\((?P<patterns>[^()]*)\)(?(keep)\s*\))(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
 _NAMED = "[0-9a-zA-Z_]*"
-_PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
-
-
-@dataclass(frozen=True)
-class Grave:
-    """One tombstone as the script writes it: every name is given the same address."""
-
-    names: tuple[str, ...]
+_PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+-]*\Z")
 
 
 def place_units(script: str, places: Iterable[Place]) -> str:
@@ -146,8 +138,9 @@ def _said(text: str) -> str:
     return text.replace("*/", "* /")
 
 
-def bury(script: str, place: Place, trap: bytes, graves: Sequence[Grave]) -> str:
-    """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``."""
+def bury(script: str, place: Place, trap: bytes, graves: Sequence[Sequence[str]]) -> str:
+    """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``; all
+    names of a grave have the same address."""
     if not graves:
         return script
     statement = f"*({' '.join(place.patterns)})"
@@ -156,7 +149,7 @@ def bury(script: str, place: Place, trap: bytes, graves: Sequence[Grave]) -> str
         raise UserError(f"reading the linker script: {statement} is not placed")
     at = script.index(")", at) + 1
     bytes_ = " ".join(f"BYTE({value:#04x})" for value in trap)
-    lines = [f"  {' '.join(f'{quoted(name)} = .;' for name in grave.names)} {bytes_}" for grave in graves]
+    lines = [f"  {' '.join(f'{quoted(name)} = .;' for name in grave)} {bytes_}" for grave in graves]
     body = "\n".join(lines)
     return (
         f"{script[:at]}\n  __kprune_tombstones_start = .;\n{body}\n  __kprune_tombstones_end = .;\n"
@@ -179,4 +172,4 @@ def named_symbols(script: str) -> frozenset[str]:
 
 def quoted(name: str) -> str:
     """A name as the script's grammar takes it."""
-    return name if _PLAIN_NAME.match(name) and not set(name) & set("=,~") else f'"{name}"'
+    return name if _PLAIN_NAME.match(name) else f'"{name}"'

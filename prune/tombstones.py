@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from prune.elf import SHF_EXECINSTR, STB_LOCAL, Rows, distinct
 from prune.image import Image, expression
 from prune.knowledge import Knowledge
-from prune.script import Grave
 from prune.tables import Tables
 from tracer.host import UserError
 
 
-@dataclass(frozen=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """One dropped unit that is still referred to.
 
     ``names``: every name that the script gives the address; ``local_name`` is the one among them that
@@ -33,10 +32,6 @@ class Tombstone:
     label: str
     names: tuple[str, ...]
     local_name: str
-
-    @property
-    def grave(self) -> Grave:
-        return Grave(self.names)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -58,8 +58,7 @@ class Seen:
     caller: str = ""
 
 
-@dataclass(frozen=True)
-class FunctionRecord:
+class FunctionRecord(NamedTuple):  # thousands are made for every plan, a dataclass takes many times as long
     """One function, and who saw it. Bit ``i`` of ``runs`` (hexadecimal in the file): run ``i`` of the
     profile did; healed and imported functions need no run.
 
@@ -163,16 +162,23 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as it stands in its file."""
-    value = asdict(replace(profile, references=None))
+    value = asdict(replace(profile, functions=(), references=None))
     value["references"] = references_to_json(profile.references)
     value["files"] = dict(profile.files)
-    for row in value["functions"]:
-        row["runs"] = f"{row['runs']:x}"
-        row["ran"] = [bound for bounds in row["ran"] for bound in bounds]
-        for seen in row["seen"]:
-            if not seen["caller"]:
-                del seen["caller"]
+    value["functions"] = [
+        record._asdict()
+        | {
+            "seen": [_seen_to_json(seen) for seen in record.seen],
+            "runs": f"{record.runs:x}",
+            "ran": [bound for bounds in record.ran for bound in bounds],
+        }
+        for record in profile.functions
+    ]
     return value
+
+
+def _seen_to_json(seen: Seen) -> dict[str, Any]:
+    return {key: value for key, value in asdict(seen).items() if key != "caller" or value}
 
 
 # Rows as they must stand in the file: every field, of its type, and no other.
@@ -237,8 +243,16 @@ def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profi
 def _profile(raw: _File, references: bool, ran: bool) -> Profile:
     if raw.schema_version not in (SCHEMA_VERSION, OLDER_VERSION):
         raise ValueError(f"schema_version {raw.schema_version}")
-    seers = _Seers()
-    functions = tuple([_record(item, seers, ran) for item in raw.functions])
+    seen, runs = _Seers(), _Runs()
+    functions = tuple(
+        [
+            FunctionRecord(
+                item.object, item.section, item.symbol, seen[bytes(item.seen)],
+                runs[item.runs], _ranges(item.ran) if ran else (),
+            )
+            for item in raw.functions
+        ]
+    )  # fmt: skip
     identities = {(item.object, item.section, item.symbol) for item in raw.functions}
     if len(identities) != len(functions):
         raise ValueError("a function is listed twice")
@@ -266,17 +280,6 @@ def _profile(raw: _File, references: bool, ran: bool) -> Profile:
     )
 
 
-def _record(raw: _Function, seers: _Seers, ran: bool) -> FunctionRecord:
-    if not _HEXADECIMAL.fullmatch(raw.runs):
-        raise ValueError(f"runs {raw.runs[:40]!r} is not hexadecimal")
-    seen = seers[bytes(raw.seen)]
-    if not seen:
-        raise ValueError(f"nobody has seen {raw.symbol!r}")
-    return FunctionRecord(
-        raw.object, raw.section, raw.symbol, seen, int(raw.runs, 16), _ranges(raw.ran) if ran else ()
-    )
-
-
 class _Seers(dict[bytes, tuple[Seen, ...]]):
     """What a function's ``seen`` says, by its text: the same objects for all functions that have the same."""
 
@@ -289,12 +292,24 @@ class _Seers(dict[bytes, tuple[Seen, ...]]):
     def __missing__(self, text: bytes) -> tuple[Seen, ...]:
         known = self._known
         self[text] = made = tuple([known.get(row) or self._seen(row) for row in self._decode(text)])
+        if not made:
+            raise ValueError("nobody has seen a function that is listed")
         return made
 
     def _seen(self, row: _Seen) -> Seen:
         if row.count is not None and row.count < 0:
             raise ValueError(f"count {row.count} is negative")
         self._known[row] = made = Seen(row.app, row.source, row.count, row.caller)
+        return made
+
+
+class _Runs(dict[str, int]):
+    """What a function's ``runs`` says, by its text."""
+
+    def __missing__(self, text: str) -> int:
+        if not _HEXADECIMAL.fullmatch(text):
+            raise ValueError(f"runs {text[:40]!r} is not hexadecimal")
+        self[text] = made = int(text, 16)
         return made
 
 

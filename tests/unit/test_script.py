@@ -10,7 +10,6 @@ import pytest
 
 from prune.knowledge import read_places
 from prune.script import (
-    Grave,
     assign,
     bury,
     discard_units,
@@ -94,7 +93,7 @@ def test_units_are_listed_in_the_order_of_the_link() -> None:
 
 def test_tombstones_lie_behind_the_functions_with_all_their_names() -> None:
     place = read_places()[0]
-    script = bury(place_units(LDS, [place]), place, b"\xd6", [Grave(("a", "b")), Grave(("c",))])
+    script = bury(place_units(LDS, [place]), place, b"\xd6", [("a", "b"), ("c",)])
     after = script[script.index(place.patterns[0]) :]
     assert after.split("\n")[1:5] == [
         "  __kprune_tombstones_start = .;",
@@ -221,12 +220,12 @@ def test_nothing_to_do_changes_nothing() -> None:
 
 def test_tombstones_need_the_placed_functions() -> None:
     with pytest.raises(UserError, match="is not placed"):
-        bury(KERNEL, read_places()[0], b"\xd6", [Grave(("a",))])
+        bury(KERNEL, read_places()[0], b"\xd6", [("a",)])
 
 
 def test_a_trap_of_more_than_one_byte_is_laid_down_whole() -> None:
     place = read_places()[0]
-    script = bury(place_units(KERNEL, [place]), place, b"\x0f\x0b", [Grave(("a",))])
+    script = bury(place_units(KERNEL, [place]), place, b"\x0f\x0b", [("a",)])
     assert "a = .; BYTE(0x0f) BYTE(0x0b)" in script
 
 
@@ -258,7 +257,7 @@ def test_ld_does_what_the_script_says(tmp_path: Path) -> None:
     script = place_units(
         KERNEL.replace("startup_64 -", "other -").replace("jiffies = jiffies_64;", ""), places
     )
-    script = bury(script, places[0], b"\xd6", [Grave(("f", "an alias"))])
+    script = bury(script, places[0], b"\xd6", [("f", "an alias")])
     script = discarded(script, {"net/a.o": [".text.f", ".data.v"]})
     script = assign(script, {"__x64_sys_g": "g"})
     (tmp_path / "x.lds").write_text(script)

@@ -52,7 +52,7 @@ def test_they_are_carried_over(folder: Folder) -> None:
 
 
 def test_a_profile_that_does_not_say_is_refused(folder: Folder) -> None:
-    functions = (replace(WAITS, seen=(Seen("boot", "blocks", 1),)),)
+    functions = (WAITS._replace(seen=(Seen("boot", "blocks", 1),)),)
     kernel = KernelId("theirs", "c2", "s", "6.1", "o")
     save_profile(replace(PROFILE, kernel=kernel, functions=functions), folder.path("theirs.json"))
     settings = Settings(folder.out, folder.out, sources="blocks", sleepers=folder.path("theirs.json"))
