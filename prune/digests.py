@@ -18,7 +18,7 @@ SIZE = 12
 class Hashing:
     """Hashes files in threads of its own, from the moment that it is made."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path | str]) -> None:
         self._names = [str(path) for path in paths]
         self._found = [""] * len(self._names)
         self._failed: list[OSError] = []
@@ -49,7 +49,7 @@ class Hashing:
         return tuple(self._found)
 
 
-def digests_of(paths: Sequence[Path]) -> tuple[str, ...]:
+def digests_of(paths: Sequence[Path | str]) -> tuple[str, ...]:
     """As :class:`Hashing`, when there is nothing to do meanwhile.
 
     Raises:
