@@ -30,17 +30,17 @@ class Writing:
     ``edited`` as in :class:`Prepared`."""
 
     def __init__(self, root: Path, home: Path, contents: Contents) -> None:
-        self.home, self._root, self._contents = home, root, contents
+        self.home, self._root = home, root
         members, objects = contents.parts["member"], home / "objects"
         self.archive = str(objects / ARCHIVE) if members.any() else ""
         alone = (~members).nonzero()[0].tolist()
         self.edited = {contents.objects[number]: str(objects / contents.objects[number]) for number in alone}
         self._failed: OSError | None = None
-        self._thread = Thread(target=self._write, args=(alone,))
+        # The thread alone has them, and forgets them when it ends: while ld runs, nobody needs them.
+        self._thread = Thread(target=self._write, args=(contents, alone))
         self._thread.start()
 
-    def _write(self, alone: Sequence[int]) -> None:
-        contents = self._contents
+    def _write(self, contents: Contents, alone: Sequence[int]) -> None:
         try:
             (self._root / self.home / "objects").mkdir(parents=True, exist_ok=True)
             if self.archive:
