@@ -17,6 +17,7 @@ check: setup
 	.venv/bin/python -m pytest -q tests/unit tests/toy tests/fuzz
 
 setup: apt .venv/installed
+	@.venv/bin/python -m compileall -q prune tracer  # as pip does with what it installs
 
 # As root, what is missing is installed; otherwise the one command that does it is printed.
 apt:

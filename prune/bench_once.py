@@ -57,12 +57,13 @@ def prune_once(out: Path, objtree: Path, into: Path, arch: str) -> None:
     at = script_argument(words)
     if at is None:
         raise UserError(f"reading {folder.base('link.json')}: no link of a kernel", "kprune build")
-    prepared = generate(link.script, plan, into, objtree, model.image, model.tables)
-    with _started(["ld", *pruned_arguments(words, at, prepared)]):
-        # ld has a processor for itself; the plan is for people and for later stages.
+    ready = generate(link.script, plan, into, objtree, model.image, model.tables)
+    with _started(["ld", *pruned_arguments(words, at, ready.prepared)]):
+        # ld has a processor for itself; the rest is for people and for later stages.
+        ready.describe()
         save_plan(plan, folder.plan)
         shutil.copyfile(folder.base("vmlinux.map"), folder.path(LINK_MAP))
-    if not prepared.named:
+    if not plan.named:
         hide_tombstones(into / "vmlinux")
 
 

@@ -10,6 +10,7 @@ not run in boot: that way was never seen to end there in time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,16 +19,14 @@ from prune.callgraph import ADDRESS, CALL, TAIL_CALL, CallGraph
 from prune.elf import SHF_EXECINSTR, SHF_MERGE, Rows
 from prune.image import Image
 
-Place = tuple[str, str]
-
 
 @dataclass(frozen=True)
 class Phases:
-    """(object, section) of units that ran in ``boot``, and of those that ran ``only`` there: nothing saw
-    them later, and no task slept in them."""
+    """The units that ran in ``boot``, and those that ran ``only`` there: nothing saw them later, and no task
+    slept in them."""
 
-    boot: frozenset[Place]
-    only: frozenset[Place]
+    boot: Sequence[int]
+    only: Sequence[int]
 
 
 def boot_only(image: Image, graph: CallGraph, phases: Phases | None, candidates: Rows, kept: Rows) -> Rows:
@@ -40,10 +39,10 @@ def boot_only(image: Image, graph: CallGraph, phases: Phases | None, candidates:
     boot = np.zeros(len(image.units), bool)
     if phases is None:
         return boot
-    boot[image.units_at(phases.only)] = True
+    boot[list(phases.only)] = True
     boot &= candidates & image.units["function"] & image.units["movable"]
     ran = np.zeros(len(image.units), bool)
-    ran[image.units_at(phases.boot)] = True
+    ran[list(phases.boot)] = True
     code = image.units["flags"] & SHF_EXECINSTR != 0
     # Resident code that boot did not run; what is promoted here ran in boot, so once is enough.
     late = kept & code & ~image.units["init"] & ~ran
@@ -52,7 +51,7 @@ def boot_only(image: Image, graph: CallGraph, phases: Phases | None, candidates:
     return boot
 
 
-def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int]) -> Rows:
+def boot_data(image: Image, boot: Rows, kept: Rows, named: Rows) -> Rows:
     """Mask of the data that goes with the code which is freed.
 
     That nobody else refers to a variable is not enough: its address may be in a list by now. So every
@@ -65,7 +64,7 @@ def boot_data(image: Image, boot: Rows, kept: Rows, named: frozenset[int]) -> Ro
     rows, units = image.relocations, image.units
     code = units["flags"] & SHF_EXECINSTR != 0
     found: Rows = units["data"] & kept & ~units["init"] & units["alone"] & (units["flags"] & SHF_MERGE == 0)
-    found[list(named)] = False
+    found[named] = False
     refers = (rows["target"] >= 0) & kept[rows["unit"]]
     freed_code = code & (boot | units["init"])
     found[rows["target"][refers & ~(freed_code[rows["unit"]] & rows["reads"])]] = False

@@ -33,7 +33,7 @@ from prune.functions import Functions
 from prune.image import matches
 from prune.knowledge import Knowledge
 from tracer.profile import Profile
-from tracer.signatures import signatures
+from tracer.signatures import Signatures
 from tracer.symbols import Identity
 
 #: Sources of a profile that see whatever runs.
@@ -58,11 +58,14 @@ class Watched:
     complete: bool = False
 
 
-def watched(profile: Profile) -> Watched | None:
-    """What the closures need to know of a profile; None when nobody said what was not seen."""
+def watched(profile: Profile, kinds: Signatures) -> Watched | None:
+    """What the closures need to know of a profile; None when nobody said what was not seen.
+
+    Args:
+        kinds: of the profile.
+    """
     if not profile.blind_spots:
         return None
-    kinds = signatures(profile)
     tracers = kinds.mask_of(spot.source for spot in profile.blind_spots)
     all_seeing = kinds.mask_of(SEES_ALL)
     saw = tuple(zip(profile.functions, kinds.masks, strict=True))

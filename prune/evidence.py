@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prune.bootonly import Phases, Place
+from prune.bootonly import Phases
 from prune.closure import SEES_ALL
+from prune.image import Image
 from tracer.host import UserError, say
 from tracer.phase_names import BOOT, HEALED
-from tracer.phases import boot_is_known, phase_of
+from tracer.phases import STACK, phase_of
 from tracer.profile import Profile
-from tracer.signatures import signatures
+from tracer.signatures import Signatures
 
 #: Before it is said of a function that it never runs again.
 _ENOUGH_RUNS = 3
@@ -19,47 +20,64 @@ _ENOUGH_RUNS = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a profile says of units, by (object, section). ``ran``: the apps that ran it and the sources that
-    saw it, for the plan's reasons; ``missed``: who missed it, of what only healing has seen; ``phases``: in
-    which phases of the kernel's life it ran."""
+    """What a profile says of units. ``masks``: who saw it, as in :class:`tracer.signatures.Signatures`;
+    ``ran``: the apps that ran it and the sources that saw it, for the plan's reasons; ``missed``: who missed
+    it, of what only healing has seen."""
 
-    ran: Mapping[Place, str]
-    missed: Mapping[Place, str]
-    phases: Mapping[Place, frozenset[str]]
+    masks: Mapping[int, int]
+    ran: Mapping[int, str]
+    missed: Mapping[int, str]
 
 
-def evidence(profile: Profile) -> Evidence:
-    """Go through the functions once."""
-    kinds = signatures(profile)
+def evidence(profile: Profile, kinds: Signatures, image: Image) -> Evidence:
+    """Go through the functions once.
+
+    Args:
+        kinds: of the profile.
+
+    Raises:
+        UserError: the profile speaks of a unit that this image does not have.
+    """
     healing = kinds.mask_of([HEALED])
-    masks: dict[Place, int] = {}
-    missed: dict[Place, str] = {}
-    for record, mask in zip(profile.functions, kinds.masks, strict=True):
-        place = (record.object, record.section)
-        masks[place] = masks.get(place, 0) | mask
+    masks: dict[int, int] = {}
+    missed: dict[int, str] = {}
+    units = _units(profile, image)
+    for record, unit, mask in zip(profile.functions, units, kinds.masks, strict=True):
+        masks[unit] = masks.get(unit, 0) | mask
         if not mask & ~healing:
-            missed[place] = f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
-    every = set(masks.values())
-    why = {mask: f"{', '.join(kinds.apps(mask))} ({'+'.join(sorted(kinds.sources(mask)))})" for mask in every}
-    when = {mask: frozenset(map(phase_of, kinds.apps(mask))) for mask in every}
-    return Evidence(
-        {place: why[mask] for place, mask in masks.items()},
-        missed,
-        {place: when[mask] for place, mask in masks.items()},
-    )
+            missed[unit] = f"missed by a boot, called by {record.seen[0].caller or 'unknown'}"
+    why = {
+        mask: f"{', '.join(kinds.apps(mask))} ({'+'.join(sorted(kinds.sources(mask)))})"
+        for mask in set(masks.values())
+    }
+    return Evidence(masks, {unit: why[mask] for unit, mask in masks.items() if unit not in missed}, missed)
 
 
-def boot_phases(profile: Profile, known: Evidence) -> Phases | None:
+def _units(profile: Profile, image: Image) -> list[int]:
+    """The unit of each function."""
+    units_of = image.units_of
+    try:
+        return [units_of[record.object][record.section] for record in profile.functions]
+    except KeyError:
+        lost = next(each for each in profile.functions if image.unit_at(each.object, each.section) < 0)
+        raise UserError(
+            f"making the plan: the profile knows {lost.object}:{lost.section}, this kernel does not",
+            "the profile is of another build: trace this one",
+        ) from None
+
+
+def boot_phases(profile: Profile, kinds: Signatures, known: Evidence) -> Phases | None:
     """Which units ran in boot, and which of them never again; None when nobody can tell."""
-    if not boot_is_known(profile):
+    if not kinds.mask_of([STACK]):
         say(
             "nothing is freed after boot: the profile does not tell where tasks sleep; trace with this kprune"
         )
         return None
     if not _enough_runs(profile, "nothing is freed after boot"):
         return None
-    boot = [place for place, when in known.phases.items() if BOOT in when]
-    return Phases(frozenset(boot), frozenset(place for place in boot if len(known.phases[place]) == 1))
+    phases = {mask: set(map(phase_of, kinds.apps(mask))) for mask in set(known.masks.values())}
+    boot = [unit for unit, mask in known.masks.items() if BOOT in phases[mask]]
+    return Phases(boot, [unit for unit in boot if len(phases[known.masks[unit]]) == 1])
 
 
 def knows_blocks(profile: Profile, moved: Sequence[Profile]) -> bool:

@@ -80,8 +80,8 @@ class Functions:
 
     def find(self, object: str, section: str, symbol: str) -> list[int]:
         """The vertices of a function as a profile names it."""
-        unit = self.image.unit_of.get((object, section))
-        if unit is None:
+        unit = self.image.unit_at(object, section)
+        if unit < 0:
             return []
         if self._alone[unit]:
             return [unit]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,15 @@ from prune.edit import edit_image
 from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
-from prune.link import Prepared
+from prune.link import LISTING, SCRIPT, Prepared, Ready
 from prune.options import read_options
 from prune.plan_file import Plan
 from prune.room import DROPPED, FREED_GROUPS, freed_name
-from prune.script import assign, bury, discard_units, place_pieces, place_units, realign
+from prune.script import assign, bury, discard_units, list_dropped, place_pieces, place_units, realign
 from prune.tables import Tables
 from prune.tombstones import Burial, bury_dropped
 from prune.writing import Contents, Writing, write_prepared
-from tracer.host import UserError, uncollected
+from tracer.host import UserError, uncollected, whole_file
 
 # Disassembling is for those whose plan takes blocks out.
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @uncollected()
-def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> Prepared:
-    """Write the script and the edited objects of a plan into ``home``; where they are.
+def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tables: Tables) -> Ready:
+    """Write the script and the edited objects of a plan into ``home``.
 
     Args:
         script, home: relative to ``root``, the object tree, which is where ld will run.
@@ -51,17 +50,25 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     writing = Writing(root, home, Contents(image.objects, image.parts, data, image.archive))
     text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
-    return write_prepared(
-        root,
-        home,
-        generate_script(text, image, plan.keep, burial, knowledge),
-        writing,
-        dict(zip(image.objects, image.digests, strict=True)),
-        [_as_json(image, burial, unit) for unit in burial.stones],
-        _freed(image, plan, trims),
-        _trimmed(image, plan, trims),
-        plan.named,
-    )
+    text = generate_script(text, image, plan.keep, burial, knowledge)
+    with whole_file(root / home / SCRIPT) as stream:
+        stream.write(text)
+    writing.done()
+
+    def describe() -> None:
+        with whole_file(root / home / LISTING) as stream:
+            stream.write(list_dropped(text, DROPPED, _dropped(image, plan.keep)))
+        write_prepared(
+            root,
+            writing,
+            dict(zip(image.objects, image.digests, strict=True)),
+            [_as_json(image, burial, unit) for unit in burial.stones],
+            _freed(image, plan, trims),
+            _trimmed(image, plan, trims),
+            plan.named,
+        )
+
+    return Ready(Prepared(home / SCRIPT, writing.archive, writing.edited, plan.named), describe)
 
 
 def _options(config: Path) -> frozenset[str]:
@@ -128,19 +135,21 @@ def check_same(plan: Plan, image: Image) -> None:
 
 def generate_script(script: str, image: Image, keep: Rows, burial: Burial, knowledge: Knowledge) -> str:
     """The kernel's script with everything placed, dropped and buried."""
-    owners = image.units["object"]
-    gone = (~keep).tolist()
-    bounds = np.searchsorted(owners, np.arange(len(image.objects) + 1)).tolist()
-    dropped = {
-        name: list(compress(image.names[first:last], gone[first:last]))
-        for name, first, last in zip(image.objects, bounds, bounds[1:], strict=False)
-    }
     text_place = next(place for place in knowledge.place if place.token == ".text")
     elsewhere = {place.token for place in knowledge.place}
     parts = {name for _, name in image.pieces} - elsewhere
     placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
-    buried = bury(placed, text_place, knowledge.trap, [stone.grave for stone in burial.stones.values()])
-    return assign(discard_units(buried, DROPPED, dropped), burial.aliases)
+    buried = bury(placed, text_place, knowledge.trap, [stone.names for stone in burial.stones.values()])
+    return assign(buried if keep.all() else discard_units(buried, DROPPED), burial.aliases)
+
+
+def _dropped(image: Image, keep: Rows) -> dict[str, list[str]]:
+    """Object -> the sections of it that go."""
+    gone = (~keep).tolist()
+    return {
+        name: [section for section, unit in units.items() if gone[unit]]
+        for name, units in image.units_of.items()
+    }
 
 
 def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:

@@ -33,7 +33,7 @@ def may_lose_blocks(
     walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
     barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):
-        barred.update(units)
+        barred.update(units.tolist())
     offsets: dict[tuple[int, str], int] = {}
     for unit, offset, _, name in image.functions:
         offsets.setdefault((unit, name), offset)

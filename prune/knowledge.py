@@ -119,8 +119,9 @@ def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(translate(pattern) for pattern in patterns))
 
 
+@cache
 def read_toml(path: Path) -> dict[str, Any]:
-    """One TOML file of the folder.
+    """One TOML file of the folder, which nobody changes.
 
     Raises:
         HostError: the installation is damaged.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
 ARCHIVE = "archive.a"
+#: The script that ld reads, and the same with all that it drops, for a person to read.
+SCRIPT, LISTING = "vmlinux.lds", "kprune.lds"
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
 
 
@@ -44,6 +46,14 @@ class Prepared:
     archive: str
     edited: Mapping[str, str]
     named: bool
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A link that may begin; ``describe`` writes what is to be known of it, which ld does not wait for."""
+
+    prepared: Prepared
+    describe: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -117,8 +127,10 @@ def prepare(
         if made is None:
             made = _read(plan, root)
             check_same(made.plan, made.stored.image)
-        return generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
-    return Prepared(home / "vmlinux.lds", value["archive"], value["edited"], value["named"])
+        ready = generate(script, made.plan, home, root, made.stored.image, made.stored.tables)
+        ready.describe()
+        return ready.prepared
+    return Prepared(home / SCRIPT, value["archive"], value["edited"], value["named"])
 
 
 def _read(plan: Path, root: Path) -> Made:
@@ -196,9 +208,9 @@ def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) 
         ) from error
     head = {"schema_version": TOMBSTONES_SCHEMA, "start": begin}
     write_json(into, {**head, "tombstones": stones, "freed": freed, "trimmed": trimmed})
-    # The script says in full what was dropped, for a person to read.
-    with whole_file(into.with_name("kprune.lds"), "wb") as stream:
-        stream.write(homes[0].with_name("vmlinux.lds").read_bytes())
+    # It says in full what was dropped, for a person to read.
+    with whole_file(into.with_name(LISTING), "wb") as stream:
+        stream.write(homes[0].with_name(LISTING).read_bytes())
 
 
 def _addresses(map_file: Path) -> dict[tuple[str, str], int]:

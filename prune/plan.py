@@ -7,7 +7,7 @@ the one recorded. What is kept for booting alone goes where the kernel frees it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,10 +16,10 @@ from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.later import Later
 from prune.plan_file import Plan
 from prune.roots import find_roots, referenced_data, script_units
 from prune.rules import KeepRule, apply_rules
-from tracer.host import UserError
 
 #: Measured with examples/micro: what was ever healed calls 0 to 3 functions that never ran, however far.
 _HEALED_DEPTH = 3
@@ -34,13 +34,13 @@ SMALL = 24
 def make_plan(
     image: Image,
     graph: CallGraph,
-    ran: Mapping[tuple[str, str], str],
+    ran: Mapping[int, str],
     rules: tuple[KeepRule, ...],
     knowledge: Knowledge,
     *,
     build_id: str,
     width: str = "ran",
-    healed: Mapping[tuple[str, str], str] | None = None,
+    healed: Mapping[int, str] | None = None,
     inferred: Mapping[int, str] | None = None,
     small: int = 0,
     script_symbols: frozenset[str] = frozenset(),
@@ -52,7 +52,7 @@ def make_plan(
     """Make the plan.
 
     Args:
-        ran: (object, section) -> which apps ran it, for every unit of the profile.
+        ran: unit -> which apps ran it, for every unit of the profile.
         width: how far around the hot code to keep: ``ran`` (nothing more), ``callees`` (what hot code
             calls directly), ``reachable`` (everything that any reference reaches).
         healed: as ``ran``, for what boots missed; what such a function calls stays as well, some steps
@@ -65,29 +65,25 @@ def make_plan(
         cold: unit -> the ranges of it that go although it stays (:mod:`prune.trim`); ``image`` and ``graph``
             are without them.
         named: the names of tombstones go into kallsyms.
-
-    Raises:
-        UserError: the profile speaks of a unit that this image does not have.
     """
-    hot, mended = hot_units(image, ran), hot_units(image, healed or {})
     ruled, unused = apply_rules(image, rules)
-    reasons = _because_of_what_ran(image, graph, hot, mended, small)
+    reasons = _because_of_what_ran(image, graph, ran, healed or {}, small)
     for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
     if whole:
-        shared = np.flatnonzero(image.was_shared).tolist()
-        reasons.add(shared, lambda _: "root: shares a section, and nobody saw all that ran")
-    reasons.add(inferred or {}, lambda unit: (inferred or {})[unit])
-    reasons.add(ruled, lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
+        why = "root: shares a section, and nobody saw all that ran"
+        reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
+    reasons.add(list(inferred or {}), lambda unit: (inferred or {})[unit])
+    reasons.add(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     if width == "callees":
-        reasons.add(_callees(graph, hot), lambda _: "called by code that ran")
+        reasons.add(_callees(graph, _mask(image, ran)), lambda _: "called by code that ran")
     elif width == "reachable":
-        reached = graph.closure(reasons.mask(image), (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
-        reasons.add(np.flatnonzero(reached).tolist(), lambda _: "reachable")
-    only_ran = _mask(image, hot) & ~_mask(image, reasons.again)
-    boot = boot_only(image, graph, phases, only_ran, reasons.mask(image))
+        reached = graph.closure(reasons.kept, (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
+        reasons.add(np.flatnonzero(reached), lambda _: "reachable")
+    only_ran = _mask(image, ran) & ~reasons.again
+    boot = boot_only(image, graph, phases, only_ran, reasons.kept)
     _add_data(reasons, image, graph)
-    kept = reasons.mask(image)
+    kept = reasons.kept
     if phases:
         boot |= boot_data(image, boot, kept, script_units(image, script_symbols))
     return Plan(
@@ -98,7 +94,7 @@ def make_plan(
         image.rows,
         kept,
         boot,
-        tuple(reasons.of.get(unit, "cold") for unit in range(len(image.units))),
+        Later(len(image.units), reasons.texts),
         image.pieces,
         tuple(str(rule) for rule in unused),
         named,
@@ -113,100 +109,94 @@ def _because_of_what_ran(
     image: Image, graph: CallGraph, hot: Mapping[int, str], mended: Mapping[int, str], small: int
 ) -> _Reasons:
     """What ran, what was missed, and what stays for either."""
-    reasons = _Reasons()
-    reasons.add(hot, lambda unit: f"ran: {hot[unit]}")
-    reasons.add(mended, lambda unit: f"healed: {mended[unit]}")
-    reasons.add(_called_by_healed(image, graph, hot, mended), lambda _: "called by what was healed")
-    reasons.add(_beside_healed(image, graph, hot, mended), lambda _: "referred to beside what was healed")
-    reasons.add(
-        _small(image, graph, [*hot, *mended], small),
-        lambda _: "small, and code that ran refers to it",
-    )
+    reasons = _Reasons(len(image.units))
+    reasons.add(list(hot), lambda unit: f"ran: {hot[unit]}")
+    reasons.add(list(mended), lambda unit: f"healed: {mended[unit]}")
+    ran, missed = _mask(image, hot), _mask(image, mended)
+    refers = np.isin(graph.kind, _REFERS) & (ran | missed)[graph.source]
+    if mended:
+        reasons.add(_called_by_healed(graph, ran, missed), lambda _: "called by what was healed")
+        reasons.add(_beside_healed(image, graph, ran, missed), lambda _: "referred to beside what was healed")
+    reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that ran refers to it")
     return reasons
 
 
 def _add_data(reasons: _Reasons, image: Image, graph: CallGraph) -> None:
     """What everything that is kept refers to."""
-    referenced = referenced_data(image, graph, reasons.mask(image))
-    owners = image.units["object"].tolist()
-    labels = {by: f"{image.objects[owners[by]]}:{image.names[by]}" for by in set(referenced.values())}
-    reasons.add(referenced, lambda unit: f"referenced by {labels[referenced[unit]]}")
+    referenced = referenced_data(image, graph, reasons.kept)
+    reasons.add(list(referenced), lambda unit: f"referenced by {image.unit_label(referenced[unit])}")
 
 
 class _Reasons:
-    """Unit -> why it is kept; the first reason that is given stays. ``again``: those that have more."""
+    """Why units are kept; the first reason that is given stays. ``again``: mask of those that have more."""
 
-    def __init__(self) -> None:
-        self.of: dict[int, str] = {}
-        self.again: set[int] = set()
+    def __init__(self, units: int) -> None:
+        self._number = np.full(units, -1, np.int64)
+        self._reasons: list[Callable[[int], str]] = []
+        self.again: Rows = np.zeros(units, bool)
 
-    def add(self, units: Iterable[int], reason: Callable[[int], str]) -> None:
-        for unit in units:
-            if unit in self.of:
-                self.again.add(unit)
-            else:
-                self.of[unit] = reason(unit)
+    def add(self, units: Sequence[int] | Rows, reason: Callable[[int], str]) -> None:
+        rows = np.asarray(units, np.int64)
+        known = self._number[rows] >= 0
+        self.again[rows[known]] = True
+        self._number[rows[~known]] = len(self._reasons)
+        self._reasons.append(reason)
 
-    def mask(self, image: Image) -> Rows:
-        return _mask(image, self.of)
+    @property
+    def kept(self) -> Rows:
+        """Mask of the units that have a reason."""
+        mask: Rows = self._number >= 0
+        return mask
 
-
-def hot_units(image: Image, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
-    try:
-        return {image.unit_of[place]: apps for place, apps in ran.items()}
-    except KeyError as error:
-        place = error.args[0]
-        raise UserError(
-            f"making the plan: the profile knows {place[0]}:{place[1]}, this kernel does not",
-            "the profile is of another build: trace this one",
-        ) from None
+    def texts(self) -> list[str]:
+        """Of every unit."""
+        numbers = enumerate(self._number.tolist())
+        return [self._reasons[number](unit) if number >= 0 else "cold" for unit, number in numbers]
 
 
-def _callees(graph: CallGraph, units: Iterable[int]) -> list[int]:
-    """What the units call directly."""
-    calls = np.isin(graph.kind, (CALL, TAIL_CALL)) & np.isin(graph.source, list(units))
-    found: list[int] = graph.target[calls].tolist()
+def _callees(graph: CallGraph, ran: Rows) -> Rows:
+    """What the units of the mask ``ran`` call directly."""
+    found: Rows = graph.target[np.isin(graph.kind, (CALL, TAIL_CALL)) & ran[graph.source]]
     return found
 
 
-def _called_by_healed(image: Image, graph: CallGraph, hot: Iterable[int], healed: Iterable[int]) -> list[int]:
+def _called_by_healed(graph: CallGraph, ran: Rows, healed: Rows) -> Rows:
     """What healed units call, up to ``_HEALED_DEPTH`` calls away, not through code that ran: that has
     called what it calls."""
-    ran, reached = _mask(image, hot), _mask(image, healed)
+    reached = healed.copy()
     calls = np.isin(graph.kind, (CALL, TAIL_CALL)) & ~ran[graph.target]
     source, target = graph.source[calls], graph.target[calls]
     for _ in range(_HEALED_DEPTH):
         reached[target[reached[source]]] = True
-    return np.flatnonzero(reached).tolist()
+    return np.flatnonzero(reached)
 
 
-def _beside_healed(image: Image, graph: CallGraph, hot: Iterable[int], healed: Iterable[int]) -> list[int]:
+def _beside_healed(image: Image, graph: CallGraph, ran: Rows, healed: Rows) -> Rows:
     """What else the hot functions refer to that refer to a healed one of the same object: where they turned
     off the way that was traced, they may do so again. Where one object has most of the code, as with LTO, it
     says nothing of what belongs together."""
-    ran, missed = _mask(image, hot), _mask(image, healed)
     owner = image.units["object"]
     functions = np.bincount(owner[image.units["function"]], minlength=len(image.objects))
     tells = (functions <= max(_FILE, functions.sum() // 2))[owner]
     refers = np.isin(graph.kind, _REFERS) & ran[graph.source]
     turned = (
-        refers & missed[graph.target] & (owner[graph.source] == owner[graph.target]) & tells[graph.source]
+        refers & healed[graph.target] & (owner[graph.source] == owner[graph.target]) & tells[graph.source]
     )
     from_there = _mask(image, graph.source[turned])
-    found: list[int] = graph.target[refers & from_there[graph.source] & ~ran[graph.target]].tolist()
-    return [unit for unit in found if image.units["function"][unit]]
+    found = graph.target[refers & from_there[graph.source] & ~ran[graph.target]]
+    functions_of: Rows = found[image.units["function"][found]]
+    return functions_of
 
 
-def _small(image: Image, graph: CallGraph, hot: Iterable[int], size: int) -> list[int]:
-    """Functions of at most ``size`` bytes that hot code calls, or takes the address of; not what is answered
-    when it is gone: the entry of a system call is small, and what it calls is not there."""
+def _small(image: Image, graph: CallGraph, refers: Rows, size: int) -> Rows:
+    """Functions of at most ``size`` bytes that the edges ``refers`` lead to: hot code calls them, or takes
+    their address; not what is answered when it is gone: the entry of a system call is small, and what it
+    calls is not there."""
     tiny = image.units["function"] & (image.units["size"] <= size) & ~image.units["answered"]
-    refers = np.isin(graph.kind, _REFERS) & _mask(image, hot)[graph.source] & tiny[graph.target]
-    found: list[int] = distinct(graph.target[refers]).tolist()
-    return found
+    return distinct(graph.target[refers & tiny[graph.target]])
 
 
-def _mask(image: Image, units: Iterable[int]) -> Rows:
+def _mask(image: Image, units: Iterable[int] | Rows) -> Rows:
     mask = np.zeros(len(image.units), bool)
-    mask[list(units)] = True
+    mask[units if isinstance(units, np.ndarray) else list(units)] = True
     return mask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ class Plan:
     units: Sequence[tuple[str, str, int]]
     keep: Rows
     boot: Rows
-    reason: tuple[str, ...]
+    reason: Sequence[str]
     pieces: Mapping[tuple[str, str], tuple[Piece, ...]]
     unused_rules: tuple[str, ...] = ()
     named: bool = False
@@ -44,9 +45,11 @@ class Plan:
 def save_plan(plan: Plan, path: Path) -> None:
     """Write ``plan.json``."""
     fates = np.where(plan.boot, BOOT, np.where(plan.keep, KEEP, DROP)).tolist()
+    # As json.dumps() does it, in a fifth of the time.
+    text = encode_basestring_ascii
     rows = [
-        json.dumps([*unit, fate, reason])
-        for unit, fate, reason in zip(plan.units, fates, plan.reason, strict=True)
+        f"[{text(name)}, {text(section)}, {size}, {text(fate)}, {text(why)}]"
+        for (name, section, size), fate, why in zip(plan.units, fates, plan.reason, strict=True)
     ]
     pieces = [
         json.dumps([*place, [[piece.name, piece.start, piece.size] for piece in parts]])

@@ -5,7 +5,7 @@ What is imported here is imported for every plan; what only other stages need is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from prune.tables import Tables
 from tracer.host import say, uncollected
 from tracer.phases import sleepers
 from tracer.profile import Profile, load_profile
+from tracer.signatures import Signatures, signatures
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,12 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / read_last_link(folder.base("link.json")).script
     script_symbols = named_symbols(script.read_text())
-    known = evidence(profile)
-    ran, healed = known.ran, known.missed
+    kinds = signatures(profile)
+    known = evidence(profile, kinds, model.image)
     rules = read_rules(settings.rules) if settings.rules else ()
     moved = _moved(settings, folder, profile)
-    inferred = _beginnings(model) if settings.static else _inferred(profile, model)
-    inferred = {**_carried(moved, model), **_may_sleep(settings, model, ran), **inferred}
+    inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
+    inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
     image, graph = model.image, model.graph
     cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
     if settings.grain == "block" and knows_blocks(profile, moved):
@@ -93,16 +94,16 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     return make_plan(
         image,
         graph,
-        {place: why for place, why in ran.items() if place not in healed},
+        known.ran,
         rules,
         model.knowledge,
         build_id=build_id(folder.base("vmlinux")),
         width="reachable" if settings.static else settings.keep,
-        healed=healed,
+        healed=known.missed,
         inferred=inferred,
         small=SMALL,
         script_symbols=script_symbols,
-        phases=boot_phases(profile, known) if settings.free_boot and sees_all else None,
+        phases=boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None,
         whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,
@@ -117,9 +118,9 @@ def _beginnings(model: Model) -> dict[int, str]:
     return dict.fromkeys(found[found >= 0].tolist(), "root: booting calls it")
 
 
-def _inferred(profile: Profile, model: Model) -> dict[int, str]:
+def _inferred(profile: Profile, kinds: Signatures, model: Model) -> dict[int, str]:
     """What may have run where the profile's sources could not see."""
-    what = watched(profile)
+    what = watched(profile, kinds)
     if what is None:
         return {}
     if not what.complete:
@@ -150,14 +151,12 @@ def _carried(moved: Sequence[Profile], model: Model) -> dict[int, str]:
     return reasons
 
 
-def _may_sleep(settings: Settings, model: Model, ran: Mapping[tuple[str, str], str]) -> dict[int, str]:
+def _may_sleep(settings: Settings, model: Model, ran: Container[int]) -> dict[int, str]:
     """What tasks may sleep in, of what ran: it may be in its callers in the build that says where they do."""
     if settings.sleepers is None:
         return {}
     from prune.carried import uncertain
 
     profile = load_profile(settings.sleepers)
-    image = model.image
     found = uncertain(replace(profile, functions=sleepers(profile)), model.functions, ())
-    places = zip(image.units["object"][list(found)].tolist(), found, strict=True)
-    return {unit: found[unit] for number, unit in places if (image.objects[number], image.names[unit]) in ran}
+    return {unit: why for unit, why in found.items() if unit in ran}

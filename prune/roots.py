@@ -5,37 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from prune.callgraph import EDGE_KINDS, CallGraph
-from prune.elf import Rows
+from prune.elf import Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
 
 
 def find_roots(
     image: Image, graph: CallGraph, knowledge: Knowledge, script_symbols: frozenset[str]
-) -> list[tuple[str, list[int]]]:
+) -> list[tuple[str, Rows]]:
     """(reason, units): what has no section of its own, what the script names, and each root of
     ``roots.toml`` with what it reaches, up to the barriers."""
     *starts, answering = image.starts
-    fixed = np.flatnonzero(~(image.units["function"] | image.units["data"])).tolist()
-    found: list[tuple[str, list[int]]] = [
-        ("no section of its own", fixed),
-        ("named by the linker script", sorted(script_units(image, script_symbols))),
-        ("answers pruned system calls", list(answering)),
+    found: list[tuple[str, Rows]] = [
+        ("no section of its own", np.flatnonzero(~(image.units["function"] | image.units["data"]))),
+        ("named by the linker script", script_units(image, script_symbols)),
+        ("answers pruned system calls", np.array(answering, np.int64)),
     ]
     for row, units in zip(knowledge.roots["root"], starts, strict=True):
         start = np.zeros(len(image.units), bool)
         start[list(units)] = True
         kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
         reached = graph.closure(start, kinds, image.units["barred"])
-        found.append((row["reason"], np.flatnonzero(reached).tolist()))
+        found.append((row["reason"], np.flatnonzero(reached)))
     return found
 
 
-def script_units(image: Image, script_symbols: frozenset[str]) -> frozenset[int]:
-    """The units whose symbols the linker script names."""
+def script_units(image: Image, script_symbols: frozenset[str]) -> Rows:
+    """The units whose symbols the linker script names, in ascending order."""
     rows = [image.globals_[name] for name in script_symbols if name in image.globals_]
     units = image.symbol_unit[np.array(rows, np.int64)]
-    return frozenset(units[units >= 0].tolist())
+    return distinct(units[units >= 0])
 
 
 def referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int]:

@@ -4,8 +4,8 @@ Four edits of the text, each on its own, nothing else is touched:
 
 * place: function and data sections go where the script places ``.text``, ``.data`` and ``.bss``;
 * pieces of sections that were taken apart go where those go;
-* discard: one ``/DISCARD/`` statement at the top takes what the objects call dropped; a comment in it names
-  every such unit by object and section;
+* discard: one ``/DISCARD/`` statement at the top takes what the objects call dropped; for a person to read, a
+  comment in it names every such unit by object and section;
 * bury: behind the placed functions, ``name = .; BYTE(trap)`` for every tombstone.
 
 This module uses the standard library alone: the linker wrapper loads it on every kernel link.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from prune.knowledge import Align, Place
 from tracer.host import UserError
@@ -24,14 +23,7 @@ from tracer.host import UserError
 _STATEMENT = re.compile(r"(?P<keep>KEEP\(\s*)?\*\((?P<patterns>[^()]*)\)(?(keep)\s*\))(?:\s*;)?")
 _END_SYMBOL = re.compile(r"\s*\w*end\w* = \.;")
 _NAMED = "[0-9a-zA-Z_]*"
-_PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+,~=-]*\Z")
-
-
-@dataclass(frozen=True)
-class Grave:
-    """One tombstone as the script writes it: every name is given the same address."""
-
-    names: tuple[str, ...]
+_PLAIN_NAME = re.compile(r"[A-Za-z_.$][\w.$/+-]*\Z")
 
 
 def place_units(script: str, places: Iterable[Place]) -> str:
@@ -111,23 +103,34 @@ def _closing_brace(script: str, inside: int) -> int:
     raise UserError("reading the linker script: a brace is not closed")
 
 
-def discard_units(script: str, prefix: str, dropped: Mapping[str, Sequence[str]]) -> str:
-    """Drop every section whose name begins with ``prefix``: one pattern, which costs ld nothing.
-
-    Args:
-        dropped: object -> what its dropped sections were called, for a person to read.
-    """
+def discard_units(script: str, prefix: str) -> str:
+    """Drop every section whose name begins with ``prefix``: one pattern, which costs ld nothing."""
     opening = re.search(r"^SECTIONS\s*\{", script, re.M)
     if opening is None:
         raise UserError("reading the linker script: there is no SECTIONS command")
+    at = opening.end()
+    return f"{script[:at]}\n{_discarded(prefix)} }}{script[at:]}"
+
+
+def _discarded(prefix: str) -> str:
+    return f" /DISCARD/ : {{\n  *({prefix}.*)\n"
+
+
+def list_dropped(script: str, prefix: str, dropped: Mapping[str, Sequence[str]]) -> str:
+    """The script for a person to read: a comment says what :func:`discard_units` drops. ld, which reads a
+    comment byte by byte, gets the script without.
+
+    Args:
+        dropped: object -> what its dropped sections were called.
+    """
     lines = [
         f"  {_said(name)}: {_said(' '.join(sections))}" for name, sections in dropped.items() if sections
     ]
     if not lines:
         return script
+    statement = _discarded(prefix)
     body = "\n".join(lines)
-    at = opening.end()
-    return f"{script[:at]}\n /DISCARD/ : {{\n  *({prefix}.*)\n  /*\n{body}\n  */\n }}{script[at:]}"
+    return script.replace(statement, f"{statement}  /*\n{body}\n  */\n", 1)
 
 
 def _said(text: str) -> str:
@@ -135,8 +138,9 @@ def _said(text: str) -> str:
     return text.replace("*/", "* /")
 
 
-def bury(script: str, place: Place, trap: bytes, graves: Sequence[Grave]) -> str:
-    """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``."""
+def bury(script: str, place: Place, trap: bytes, graves: Sequence[Sequence[str]]) -> str:
+    """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``; all
+    names of a grave have the same address."""
     if not graves:
         return script
     statement = f"*({' '.join(place.patterns)})"
@@ -145,7 +149,7 @@ def bury(script: str, place: Place, trap: bytes, graves: Sequence[Grave]) -> str
         raise UserError(f"reading the linker script: {statement} is not placed")
     at = script.index(")", at) + 1
     bytes_ = " ".join(f"BYTE({value:#04x})" for value in trap)
-    lines = [f"  {' '.join(f'{quoted(name)} = .;' for name in grave.names)} {bytes_}" for grave in graves]
+    lines = [f"  {' '.join(f'{quoted(name)} = .;' for name in grave)} {bytes_}" for grave in graves]
     body = "\n".join(lines)
     return (
         f"{script[:at]}\n  __kprune_tombstones_start = .;\n{body}\n  __kprune_tombstones_end = .;\n"

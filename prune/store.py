@@ -89,7 +89,7 @@ def _load(root: Path, link_map: Path, key: str, knowledge: Knowledge) -> Stored 
             return None
         if text["written"] != _stamp(root / HOME / _ARRAYS):
             return None  # Nobody writes to it but kprune: it is not kprune's any more.
-        hashing = Hashing([link_map, *(root / name for name in text["objects"])])
+        hashing = Hashing([link_map, *(f"{root}/{name}" for name in text["objects"])])
         found = _read(root, text, knowledge)
         return found if hashing.digests() == (text["map"], *text["digests"]) else None
     except (OSError, ValueError, KeyError, TypeError, msgspec.MsgspecError):

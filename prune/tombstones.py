@@ -10,19 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from prune.elf import SHF_EXECINSTR, STB_LOCAL, Rows, distinct
-from prune.image import Image, matches
+from prune.image import Image, expression
 from prune.knowledge import Knowledge
-from prune.script import Grave
 from prune.tables import Tables
 from tracer.host import UserError
 
 
-@dataclass(frozen=True)
-class Tombstone:
+class Tombstone(NamedTuple):
     """One dropped unit that is still referred to.
 
     ``names``: every name that the script gives the address; ``local_name`` is the one among them that
@@ -33,10 +32,6 @@ class Tombstone:
     label: str
     names: tuple[str, ...]
     local_name: str
-
-    @property
-    def grave(self) -> Grave:
-        return Grave(self.names)
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
     _no_dropped_data(image, rows[severed])
     local = image.symbols["info"][rows["symbol"][severed]] >> 4 == STB_LOCAL
     meant = distinct(image.definition[rows["symbol"][severed[~local]]])
-    labels = np.array(image.text.globals, object)[np.searchsorted(image.global_rows, meant)].tolist()
+    labels = [image.text.globals[row] for row in np.searchsorted(image.global_rows, meant).tolist()]
     aliases: dict[str, str] = {}
     names: dict[int, set[str]] = {}
     answers = _Answers(image, keep, knowledge)
@@ -121,10 +116,11 @@ class _Answers:
             unit = int(image.symbol_unit[kept[name]]) if name in kept else -2
             return unit == -1 or (unit >= 0 and bool(keep[unit]))
 
-        self.redirects = [each for each in knowledge.redirects if is_kept(each.to)]
+        there = [each for each in knowledge.redirects if is_kept(each.to)]
+        self._redirects = [(expression((each.pattern,)).match, each.to) for each in there]
 
     def to(self, name: str) -> str | None:
-        for redirect in self.redirects:
-            if name != redirect.to and matches(name, (redirect.pattern,)):
-                return redirect.to
+        for matches, to in self._redirects:
+            if matches(name) and name != to:
+                return to
         return None

@@ -1,4 +1,4 @@
-"""Write what a pruned link is prepared with: the objects meanwhile, the rest when it is there."""
+"""Write what a pruned link is prepared with: the objects while others work, at the end what is said of it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from threading import Thread
 from typing import Any
 
 from prune.elf import Rows
-from prune.link import ARCHIVE, SCHEMA, Prepared
-from tracer.host import HostError, whole_file, write_json
+from prune.link import ARCHIVE, SCHEMA
+from tracer.host import HostError, write_json
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Writing:
     ``edited`` as in :class:`Prepared`."""
 
     def __init__(self, root: Path, home: Path, contents: Contents) -> None:
-        self._root, self._home, self._contents = root, home, contents
+        self.home, self._root = home, root
         members, objects = contents.parts["member"], home / "objects"
         self.archive = str(objects / ARCHIVE) if members.any() else ""
         alone = (~members).nonzero()[0].tolist()
         self.edited = {contents.objects[number]: str(objects / contents.objects[number]) for number in alone}
         self._failed: OSError | None = None
-        self._thread = Thread(target=self._write, args=(alone,))
+        # The thread alone has them, and forgets them when it ends: while ld runs, nobody needs them.
+        self._thread = Thread(target=self._write, args=(contents, alone))
         self._thread.start()
 
-    def _write(self, alone: Sequence[int]) -> None:
-        contents = self._contents
+    def _write(self, contents: Contents, alone: Sequence[int]) -> None:
         try:
-            (self._root / self._home / "objects").mkdir(parents=True, exist_ok=True)
+            (self._root / self.home / "objects").mkdir(parents=True, exist_ok=True)
             if self.archive:
                 (self._root / self.archive).write_bytes(contents.data[: contents.archive].data)
             for number in alone:
@@ -60,31 +60,27 @@ class Writing:
         """
         self._thread.join()
         if self._failed:
-            shutil.rmtree(self._root / self._home, ignore_errors=True)
+            shutil.rmtree(self._root / self.home, ignore_errors=True)
             raise HostError(
-                f"writing edited objects to {self._root / self._home}: {self._failed.strerror}",
+                f"writing edited objects to {self._root / self.home}: {self._failed.strerror}",
                 "free some space",
             ) from self._failed
 
 
 def write_prepared(
     root: Path,
-    home: Path,
-    script: str,
     writing: Writing,
     objects: Mapping[str, str],
     tombstones: Sequence[Mapping[str, Any]],
     freed: Sequence[Mapping[str, Any]],
     trimmed: Sequence[Mapping[str, Any]],
     named: bool,
-) -> Prepared:
-    """Write script and what is to be known of the link; ``prepared.json`` last, as the sign of a whole one.
+) -> None:
+    """Write ``prepared.json``, what is to be known of the link: the last file, the sign of a whole one.
 
     Args:
         objects: object -> digest of the file that it was made of.
     """
-    with whole_file(root / home / "vmlinux.lds", "wb") as stream:
-        stream.write(script.encode("utf-8", "surrogateescape"))
     value = {
         "schema_version": SCHEMA,
         "archive": writing.archive,
@@ -95,6 +91,4 @@ def write_prepared(
         "trimmed": list(trimmed),
         "named": named,
     }
-    writing.done()
-    write_json(root / home / "prepared.json", value, indent=None)
-    return Prepared(home / "vmlinux.lds", writing.archive, writing.edited, named)
+    write_json(root / writing.home / "prepared.json", value, indent=None)

@@ -93,7 +93,7 @@ def without(profile: Profile, apps: Collection[str]) -> Profile:
                 f"leaving app {app} out of {profile.workload_name}: it has no such app", f"it has {known}"
             )
     kept = [
-        replace(function, seen=left)
+        function._replace(seen=left)
         for function in profile.functions
         if (left := tuple(seen for seen in function.seen if seen.app not in apps))
     ]

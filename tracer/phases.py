@@ -6,7 +6,7 @@ from tracer.phase_names import BOOT, SHUTDOWN
 from tracer.profile import FunctionRecord, Profile
 
 RUN = "run"
-_STACK = "stack"
+STACK = "stack"
 
 
 def phases(record: FunctionRecord) -> frozenset[str]:
@@ -22,9 +22,4 @@ def phase_of(app: str) -> str:
 
 def sleepers(profile: Profile) -> tuple[FunctionRecord, ...]:
     """The functions that tasks sleep in, as far as somebody looked at their stacks."""
-    return tuple(f for f in profile.functions if any(seen.source == _STACK for seen in f.seen))
-
-
-def boot_is_known(profile: Profile) -> bool:
-    """Whether "ran in boot alone" may be believed: somebody looked at the stacks of sleeping tasks."""
-    return bool(sleepers(profile))
+    return tuple(f for f in profile.functions if any(seen.source == STACK for seen in f.seen))

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -58,8 +58,7 @@ class Seen:
     caller: str = ""
 
 
-@dataclass(frozen=True)
-class FunctionRecord:
+class FunctionRecord(NamedTuple):  # thousands are made for every plan, a dataclass takes many times as long
     """One function, and who saw it. Bit ``i`` of ``runs`` (hexadecimal in the file): run ``i`` of the
     profile did; healed and imported functions need no run.
 
@@ -163,16 +162,23 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 def to_json(profile: Profile) -> dict[str, Any]:
     """The profile as it stands in its file."""
-    value = asdict(replace(profile, references=None))
+    value = asdict(replace(profile, functions=(), references=None))
     value["references"] = references_to_json(profile.references)
     value["files"] = dict(profile.files)
-    for row in value["functions"]:
-        row["runs"] = f"{row['runs']:x}"
-        row["ran"] = [bound for bounds in row["ran"] for bound in bounds]
-        for seen in row["seen"]:
-            if not seen["caller"]:
-                del seen["caller"]
+    value["functions"] = [
+        record._asdict()
+        | {
+            "seen": [_seen_to_json(seen) for seen in record.seen],
+            "runs": f"{record.runs:x}",
+            "ran": [bound for bounds in record.ran for bound in bounds],
+        }
+        for record in profile.functions
+    ]
     return value
+
+
+def _seen_to_json(seen: Seen) -> dict[str, Any]:
+    return {key: value for key, value in asdict(seen).items() if key != "caller" or value}
 
 
 # Rows as they must stand in the file: every field, of its type, and no other.
@@ -189,9 +195,9 @@ class _Function(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     object: str
     section: str
     symbol: str
-    seen: tuple[_Seen, ...]
+    seen: msgspec.Raw  # _Seen rows; thousands of functions have the same, which are read once
     runs: str
-    ran: list[int]
+    ran: msgspec.Raw  # numbers, read for those who ask
 
 
 class _BlindSpot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -219,10 +225,6 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moved_from: tuple[str, ...] = ()
 
 
-class _Version(msgspec.Struct):
-    schema_version: int
-
-
 def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profile:
     """Read and check a ``profile.json``; without ``references`` these are passed over, without ``ran`` the
     bytes of functions that ran.
@@ -231,23 +233,26 @@ def load_profile(path: Path, references: bool = True, ran: bool = True) -> Profi
         UserError: anything in it is not as described here.
     """
     try:
-        data = path.read_bytes()
-        found = msgspec.json.decode(data, type=_Version).schema_version
-    except (OSError, msgspec.MsgspecError):
-        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)  # says what is wrong
-        raise UserError(f"reading the {WHAT}: {path} is damaged", "make it again") from None
-    if found not in (SCHEMA_VERSION, OLDER_VERSION):
-        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)
-    try:
         with uncollected():
-            return _profile(msgspec.json.decode(data, type=_File), references, ran)
-    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            return _profile(msgspec.json.decode(path.read_bytes(), type=_File), references, ran)
+    except (OSError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        read_json(path, WHAT, SCHEMA_VERSION, OLDER_VERSION)  # not there, no JSON, of another version
         raise UserError(f"reading the {WHAT}: {path} is damaged: {error}", "make it again") from error
 
 
 def _profile(raw: _File, references: bool, ran: bool) -> Profile:
-    known: dict[_Seen, Seen] = {}
-    functions = tuple([_record(item, known, ran) for item in raw.functions])
+    if raw.schema_version not in (SCHEMA_VERSION, OLDER_VERSION):
+        raise ValueError(f"schema_version {raw.schema_version}")
+    seen, runs = _Seers(), _Runs()
+    functions = tuple(
+        [
+            FunctionRecord(
+                item.object, item.section, item.symbol, seen[bytes(item.seen)],
+                runs[item.runs], _ranges(item.ran) if ran else (),
+            )
+            for item in raw.functions
+        ]
+    )  # fmt: skip
     identities = {(item.object, item.section, item.symbol) for item in raw.functions}
     if len(identities) != len(functions):
         raise ValueError("a function is listed twice")
@@ -275,27 +280,44 @@ def _profile(raw: _File, references: bool, ran: bool) -> Profile:
     )
 
 
-def _record(raw: _Function, known: dict[_Seen, Seen], ran: bool) -> FunctionRecord:
-    """A function; ``known`` has what was made of rows so far, of which most are like an earlier one."""
-    if not raw.seen:
-        raise ValueError(f"nobody has seen {raw.symbol!r}")
-    if not _HEXADECIMAL.fullmatch(raw.runs):
-        raise ValueError(f"runs {raw.runs[:40]!r} is not hexadecimal")
-    bounds = raw.ran if ran else []
+class _Seers(dict[bytes, tuple[Seen, ...]]):
+    """What a function's ``seen`` says, by its text: the same objects for all functions that have the same."""
+
+    _decode = msgspec.json.Decoder(tuple[_Seen, ...]).decode
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[_Seen, Seen] = {}
+
+    def __missing__(self, text: bytes) -> tuple[Seen, ...]:
+        known = self._known
+        self[text] = made = tuple([known.get(row) or self._seen(row) for row in self._decode(text)])
+        if not made:
+            raise ValueError("nobody has seen a function that is listed")
+        return made
+
+    def _seen(self, row: _Seen) -> Seen:
+        if row.count is not None and row.count < 0:
+            raise ValueError(f"count {row.count} is negative")
+        self._known[row] = made = Seen(row.app, row.source, row.count, row.caller)
+        return made
+
+
+class _Runs(dict[str, int]):
+    """What a function's ``runs`` says, by its text."""
+
+    def __missing__(self, text: str) -> int:
+        if not _HEXADECIMAL.fullmatch(text):
+            raise ValueError(f"runs {text[:40]!r} is not hexadecimal")
+        self[text] = made = int(text, 16)
+        return made
+
+
+def _ranges(text: msgspec.Raw) -> tuple[tuple[int, int], ...]:
+    bounds = msgspec.json.decode(text, type=list[int])
     if len(bounds) % 2 or (bounds and (bounds[0] < 0 or bounds != sorted(set(bounds)))):
         raise ValueError(f"what ran, {str(bounds)[:40]}, is not ranges in order")
-    return FunctionRecord(
-        raw.object, raw.section, raw.symbol,
-        tuple([known.get(each) or _seen(each, known) for each in raw.seen]),
-        int(raw.runs, 16), tuple(zip(bounds[::2], bounds[1::2], strict=True)),
-    )  # fmt: skip
-
-
-def _seen(raw: _Seen, known: dict[_Seen, Seen]) -> Seen:
-    if raw.count is not None and raw.count < 0:
-        raise ValueError(f"count {raw.count} is negative")
-    known[raw] = made = Seen(raw.app, raw.source, raw.count, raw.caller)
-    return made
+    return tuple(zip(bounds[::2], bounds[1::2], strict=True))
 
 
 def _whole(raw: Mapping[str, Any], kind: type) -> bool:

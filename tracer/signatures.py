@@ -40,16 +40,18 @@ def signatures(profile: Profile) -> Signatures:
     order: dict[tuple[str, str], int] = {}
     # Most rows are like another one, and then the same object (tracer.profile).
     bits: dict[int, int] = {}
-    masks = []
+    known: dict[int, int] = {}
 
     def bit(seen: Seen) -> int:
-        made = 1 << order.setdefault((seen.app, seen.source), len(order))
-        bits[id(seen)] = made
+        bits[id(seen)] = made = 1 << order.setdefault((seen.app, seen.source), len(order))
         return made
 
-    for record in profile.functions:
+    def mask_of(seen: tuple[Seen, ...]) -> int:
         mask = 0
-        for seen in record.seen:
-            mask |= bits.get(id(seen)) or bit(seen)
-        masks.append(mask)
+        for each in seen:
+            mask |= bits.get(id(each)) or bit(each)
+        known[id(seen)] = mask
+        return mask
+
+    masks = [known.get(id(record.seen)) or mask_of(record.seen) for record in profile.functions]
     return Signatures(tuple(masks), tuple(order))

@@ -11,6 +11,7 @@ from prune.functions import Functions, make_functions
 from prune.tables import find_tables
 from tests.conftest import X86, image
 from tracer.profile import BlindSpot, FunctionRecord, KernelId, Profile, Run, Seen
+from tracer.signatures import signatures
 from tracer.symbols import Identity
 
 from .toy import CFLAGS, SOURCES
@@ -120,6 +121,10 @@ def profile(sources: tuple[str, ...], spots: tuple[BlindSpot, ...], *runs: Run) 
     )
 
 
+def watching(profile: Profile) -> Watched | None:
+    return watched(profile, signatures(profile))
+
+
 def run(source: str, outcome: str) -> Run:
     return Run("boot-1", source, 0, 0, (), outcome, 1.0, 1, 1, 0)
 
@@ -127,11 +132,11 @@ def run(source: str, outcome: str) -> Run:
 def test_which_profiles_are_reasoned_about() -> None:
     spot = BlindSpot("ftrace", "has no site", (identity("notrace_leaf"),))
     worker = (identity("worker"),)
-    assert watched(profile(("blocks", "ftrace"), (spot,))) == Watched((), (), spot.functions, False, True)
-    assert watched(profile(("perf",), ())) is None
-    what = watched(profile(("ftrace",), (spot,), run("ftrace-boot", "lost 7 events")))
+    assert watching(profile(("blocks", "ftrace"), (spot,))) == Watched((), (), spot.functions, False, True)
+    assert watching(profile(("perf",), ())) is None
+    what = watching(profile(("ftrace",), (spot,), run("ftrace-boot", "lost 7 events")))
     assert what == Watched(worker, worker, (identity("notrace_leaf"),), boot=False)
-    whole = watched(profile(("ftrace",), (spot,), run("ftrace-boot", "powered off")))
+    whole = watching(profile(("ftrace",), (spot,), run("ftrace-boot", "powered off")))
     assert whole is not None and whole.boot
-    sampled = watched(profile(("perf",), (spot,)))  # a sample says nothing of what the function calls
+    sampled = watching(profile(("perf",), (spot,)))  # a sample says nothing of what the function calls
     assert sampled == Watched(worker, (), (identity("notrace_leaf"),), boot=False)

@@ -67,7 +67,7 @@ def plan_by(profile: Profile, toy: Toy, functions: Functions, symbols: Symbols) 
     tables = find_tables(image, knowledge)
     plan = make_plan(
         image, make_call_graph(image, tables, knowledge),
-        {(record.object, record.section): "toy" for record in carried.functions}, (), knowledge,
+        {image.unit_at(record.object, record.section): "toy" for record in carried.functions}, (), knowledge,
         build_id=symbols.build_id, inferred=uncertain(profile, functions, ()),
         script_symbols=named_symbols((toy.tree / "arch/x86/kernel/vmlinux.lds").read_text()),
     )  # fmt: skip

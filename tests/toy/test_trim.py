@@ -74,7 +74,7 @@ def plan_blocks(toy: Toy, ran: set[int]) -> None:
     hot_units = {*where, *report}
     cold = find_cold(image, tables, {u: r for u, r in where.items() if u not in report}, knowledge)
     image, tables, _ = trim(image, tables, cold, knowledge)
-    hot = {(image.objects[image.units["object"][unit]], image.names[unit]): "toy" for unit in hot_units}
+    hot = dict.fromkeys(hot_units, "toy")
     script = named_symbols((toy.tree / "arch/x86/kernel/vmlinux.lds").read_text())
     plan = make_plan(
         image, make_call_graph(image, tables, knowledge), hot, (), knowledge,

@@ -109,12 +109,13 @@ class Toy:
             ("lib/two.o", ".noinstr.text.cold_twin_user"),
         }
         ran |= {(obj, f".text.{name}") for obj in image.objects for name in (*HOT, f"{self.target.calls}hot")}
-        hot = {place: "toy" for place in ran if place in image.unit_of and place[1] not in never}
+        units = image.unit_of
+        hot = {units[place]: "toy" for place in ran if place in units and place[1] not in never}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
         script = named_symbols((self.tree / "arch/x86/kernel/vmlinux.lds").read_text())
         plan = make_plan(
             image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script,
-            healed=dict.fromkeys(healed, "missed by a boot"), small=small,
+            healed=dict.fromkeys((units[place] for place in healed), "missed by a boot"), small=small,
         )  # fmt: skip
         save_plan(plan, self.tree / "plan.json")
         shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +38,25 @@ def made(tmp_path: Path) -> Image:
     return image(tmp_path, {"a.o": write_elf(sections, symbols, relocations)})
 
 
-def places(*names: str) -> frozenset[tuple[str, str]]:
-    return frozenset(("a.o", name) for name in names)
-
-
-def freed(made: Image, boot: frozenset[tuple[str, str]], only: frozenset[tuple[str, str]]) -> set[str]:
+def freed(made: Image, boot: Sequence[str], only: Sequence[str]) -> set[str]:
     graph = make_call_graph(made, find_tables(made, X86), X86)
     everything = np.ones(len(made.units), bool)
-    mask = boot_only(made, graph, Phases(boot, only), everything, everything)
+    mask = boot_only(
+        made,
+        graph,
+        Phases(*([made.unit_of["a.o", name] for name in names] for names in (boot, only))),
+        everything,
+        everything,
+    )
     return {made.names[unit] for unit in np.flatnonzero(mask)}
 
 
 def test_what_ran_in_boot_alone_is_freed(made: Image) -> None:
-    everything = places(*NAMES)
-    assert freed(made, everything, places(".text.once", ".text.read")) == {".text.once", ".text.read"}
+    assert freed(made, NAMES, [".text.once", ".text.read"]) == {".text.once", ".text.read"}
 
 
 def test_not_when_resident_code_that_boot_did_not_run_leads_there(made: Image) -> None:
-    assert freed(made, places(".text.once"), places(".text.once")) == set()
+    assert freed(made, [".text.once"], [".text.once"]) == set()
 
 
 def test_nothing_is_freed_when_nobody_knows_the_phases(made: Image) -> None:
@@ -74,11 +76,11 @@ def test_data_goes_only_when_its_address_never_went_anywhere(
     made: Image, code: set[str], wanted: set[str]
 ) -> None:
     boot = np.array([name in code for name in made.names])
-    mask = boot_data(made, boot, np.ones(len(made.units), bool), frozenset())
+    mask = boot_data(made, boot, np.ones(len(made.units), bool), np.empty(0, np.int64))
     assert {made.names[unit] for unit in np.flatnonzero(mask)} == wanted
 
 
 def test_data_that_the_script_names_stays(made: Image) -> None:
     boot = np.array([name.startswith(".text") for name in made.names])
-    named = frozenset({made.unit_of["a.o", ".data.counter"]})
+    named = np.array([made.unit_of["a.o", ".data.counter"]])
     assert not boot_data(made, boot, np.ones(len(made.units), bool), named).any()

@@ -16,7 +16,7 @@ def test_each_file_has_its_digest_in_its_place(tmp_path: Path, count: int) -> No
     paths = [tmp_path / f"{n}.o" for n in range(count)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 1000 * number)
-    wanted = [hashlib.blake2b(path.read_bytes(), digest_size=SIZE).hexdigest() for path in paths]
+    wanted = [hashlib.sha256(path.read_bytes()).hexdigest()[: 2 * SIZE] for path in paths]
     assert list(digests_of(paths)) == wanted and len(set(wanted)) == count
 
 

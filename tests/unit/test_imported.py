@@ -17,6 +17,7 @@ from tracer.host import UserError
 from tracer.matching import Kernels, Matched, match
 from tracer.profile import load_profile
 from tracer.sightings import ForeignTrace, Sighting
+from tracer.signatures import signatures
 from tracer.symbols import Identity, Symbols, load_symbols
 
 BASE = 0xFFFFFFFF81000000
@@ -164,7 +165,7 @@ def test_a_boot_that_ftrace_watched_is_said_to_be_one(folder: Path) -> None:
         assert kprune(folder / "boot", "--into", folder, "--app", "boot") == 0
         profile = load_profile(folder / "imports/boot.json")
         assert profile.apps == () and profile.functions[0].seen[0].app == "boot"
-        what = watched(profile)
+        what = watched(profile, signatures(profile))
         assert what is not None and what.boot == whole and not what.complete
 
 

@@ -104,7 +104,9 @@ def write(made: Image, folder: Path) -> dict[str, object]:
     script = "SECTIONS { .text : { *(.text.*) } }\n"
     digests = dict(zip(made.objects, made.digests, strict=True))
     writing = Writing(folder, Path(HOME), contents)
-    write_prepared(folder, Path(HOME), script, writing, digests, [{"symbol": "f"}], [], [], True)
+    writing.done()
+    (folder / HOME / "vmlinux.lds").write_text(script)
+    write_prepared(folder, writing, digests, [{"symbol": "f"}], [], [], True)
     value: dict[str, object] = json.loads((folder / HOME / "prepared.json").read_text())
     return value
 
@@ -155,7 +157,7 @@ def test_edited_bytes_are_what_is_written(tmp_path: Path) -> None:
     data = made.data.copy()
     data[made.units["at"]] = 0x90
     contents = Contents(made.objects, made.parts, data, made.archive)
-    write_prepared(tmp_path, Path(HOME), "", Writing(tmp_path, Path(HOME), contents), {}, [], [], [], False)
+    Writing(tmp_path, Path(HOME), contents).done()
     plain = parse_object(Path("head.o"), (tmp_path / HOME / "objects/head.o").read_bytes())
     assert plain.content(1) == b"\x90"
     member = subprocess.run(["ar", "pP", ARCHIVE, "lib/x.o"], cwd=tmp_path, capture_output=True, check=True)

@@ -12,13 +12,17 @@ import pytest
 
 from prune.callgraph import make_call_graph
 from prune.digests import digests_of
+from prune.evidence import evidence
 from prune.image import Image
 from prune.plan import make_plan
 from prune.plan_file import Plan, load_plan, save_plan
 from prune.rules import KeepRule
 from prune.tables import find_tables
 from tests.conftest import X86, image
+from tests.unit.test_stale import PROFILE, SEEN
 from tracer.host import UserError
+from tracer.profile import FunctionRecord
+from tracer.signatures import signatures
 
 from .elfwriter import ALLOC, LOCAL, R_64, R_PC32, WRITE, Rela, Section, Symbol, write_elf
 
@@ -62,9 +66,11 @@ def plan(made: Image, *hot: str, **more: object) -> Plan:
     knowledge = replace(X86, roots=more.pop("roots", {"root": [], "barriers": {"symbols": []}}))  # type: ignore[arg-type]
     made = image(made.root, {name: (made.root / name).read_bytes() for name in made.objects}, (), knowledge)
     graph = make_call_graph(made, find_tables(made, X86), X86)
-    ran = {("k/a.o", f".text.{name}"): "app" for name in hot}
+    ran = {made.unit_of["k/a.o", f".text.{name}"]: "app" for name in hot}
+    missed: dict[str, str] = more.pop("healed", {})  # type: ignore[assignment]
+    healed = {made.unit_of["k/a.o", f".text.{name}"]: why for name, why in missed.items()}
     rules: tuple[KeepRule, ...] = more.pop("rules", ())  # type: ignore[assignment]
-    return make_plan(made, graph, ran, rules, knowledge, build_id="id", **more)  # type: ignore[arg-type]
+    return make_plan(made, graph, ran, rules, knowledge, build_id="id", healed=healed, **more)  # type: ignore[arg-type]
 
 
 def reasons(of: Plan) -> Mapping[str, str]:
@@ -118,7 +124,7 @@ def test_widths_nest(made: Image) -> None:
 def test_the_first_reason_that_applies_is_the_one_recorded(made: Image) -> None:
     roots = {"root": [{"reason": "dies", "start": ["near"], "follow": ["call"]}], "barriers": {"symbols": []}}
     everything: dict[str, object] = {
-        "healed": {("k/a.o", f".text.{n}"): "boot 3" for n in ("busy", "near")},
+        "healed": dict.fromkeys(("busy", "near"), "boot 3"),
         "script_symbols": frozenset({"busy", "near", "far", "named"}),
         "roots": roots,
         "rules": (KeepRule("*", "all"),),
@@ -135,16 +141,16 @@ def test_the_first_reason_that_applies_is_the_one_recorded(made: Image) -> None:
 
 
 def test_what_healed_brings_what_it_calls_but_not_through_what_ran(made: Image) -> None:
-    found = reasons(plan(made, healed={("k/a.o", ".text.busy"): "boot 1"}))
+    found = reasons(plan(made, healed={"busy": "boot 1"}))
     assert found["busy"] == "healed: boot 1"
     assert found["near"] == found["tail"] == found["far"] == "called by what was healed"
     # near ran without calling far: far is not on the way that was missed.
-    found = reasons(plan(made, "near", healed={("k/a.o", ".text.busy"): "boot 1"}))
+    found = reasons(plan(made, "near", healed={"busy": "boot 1"}))
     assert found["near"] == "ran: app" and "far" not in found
 
 
 def test_what_is_missed_brings_what_its_caller_refers_to_besides(made: Image) -> None:
-    found = reasons(plan(made, "busy", healed={("k/a.o", ".text.tail"): "boot 1"}))
+    found = reasons(plan(made, "busy", healed={"tail": "boot 1"}))
     assert found["near"] == found["taken"] == "referred to beside what was healed"
     assert not {"far", "only_cold", "named"} & set(found)
     assert found["v"] == "referenced by k/a.o:.text.busy"
@@ -154,7 +160,7 @@ def test_an_object_of_all_code_says_nothing_of_what_is_beside(
     made: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prune.plan._FILE", 0)
-    found = reasons(plan(made, "busy", healed={("k/a.o", ".text.tail"): "boot 1"}))
+    found = reasons(plan(made, "busy", healed={"tail": "boot 1"}))
     assert not {"near", "taken"} & set(found)
 
 
@@ -194,10 +200,9 @@ def test_a_rule_brings_the_data_it_needs_and_an_unused_one_is_told(made: Image) 
 
 
 def test_a_profile_of_another_build_is_refused(made: Image) -> None:
+    unheard = replace(PROFILE, functions=(FunctionRecord("k/a.o", ".text.unheard", "unheard", SEEN),))
     with pytest.raises(UserError, match=r"the profile knows k/a\.o:\.text\.unheard, this kernel does not"):
-        plan(made, "unheard")
-    with pytest.raises(UserError, match="unheard"):
-        plan(made, healed={("k/a.o", ".text.unheard"): "boot 1"})
+        evidence(unheard, signatures(unheard), made)
 
 
 def test_what_answers_pruned_system_calls_is_a_root(tmp_path: Path) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from prune.knowledge import read_places
-from prune.script import Grave, assign, bury, discard_units, named_symbols, place_units, quoted
+from prune.script import (
+    assign,
+    bury,
+    discard_units,
+    list_dropped,
+    named_symbols,
+    place_units,
+    quoted,
+)  # fmt: skip
 from tracer.host import UserError
 
 # As kbuild's preprocessor leaves it: several statements a line.
@@ -54,9 +63,13 @@ def test_what_is_no_kernel_script_is_refused(text: str) -> None:
         place_units(text, read_places())
 
 
+def discarded(script: str, dropped: Mapping[str, Sequence[str]]) -> str:
+    return list_dropped(discard_units(script, ".dropped"), ".dropped", dropped)
+
+
 def test_one_pattern_comes_first_and_takes_what_is_called_dropped() -> None:
     """What it was called in which object is said, for a person to read."""
-    script = discard_units(LDS, ".dropped", {"net/ipv4/tcp.o": [".text.a", ".data.b"], "mm/x.o": []})
+    script = discarded(LDS, {"net/ipv4/tcp.o": [".text.a", ".data.b"], "mm/x.o": []})
     body = script[script.index("{") :]
     assert body.split("\n")[1:6] == [
         " /DISCARD/ : {", "  *(.dropped.*)", "  /*", "  net/ipv4/tcp.o: .text.a .data.b", "  */",
@@ -69,18 +82,18 @@ def test_one_pattern_comes_first_and_takes_what_is_called_dropped() -> None:
 @pytest.mark.parametrize("name", ["a*/b", "*/", "a*//*b", "**//"])
 def test_no_name_ends_the_comment(name: str) -> None:
     for dropped in ({name: [".text.a"]}, {"a.o": [name]}):
-        script = discard_units(LDS, ".dropped", dropped)
+        script = discarded(LDS, dropped)
         assert script.count("*/") == 1 and script.replace("*/", "", 1).count(" }") == LDS.count(" }") + 1
 
 
 def test_units_are_listed_in_the_order_of_the_link() -> None:
-    script = discard_units(LDS, ".dropped", {"b.o": [".text.z", ".text.a"], "a.o": [".text.b"]})
+    script = discarded(LDS, {"b.o": [".text.z", ".text.a"], "a.o": [".text.b"]})
     assert "  b.o: .text.z .text.a\n  a.o: .text.b\n" in script
 
 
 def test_tombstones_lie_behind_the_functions_with_all_their_names() -> None:
     place = read_places()[0]
-    script = bury(place_units(LDS, [place]), place, b"\xd6", [Grave(("a", "b")), Grave(("c",))])
+    script = bury(place_units(LDS, [place]), place, b"\xd6", [("a", "b"), ("c",)])
     after = script[script.index(place.patterns[0]) :]
     assert after.split("\n")[1:5] == [
         "  __kprune_tombstones_start = .;",
@@ -196,23 +209,23 @@ def test_a_kernels_script_that_lost_a_token_is_refused(gone: str) -> None:
 
 def test_no_sections_command_is_an_error() -> None:
     with pytest.raises(UserError, match="no SECTIONS command"):
-        discard_units("PHDRS { }", ".dropped", {"a.o": [".text.a"]})
+        discarded("PHDRS { }", {"a.o": [".text.a"]})
 
 
 def test_nothing_to_do_changes_nothing() -> None:
     place = read_places()[0]
-    assert discard_units(KERNEL, ".d", {}) == discard_units(KERNEL, ".d", {"a.o": []}) == KERNEL
+    assert list_dropped(KERNEL, ".d", {}) == list_dropped(KERNEL, ".d", {"a.o": []}) == KERNEL
     assert bury(KERNEL, place, b"\xd6", []) == assign(KERNEL, {}) == KERNEL
 
 
 def test_tombstones_need_the_placed_functions() -> None:
     with pytest.raises(UserError, match="is not placed"):
-        bury(KERNEL, read_places()[0], b"\xd6", [Grave(("a",))])
+        bury(KERNEL, read_places()[0], b"\xd6", [("a",)])
 
 
 def test_a_trap_of_more_than_one_byte_is_laid_down_whole() -> None:
     place = read_places()[0]
-    script = bury(place_units(KERNEL, [place]), place, b"\x0f\x0b", [Grave(("a",))])
+    script = bury(place_units(KERNEL, [place]), place, b"\x0f\x0b", [("a",)])
     assert "a = .; BYTE(0x0f) BYTE(0x0b)" in script
 
 
@@ -244,8 +257,8 @@ def test_ld_does_what_the_script_says(tmp_path: Path) -> None:
     script = place_units(
         KERNEL.replace("startup_64 -", "other -").replace("jiffies = jiffies_64;", ""), places
     )
-    script = bury(script, places[0], b"\xd6", [Grave(("f", "an alias"))])
-    script = discard_units(script, ".dropped", {"net/a.o": [".text.f", ".data.v"]})
+    script = bury(script, places[0], b"\xd6", [("f", "an alias")])
+    script = discarded(script, {"net/a.o": [".text.f", ".data.v"]})
     script = assign(script, {"__x64_sys_g": "g"})
     (tmp_path / "x.lds").write_text(script)
     subprocess.run("ld -T x.lds -o x net/a.o net/b.o".split(), cwd=tmp_path, check=True)

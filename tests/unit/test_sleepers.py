@@ -16,7 +16,7 @@ from tests.unit.test_stale import PROFILE
 from tracer.accumulate import Sightings
 from tracer.collect import CollectOptions, KernelBuild, collect_profile
 from tracer.host import UserError
-from tracer.phases import boot_is_known
+from tracer.phases import sleepers
 from tracer.profile import FunctionRecord, KernelId, Seen, save_profile
 from tracer.symbols import Identity, load_symbols
 from tracer.workload import load_workload
@@ -47,12 +47,12 @@ def test_they_are_carried_over(folder: Folder) -> None:
     )
     sightings.add_sleepers(found)
     made = sightings.profile(["blocks"])
-    assert boot_is_known(made) and [function.symbol for function in made.functions] == ["wait"]
+    assert sleepers(made) and [function.symbol for function in made.functions] == ["wait"]
     assert _sleepers(replace(settings, sleepers=None), folder) is None
 
 
 def test_a_profile_that_does_not_say_is_refused(folder: Folder) -> None:
-    functions = (replace(WAITS, seen=(Seen("boot", "blocks", 1),)),)
+    functions = (WAITS._replace(seen=(Seen("boot", "blocks", 1),)),)
     kernel = KernelId("theirs", "c2", "s", "6.1", "o")
     save_profile(replace(PROFILE, kernel=kernel, functions=functions), folder.path("theirs.json"))
     settings = Settings(folder.out, folder.out, sources="blocks", sleepers=folder.path("theirs.json"))

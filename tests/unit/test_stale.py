@@ -88,7 +88,7 @@ def test_what_was_carried_over_once_is_not_carried_on() -> None:
 
 
 def test_bytes_that_ran_are_counted_where_they_are_known() -> None:
-    ran = tuple(replace(f, ran=((0, 10 * i),)) for i, f in enumerate(PROFILE.functions, 1))
+    ran = tuple(f._replace(ran=((0, 10 * i),)) for i, f in enumerate(PROFILE.functions, 1))
     _, stale = accept(replace(PROFILE, functions=ran), symbols(), True, "planning")
     assert stale is not None and (stale.ran_bytes, stale.carried_bytes) == (60, 40)
     assert stale.matched().endswith("functions here, 66.7% of the bytes that ran")
