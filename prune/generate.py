@@ -51,13 +51,14 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     writing = Writing(root, home, Contents(image.objects, image.parts, data, image.archive))
     text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
     text = generate_script(text, image, plan.keep, burial, knowledge)
-    with whole_file(root / home / SCRIPT) as stream:
-        stream.write(text)
+    with whole_file(root / home / SCRIPT, "wb") as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
     writing.done()
 
     def describe() -> None:
-        with whole_file(root / home / LISTING) as stream:
-            stream.write(list_dropped(text, DROPPED, _dropped(image, plan.keep)))
+        listing = list_dropped(text, DROPPED, _dropped(image, plan.keep))
+        with whole_file(root / home / LISTING, "wb") as stream:
+            stream.write(listing.encode("utf-8", "surrogateescape"))
         write_prepared(
             root,
             writing,
