@@ -15,7 +15,7 @@ from prune.knowledge import read_knowledge, read_places
 from prune.linkmap import parse_link_map
 from prune.options import read_options
 from prune.page import as_script
-from prune.script import Grave, assign, bury, discard_units, place_units, quoted
+from prune.script import assign, bury, discard_units, list_dropped, place_units, quoted
 from tests.conftest import X86
 from tests.unit.elfwriter import Section, Symbol, write_elf, write_map
 from tests.unit.test_remote import TARGET, workload
@@ -42,7 +42,7 @@ def test_a_name_is_a_symbol_of_the_script_or_refused(tmp_path: Path, name: str, 
     )
     places = read_places()
     try:
-        graves = [Grave((name, "after"))]
+        graves = [(name, "after")]
         script = bury(
             place_units(LDS.replace("jiffies = jiffies_64;", ""), places), places[0], b"\xd6", graves
         )
@@ -50,7 +50,7 @@ def test_a_name_is_a_symbol_of_the_script_or_refused(tmp_path: Path, name: str, 
     except UserError as error:
         assert "no linker takes" in str(error)
         return
-    script = discard_units(script, ".dropped", {name: [name, f"*/ {name}"]})
+    script = list_dropped(discard_units(script, ".dropped"), ".dropped", {name: [name, f"*/ {name}"]})
     script = script.replace(":text", "").replace("OUTPUT_ARCH(i386:x86-64)", "")
     (tmp_path / "x.lds").write_bytes(script.encode("utf-8", "surrogateescape"))
     command = [linker, "-T", "x.lds", "-e", "0", "-o", "x", "a.o"]
