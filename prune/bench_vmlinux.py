@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from elftools.elf.elffile import ELFFile
 
-_SYMBOL = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
-)
+from prune.layout import ELF32, ELF64
+
 _FUNCTION, _ALLOCATED = 2, 2
 
 
@@ -26,13 +25,14 @@ class Linked:
 
 
 def read_vmlinux(path: Path) -> Linked:
-    """Count a 64-bit, little-endian vmlinux."""
+    """Count a little-endian vmlinux."""
     with path.open("rb") as stream:
         file = ELFFile(stream)
         table = file.get_section_by_name(".symtab")
-        rows = np.frombuffer(table.data() if table else b"", _SYMBOL)
+        layout, content = {32: ELF32, 64: ELF64}[file.elfclass], table.data() if table else b""
+        rows = layout.symbols(content, len(content) // layout.symbol.itemsize, 0)
         sections = {s.name: s["sh_size"] for s in file.iter_sections() if s["sh_flags"] & _ALLOCATED}
-    functions = rows[(rows["info"] & 15 == _FUNCTION) & (rows["section"] != 0)]
+    functions = rows[(rows["info"] & 15 == _FUNCTION) & (rows["shndx"] != 0)]
     order = np.lexsort((functions["size"], functions["value"]))
     # Of several names for an address the largest counts: the last one of its address.
     last = np.append(np.diff(functions["value"][order]) != 0, True)[: len(order)]

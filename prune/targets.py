@@ -3,8 +3,8 @@
 A linked vmlinux has no relocations, so addresses are recognised by their value: that of a function's symbol,
 and they are looked for where a compiler or an assembler puts addresses:
 
-* in aligned words of 8 bytes outside code (operations, handlers), but not in kernel tables that only list
-  places, such as ``__mcount_loc``;
+* in aligned words of an address's size outside code (operations, handlers), but not in kernel tables that
+  only list places, such as ``__mcount_loc``;
 * in the entries, relative to themselves, of the lists that booting calls (initcalls, PCI quirks);
 * in the last 4 bytes of an instruction that is no branch: an immediate operand, or what ``lea`` adds to the
   address of the next instruction.
@@ -44,14 +44,15 @@ def indirect_targets(file: ELFFile, knowledge: Knowledge) -> set[int]:
     table = file.get_section_by_name(".symtab")
     assert isinstance(table, SymbolTableSection)
     values, functions = _symbols(table)
+    mask = np.uint64((1 << file.elfclass) - 1)
     found: list[NDArray[np.uint64]] = []
     for part in _parts(file):
         if part.executable:
             starts = np.unique(np.fromiter(values.values(), np.uint64))
-            found.append(_in_code(part, starts, functions, knowledge))
+            found.append(_in_code(part, starts, functions, knowledge, mask))
         else:
-            found.append(_in_words(part, functions, _listed(values, knowledge)))
-            found.append(_in_lists(part, functions, values, knowledge))
+            found.append(_in_words(part, functions, _listed(values, knowledge), file.elfclass // 8))
+            found.append(_in_lists(part, functions, values, knowledge, mask))
     return set(np.concatenate([np.empty(0, np.uint64), *found]).tolist())
 
 
@@ -82,18 +83,24 @@ def _listed(values: Mapping[str, int], knowledge: Knowledge) -> list[tuple[int, 
     ]
 
 
-def _in_words(part: _Part, functions: NDArray[np.uint64], but: list[tuple[int, int]]) -> NDArray[np.uint64]:
-    skip = -part.address % 8
-    words = _every(part.data, "<u8", skip)
+def _in_words(
+    part: _Part, functions: NDArray[np.uint64], but: list[tuple[int, int]], size: int
+) -> NDArray[np.uint64]:
+    skip = -part.address % size
+    words = _every(part.data, f"<u{size}", skip).astype(np.uint64, copy=False)
     held = _among(words, functions)
     for begin, end in but:
-        first, last = (max(at - part.address - skip, 0) // 8 for at in (begin, end))
+        first, last = (max(at - part.address - skip, 0) // size for at in (begin, end))
         held[first:last] = False
     return np.unique(words[held])
 
 
 def _in_lists(
-    part: _Part, functions: NDArray[np.uint64], values: Mapping[str, int], knowledge: Knowledge
+    part: _Part,
+    functions: NDArray[np.uint64],
+    values: Mapping[str, int],
+    knowledge: Knowledge,
+    mask: np.uint64,
 ) -> NDArray[np.uint64]:
     found = [np.empty(0, np.uint64)]
     for each in knowledge.tables:
@@ -104,7 +111,7 @@ def _in_lists(
         offsets = np.arange(begin - part.address + each.owner[0], end - part.address - 3, each.entry[0])
         octets = np.frombuffer(part.data, np.uint8)[offsets[:, None] + np.arange(4)]
         places = offsets.astype(np.uint64) + np.uint64(part.address)
-        found.append(_wide(octets.view("<i4")[:, 0]) + places)
+        found.append((_wide(octets.view("<i4")[:, 0]) + places) & mask)
     targets = np.concatenate(found)
     return np.unique(targets[_among(targets, functions)])
 
@@ -128,21 +135,25 @@ def _among(values: NDArray[np.uint64], functions: NDArray[np.uint64]) -> NDArray
 
 
 def _in_code(
-    part: _Part, starts: NDArray[np.uint64], functions: NDArray[np.uint64], knowledge: Knowledge
+    part: _Part,
+    starts: NDArray[np.uint64],
+    functions: NDArray[np.uint64],
+    knowledge: Knowledge,
+    mask: np.uint64,
 ) -> NDArray[np.uint64]:
     """By value at every byte first, which is cheap; then the few places decoded, to see what they are."""
     ends: list[NDArray[np.uint64]] = []
     for shift in range(4):
-        value = _wide(_every(part.data, "<i4", shift))
+        value = _wide(_every(part.data, "<i4", shift)) & mask
         end = np.arange(len(value)).astype(np.uint64) * np.uint64(4) + np.uint64(part.address + shift + 4)
-        ends.append(end[_among(value, functions) | _among(value + end, functions)])
-    named = set(_operands(part, np.sort(np.concatenate(ends)), starts, knowledge))
+        ends.append(end[_among(value, functions) | _among((value + end) & mask, functions)])
+    named = set(_operands(part, np.sort(np.concatenate(ends)), starts, knowledge, int(mask)))
     targets = np.array(sorted(named), np.uint64)
     return targets[_among(targets, functions)]
 
 
 def _operands(
-    part: _Part, ends: NDArray[np.uint64], starts: NDArray[np.uint64], knowledge: Knowledge
+    part: _Part, ends: NDArray[np.uint64], starts: NDArray[np.uint64], knowledge: Knowledge, mask: int
 ) -> Iterator[int]:
     """What the last 4 bytes of instructions mean that end at ``ends``, in code that begins at ``starts``."""
     known = knowledge.disassembler
@@ -161,7 +172,7 @@ def _operands(
             value = int.from_bytes(code[end - begin - 4 : end - begin], "little", signed=True)
             if name in known["addresses"]:
                 if known["here"] in operands:
-                    yield (end + value) % (1 << 64)
+                    yield (end + value) & mask
             # As capstone may write it: signed, or as wide as the other operand.
-            elif any(hex(each) in operands for each in (value, value % (1 << 64), value % (1 << 32))):
-                yield value % (1 << 64)
+            elif any(hex(each) in operands for each in (value, value & mask, value % (1 << 32))):
+                yield value & mask

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import capstone
-import pytest
 from elftools.elf.elffile import ELFFile
 from ropgadget.args import Args
 from ropgadget.binary import Binary
 from ropgadget.gadgets import Gadgets
 
-from prune.knowledge import read_knowledge
+from prune.knowledge import Knowledge, read_knowledge
 from prune.security import DEPTH, find_gadgets, measure_security
 from prune.targets import indirect_targets
 from tests.unit.elfwriter import ALLOC, Section, Symbol, write_elf
 
 from .toy import Toy
 
-X86 = read_knowledge("x86_64")
+X86, I386 = read_knowledge("x86_64"), read_knowledge("i386")
 
 
 def _code(path: Path) -> list[dict[str, Any]]:
@@ -106,26 +105,38 @@ ENTRY(_start) SECTIONS { . = 0xffffffff81000000; .text : { *(.text.*) } .data : 
 """
 
 
-@pytest.fixture(scope="module")
-def assembled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("targets")
-    (folder / "in.lds").write_text(SCRIPT)
-    subprocess.run(["as", "-", "-o", "in.o"], cwd=folder, input=ASSEMBLY, text=True, check=True)
-    link = ["ld", "--no-warn-rwx-segments", "-T", "in.lds", "in.o", "-o", "out"]
+def _assembled(folder: Path, bits: str, emulation: str, text: str, script: str) -> Path:
+    (folder / "in.lds").write_text(script)
+    subprocess.run(["as", bits, "-", "-o", "in.o"], cwd=folder, input=text, text=True, check=True)
+    link = ["ld", "-m", emulation, "--no-warn-rwx-segments", "-T", "in.lds", "in.o", "-o", "out"]
     subprocess.run(link, cwd=folder, check=True)
     return folder / "out"
 
 
-def _names(path: Path) -> set[str]:
+def _names(path: Path, knowledge: Knowledge) -> set[str]:
     file = ELFFile(io.BytesIO(path.read_bytes()))
-    found = indirect_targets(file, X86)
+    found = indirect_targets(file, knowledge)
     symbols = file.get_section_by_name(".symtab").iter_symbols()
     return {s.name for s in symbols if s["st_value"] in found and s["st_info"]["type"] == "STT_FUNC"}
 
 
-def test_a_target_is_a_function_whose_address_is_held(assembled: Path) -> None:
-    taken = {"moved", "pushed", "stored", "leaned", "behind_trap", "in_data"}
-    assert _names(assembled) == taken | {"booted"}
+def test_a_target_is_a_function_whose_address_is_held(tmp_path: Path) -> None:
+    taken = {"moved", "pushed", "stored", "leaned", "behind_trap", "in_data", "booted"}
+    assert _names(_assembled(tmp_path, "--64", "elf_x86_64", ASSEMBLY, SCRIPT), X86) == taken
+
+
+def test_a_target_of_a_narrow_kernel_is_one_whose_address_is_held(tmp_path: Path) -> None:
+    """No operand counts from the next instruction; words have four bytes, and so have pointers in lists."""
+    text, script = ASSEMBLY, SCRIPT.replace("0xffffffff81000000", "0xc1000000")
+    for wide, narrow in (
+        ("movq", "movl"), ("leaned(%rip), %rax", "leaned, %eax"), ("word(%rip), %rax", "word, %eax"),
+        ("%rdi", "%edi"), ("%rsi", "%esi"), ("8(%rsp)", "4(%esp)"), (".quad", ".long"),
+        (".byte 0xd6  ", ".byte 0x0f, 0x0b"),
+    ):  # fmt: skip
+        assert wide in text
+        text = text.replace(wide, narrow)
+    taken = {"moved", "pushed", "stored", "behind_trap", "in_data", "booted"}
+    assert _names(_assembled(tmp_path, "--32", "elf_i386", text, script), I386) == taken
 
 
 def test_targets_are_those_of_the_relocations(built: Toy, tmp_path: Path) -> None:
