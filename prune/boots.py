@@ -12,8 +12,10 @@ from typing import Any
 
 from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
 from prune.settings import cache_folder
+from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
+from tracer.machine import machine_kind
 from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
 from tracer.rootfs import build_initrd
@@ -109,7 +111,7 @@ def _boot_once(
     log = into / "misses.log"
     log.unlink(missing_ok=True)
     stones = kernel.graveyard
-    options = SessionOptions(block_log=log, block_filter=(stones.range,) if stones.stones else ())
+    options = _watched(workload, kernel, log)
     seconds, problem, code, at = 0.0, "", 0, ()
     try:
         result = run_session(kernel.image, initrd, workload, how.apply(options, workload), into)
@@ -125,6 +127,17 @@ def _boot_once(
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
     return Boot(number, str(how), round(seconds, 2), problem, code, misses)
+
+
+def _watched(workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
+    """What of a boot is logged: the tombstones that it executes; and, on a processor that executes what has
+    been freed, that as well, and the moment when it is."""
+    stones = kernel.graveyard
+    ranges = (stones.range,) if stones.stones else ()
+    if machine_kind(workload.arch).no_execute or not stones.freed:
+        return SessionOptions(block_log=log, block_filter=ranges)
+    ends = tuple(address for address, name in kernel.functions if name == BOOT_ENDS)
+    return SessionOptions(block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends)
 
 
 def _missed(misses: Sequence[Miss]) -> str:

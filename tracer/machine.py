@@ -28,6 +28,7 @@ class MachineKind:
     stack_pointer: int
     address_size: int
     trap: bytes
+    no_execute: bool
     debian: str
     elf: int
 
