@@ -12,8 +12,10 @@ from typing import Any
 
 from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
 from prune.settings import cache_folder
+from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
+from tracer.machine import machine_kind
 from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
 from tracer.rootfs import build_root
@@ -118,8 +120,7 @@ def boot_once(
     log = into / "misses.log"
     log.unlink(missing_ok=True)
     stones = kernel.graveyard
-    if stones.stones:
-        options = replace(options, block_log=log, block_filter=(stones.range,))
+    options = _watched(options, workload, kernel, log)
     seconds, problem, code, at = 0.0, "", 0, ()
     try:
         result = run_session(kernel.image, initrd, workload, options, into)
@@ -135,6 +136,19 @@ def boot_once(
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
     return Boot(number, variation, round(seconds, 2), problem, code, misses)
+
+
+def _watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
+    """What of a boot is logged: the tombstones that it executes; and, on a processor that executes what has
+    been freed, that as well, and the moment when it is."""
+    stones = kernel.graveyard
+    if not stones.stones and not stones.freed:
+        return options  # With no filter, all of the kernel would be logged.
+    ranges = (stones.range,) if stones.stones else ()
+    if machine_kind(workload.arch).no_execute or not stones.freed:
+        return replace(options, block_log=log, block_filter=ranges) if ranges else options
+    ends = tuple(address for address, name in kernel.functions if name == BOOT_ENDS)
+    return replace(options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends)
 
 
 def _missed(misses: Sequence[Miss]) -> str:

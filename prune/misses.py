@@ -53,6 +53,16 @@ class Graveyard:
             return 0, 0
         return min(self.stones), max(self.stones) - min(self.stones) + 1
 
+    @property
+    def freed_range(self) -> tuple[int, int]:
+        """The same of what is freed; other code may lie between."""
+        first = min(unit[0] for unit in self.freed)
+        return first, max(unit[1] for unit in self.freed) - first + 1
+
+    def freed_at(self, address: int) -> tuple[str, str, str] | None:
+        """(function, object, section) of what is freed there."""
+        return next((unit[2:] for unit in self.freed if unit[0] <= address <= unit[1]), None)
+
 
 @dataclass(frozen=True)
 class Miss:
@@ -128,7 +138,8 @@ def find_misses(
     """The misses of a run, first first.
 
     Args:
-        executed: (address, offset in the log) of the translated blocks within the tombstones' range.
+        executed: (address, offset in the log) of the translated blocks within the tombstones' range; where
+            the phases have :data:`START`, of those of what is freed then, too.
         console: all that the guest printed.
         phases: (size of the log when it began, name) of each phase, in order.
     """
@@ -148,23 +159,47 @@ def find_misses(
         )
         for address, offset in first.items()
     ]  # fmt: skip
-    return (*missed, *_freed_misses(graveyard, console, phases[-1][1] if phases else ""))
+    return (
+        *missed,
+        *_executed_freed(graveyard, executed, console, phases),
+        *_freed_misses(graveyard, console, phases),
+    )
 
 
-def _freed_misses(graveyard: Graveyard, console: str, phase: str) -> list[Miss]:
+def _executed_freed(
+    graveyard: Graveyard, executed: Sequence[tuple[int, int]], console: str, phases: Sequence[tuple[int, str]]
+) -> list[Miss]:
+    """What was executed after it had been freed, by a processor that does so: whatever lies there then. Where
+    nothing does, that is what the kernel fills it with, int3 on x86."""
+    freed_from = next((begin for begin, name in phases if name == START), None)
+    found: dict[tuple[str, str, str], Miss] = {}
+    for address, offset in executed:
+        unit = graveyard.freed_at(address)
+        if unit is None or freed_from is None or offset < freed_from:
+            continue
+        oops = next((o for o in _OOPS.finditer(console) if o["at"].startswith(f"{unit[0]}+")), None)
+        caller = _first_entry(oops["rest"], unit[0]) if oops else ""
+        found.setdefault(unit, Miss(*unit, caller, _phase_at(offset, phases)))
+    return list(found.values())
+
+
+def _freed_misses(graveyard: Graveyard, console: str, phases: Sequence[tuple[int, str]]) -> list[Miss]:
     """What was asked for after it had been freed: the processor may not execute what lies there now, and
     the kernel says so (arch/x86/mm/fault.c, ``show_fault_oops``). By then it has booted."""
+    phase = phases[-1][1] if phases else ""
     phase = START if phase == BOOT else phase
     found: dict[tuple[str, str, str], Miss] = {}
     for fault in _FETCH.finditer(console):
-        address = int(fault["address"], 16)
-        unit = next((unit[2:] for unit in graveyard.freed if unit[0] <= address <= unit[1]), None)
-        if unit is None:
-            continue
-        trace = console[fault.end() :].partition("Call Trace:")[2]
-        caller = next((e["name"] for e in _ENTRY.finditer(trace) if e["name"] != unit[0]), "")
-        found.setdefault(unit, Miss(*unit, caller, phase))
+        unit = graveyard.freed_at(int(fault["address"], 16))
+        if unit is not None:
+            found.setdefault(unit, Miss(*unit, _first_entry(console[fault.end() :], unit[0]), phase))
     return list(found.values())
+
+
+def _first_entry(text: str, but: str) -> str:
+    """The first function of the call trace that is not this one."""
+    trace = text.partition("Call Trace:")[2]
+    return next((entry["name"] for entry in _ENTRY.finditer(trace) if entry["name"] != but), "")
 
 
 def _phase_at(offset: int, phases: Sequence[tuple[int, str]]) -> str:

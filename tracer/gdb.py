@@ -62,7 +62,8 @@ class GdbClient:
             pass
 
     def run_to(self, addresses: Iterable[int], seconds: float) -> bool:
-        """Let the guest run until it is about to execute one of ``addresses``; False when that took too long.
+        """Let the guest run until it is about to execute one of ``addresses``; False when that took too long,
+        or when it went down before.
 
         They may be unmapped as yet: QEMU's breakpoints are on virtual addresses and write no memory.
         """
@@ -73,8 +74,9 @@ class GdbClient:
         while (left := deadline - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
-                if self._receive()[:3] in ("T05", "S05"):
-                    return True
+                answer = self._receive()
+                if answer[:1] in ("T", "S"):
+                    return answer[1:3] == "05"
             except TimeoutError:
                 return False
         return False

@@ -231,9 +231,17 @@ class Session:
 
     def missed_deadline(self) -> float:
         """After a miss (only blocks within the filter are logged) a guest need not be waited for as long."""
-        if self.options.block_filter and self._missed_at is None and self.vm.log_size():
+        waits = self.options.block_filter and self._missed_at is None
+        if waits and self.vm.log_size() > self.logged_by_booting():
             self._missed_at = time.monotonic()
         return float("inf") if self._missed_at is None else self._missed_at + self.options.grace
+
+    def logged_by_booting(self) -> float:
+        """Bytes of a filtered log that tell of no miss: who watches for the end of booting lets through what
+        is freed then, too, and nobody knows how much that is until then."""
+        if not self.options.boot_ends:
+            return 0
+        return next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
 
     def gone(self) -> Exception:
         """The machine ended when nobody asked it to: as an error."""

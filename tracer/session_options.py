@@ -28,8 +28,9 @@ class SessionOptions:
     """What differs between runs of a workload.
 
     ``trace``: the kernel is the traced one; ``block_log``: log translated blocks, only those within
-    ``block_filter`` (address, length) if given; ``flush``: forget translations when a phase begins, so that
-    the log shows a block again in each phase that runs it; ``memory``: bytes instead of the workload's;
+    ``block_filter`` (address, length) if given: tombstones, and with ``boot_ends`` what is freed then;
+    ``flush``: forget translations when a phase begins, so that the log shows a block again in each phase that
+    runs it; ``memory``: bytes instead of the workload's;
     ``arguments``: more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic
     (or, when the guest cannot go on, a hang) is the outcome that is wanted. Times in seconds:
     ``boot_timeout`` until the agent says hello, ``grace`` on top of each of the apps' own limits before the

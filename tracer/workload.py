@@ -1,13 +1,10 @@
 """Read a workload: the apps that matter, the root file system they run in, the machine they run on.
 
-A workload is a folder with a ``workload.toml``. The shape of each table is written down once, as data
-(:data:`SHAPES`), and checked against that: a key that is not in the shape is an error that names the
-nearest one that is, because a silently ignored line would be a silently smaller profile.
+A workload is a folder with a ``workload.toml``, whose tables have the shapes of :mod:`tracer.shapes`.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import random
 import re
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError, file_hash
+from tracer.shapes import WrongShape, check_shape
 
 SCHEMA_VERSION = 1
 #: Formats of a root file system that is on a disk.
@@ -25,31 +23,6 @@ DEVICES = ("romfs", "squashfs")
 AGENT = Path(__file__).parent / "guest" / "init"
 #: Names of phases and sources that an app would be confused with.
 RESERVED_NAMES = frozenset({"boot", "start", "shutdown", "miss"})
-
-#: table -> key -> accepted Python types
-SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
-    "": {
-        "schema_version": (int,), "name": (str,), "arch": (str, list), "kernel_config": (str, list),
-        "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,), "on": (dict,),
-    },
-    "machine": {"memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
-    "rootfs": {
-        "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
-    },
-    "on": {"kernel_config": (str, list), "cpu": (str,), "busybox": (str,)},
-    "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
-    "app": {
-        "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
-        "host": (str,), "timeout": (int, float), "load": (str,),
-    },
-}  # fmt: skip
-REQUIRED: dict[str, tuple[str, ...]] = {
-    "": ("schema_version", "name", "arch", "app"),
-    "rootfs.file": ("source", "target"),
-    "app": ("name", "command", "timeout"),
-}
-WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false",
-         list: "a list", dict: "a table"}  # fmt: skip
 
 
 def memory_size(text: str) -> int | None:
@@ -357,23 +330,10 @@ class _Reader:
         return app
 
     def check(self, raw: object, table: str, where: str) -> dict[str, Any]:
-        """One table against its shape: nothing unknown, nothing missing, every type right."""
-        prefix = f"{where}: " if where else ""
-        if not isinstance(raw, dict):
-            raise self.fail(f"{prefix}must be a table")
-        shape = SHAPES[table]
-        for key, value in raw.items():
-            if key not in shape:
-                near = difflib.get_close_matches(key, shape, n=1, cutoff=0.0)[0]
-                raise self.fail(f'{prefix}there is no key "{key}"', f'did you mean "{near}"?')
-            # bool is an int in Python, and is not one here
-            if not isinstance(value, shape[key]) or (isinstance(value, bool) and bool not in shape[key]):
-                expected = " or ".join(WORDS[kind] for kind in shape[key])
-                raise self.fail(f'{prefix}"{key}" must be {expected}, not {value!r}')
-        for key in REQUIRED.get(table, ()):
-            if key not in raw:
-                raise self.fail(f'{prefix}the key "{key}" is missing')
-        return raw
+        try:
+            return check_shape(raw, table)
+        except WrongShape as error:
+            raise self.fail(f"{where}: {error}" if where else str(error), error.remedy) from None
 
     def existing(self, name: str, where: str) -> Path:
         path = self.file.parent / name

@@ -64,6 +64,9 @@ def test_help_lists_verbs_and_exit_codes() -> None:
 
 
 def test_a_workload_that_is_not_there_is_named(tmp_path: Path) -> None:
+    done = kprune("run", "examples/micro", "--arch", "vax", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "it does not run on vax; it says arch = x86_64, i386" in done.stderr
     done = kprune("run", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert done.returncode == 2 and "nowhere" in done.stderr
     assert not (tmp_path / "out").exists()

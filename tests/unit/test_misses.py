@@ -113,6 +113,31 @@ def test_a_miss_knows_its_phase() -> None:
     assert [(miss.function, miss.phase) for miss in found] == [("f", "boot"), ("g", "web")]
 
 
+# What i386 says of a function that it has freed, when nothing else lies there yet.
+FREED_32 = """int3: 0000 [#1]
+CPU: 0 PID: 1 Comm: init Not tainted 6.1.192 #1
+EIP: setup_early+0x1/0x30
+Call Trace:
+ ? setup_early+0x1/0x30
+ ? chrdev_open+0x6b/0xe3
+---[ end trace 0000000000000000 ]---
+"""
+
+
+def test_what_was_freed_and_is_executed_all_the_same() -> None:
+    unit = ("setup_early", "a.o", ".text.setup_early")
+    stones = Graveyard({0x10: ("f", "a.o", ".text.f")}, {"f": 0x10}, freed=((0x100, 0x12F, *unit),))
+    assert stones.freed_range == (0x100, 0x30)
+    block = b"IN:\n0x00000100:  cc\n\n"
+    phases = ((0, "boot"), (len(block), "start"), (2 * len(block), "web"))
+    # Booting runs it, and then web does.
+    (miss,) = find_misses(stones, executed_blocks(block * 3)[::2], FREED_32, phases)
+    assert (miss.function, miss.caller, miss.phase) == ("setup_early", "chrdev_open", "web")
+    assert find_misses(stones, executed_blocks(block), "", phases) == ()
+    # Nobody looked when it was freed.
+    assert find_misses(stones, executed_blocks(block * 3), "", ((0, "boot"), (1, "web"))) == ()
+
+
 @pytest.fixture
 def trimmed(tmp_path: Path) -> Path:
     path = tmp_path / "tombstones.json"

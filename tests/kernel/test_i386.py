@@ -1,0 +1,114 @@
+"""The whole of ``kprune run`` for another architecture than the host's: a 32-bit kernel with 32-bit programs.
+
+Two more kernels are built the first time (four minutes each on two processors); the run itself is kept short.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracer.host import file_hash
+from tracer.profile import load_profile
+
+ROOT = Path(__file__).resolve().parents[2]
+KPRUNE = Path(sys.executable).with_name("kprune")
+pytestmark = pytest.mark.kernel
+BOOTS = 2
+
+
+def kprune(*words: str | Path, check: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([KPRUNE, *words], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == check, f"{words}: exit {done.returncode}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("i386") / "micro"
+    kprune(
+        "run", "examples/micro", "--arch", "i386", "--out", folder, "--trace-runs", "3",
+        "--boots", str(BOOTS),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return value
+
+
+def test_it_shrinks_and_runs_the_workload(report: dict[str, Any]) -> None:
+    assert report["pruned"]["text_bytes"] <= 0.40 * report["base"]["text_bytes"]
+    assert report["pruned"]["image_bytes"] <= 0.65 * report["base"]["image_bytes"]
+    validation = report["validation"]
+    assert (validation["boots"], validation["passed"], validation["verify"]) == (BOOTS, BOOTS, "ok")
+
+
+def test_the_guest_is_of_that_architecture(out: Path) -> None:
+    for kernel in ("base", "traced", "pruned"):
+        assert (out / kernel / "vmlinux").read_bytes()[4:20:15] == b"\x01\x03", "not ELF32, EM_386"
+    assert json.loads((out / "run.json").read_text())["arch"] == "i386"
+    assert "--arch i386" in " ".join(json.loads((out / "metadata.json").read_text())["command"])
+
+
+def test_the_profile_has_every_phase_and_the_path_of_a_miss(out: Path) -> None:
+    profile = load_profile(out / "trace/profile.json")
+    by_app: dict[str, set[str]] = {}
+    for record in profile.functions:
+        for seen in record.seen:
+            by_app.setdefault(seen.app, set()).add(record.identity.symbol)
+    # Before paging, before there is a console, then everything up to power-off.
+    assert {"startup_32", "i386_start_kernel", "start_kernel"} <= by_app["boot"]
+    assert "meminfo_proc_show" in by_app["free"]
+    assert "tcp_v4_rcv" in by_app["web"]
+    assert "machine_power_off" in by_app["shutdown"]
+    assert {"handle_bug", "die", "panic"} & by_app["miss"]
+    assert {seen.source for record in profile.functions for seen in record.seen} >= {
+        "blocks",
+        "ftrace",
+        "stack",
+    }
+
+
+def test_a_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(out, tmp_path / "run")
+    profile = json.loads((folder / "profile.json").read_text())
+    profile["functions"] = [f for f in profile["functions"] if f["symbol"] != "meminfo_proc_show"]
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps(profile))
+    for healed in (folder / "heal.json", folder / "heal"):
+        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    kprune("plan", folder, "--profile", given)
+    kprune("link", folder)
+    done = kprune("boot", folder, "--boots", "1", check=5)
+    assert "missed meminfo_proc_show (fs/proc/meminfo.o), called by seq_read_iter" in done.stderr
+    assert json.loads((folder / "boots.json").read_text())["misses"][0]["phase"] == "free"
+
+
+def test_what_was_freed_too_early_is_named_and_healed(out: Path, tmp_path: Path) -> None:
+    """No processor of this kind faults when freed memory is executed: the VM sees it."""
+    folder = shutil.copytree(out, tmp_path / "run")
+    profile = json.loads((folder / "profile.json").read_text())
+    for row in profile["functions"]:
+        if row["symbol"] == "meminfo_proc_show":
+            row["seen"] = [{**row["seen"][0], "app": "boot"}]
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps(profile))
+    for healed in (folder / "heal.json", folder / "heal"):
+        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    kprune("plan", folder, "--profile", given)
+    kprune("link", folder)
+    done = kprune("boot", folder, "--boots", "1", check=5)
+    assert "missed meminfo_proc_show (fs/proc/meminfo.o)" in done.stderr
+    assert json.loads((folder / "boots.json").read_text())["misses"][0]["phase"] == "free"
+    before = file_hash(folder / "plan.json")
+    kprune("heal", folder, "--boots", "1")
+    assert file_hash(folder / "plan.json") != before
