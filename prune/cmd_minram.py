@@ -129,4 +129,6 @@ def table(result: Mapping[str, Any]) -> str:
         failed = [Trial(**trial) for trial in each["trials"] if trial["memory"] == each["too_small"]]
         why = short(failed[-1].reason) if failed else "it is what the kernel itself takes"
         lines.append(f"{side} does not in {each['too_small'] >> 10:,}: {why}")
+        if why.startswith("missed "):
+            lines.append("  what a kernel runs when memory is short is traced with [machine] tight = SIZE")
     return "\n".join(lines)

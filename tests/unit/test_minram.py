@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prune.cmd_minram import only_apps, table
 from prune.minram import Trial, search
 from tracer.host import UserError
+from tracer.workload import load_workload
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 K = 1024
 
 
@@ -62,3 +67,28 @@ def test_a_workload_that_does_not_run_at_all() -> None:
 def test_a_machine_no_larger_than_the_kernel() -> None:
     with pytest.raises(UserError, match="no more than what the kernel itself takes"):
         search(guests(1), 1024 * K, 1024 * K, 64 * K)
+
+
+def side(smallest: int, reason: str) -> dict[str, object]:
+    trials = [Trial(smallest, "", 2.0), Trial(smallest - 64 * K, reason, 1.0)]
+    return {
+        "smallest": smallest, "too_small": smallest - 64 * K, "freed_after_boot": 300 * K, "hash_tables": {},
+        "rows": {"text": smallest // 2, "free": smallest // 2}, "trials": [asdict(trial) for trial in trials],
+    }  # fmt: skip
+
+
+def test_the_table_has_both_kernels_and_says_why_not_less() -> None:
+    sides = {"base": side(8192 * K, "it hung"), "pruned": side(4096 * K, "missed shrink_list (mm/vmscan.o)")}
+    lines = table({"sides": sides}).splitlines()
+    assert lines[1].split() == ["serves", "in", "8,192", "4,096"]
+    assert lines[2].split() == ["text", "4,096", "2,048"]
+    assert "base does not in 8,128: it hung" in lines
+    assert lines[-1].strip().startswith("what a kernel runs when memory is short is traced with")
+
+
+def test_apps_are_chosen_by_name() -> None:
+    workload = load_workload(EXAMPLES / "small")
+    assert [app.name for app in only_apps(workload, ["web"]).apps] == ["web"]
+    assert only_apps(workload, []).apps == workload.apps
+    with pytest.raises(UserError, match="small has no wbe; it has shell, ps, web"):
+        only_apps(workload, ["wbe"])
