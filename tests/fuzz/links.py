@@ -13,8 +13,10 @@ import numpy as np
 
 from prune.boots import read_pruned
 from prune.buildid import build_id
+from prune.edit import edit_image
 from prune.elf import parse_object
 from prune.generate import generate_script
+from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import read_link_map
 from prune.nameless import hide_tombstones, tombstone_addresses
 from prune.paint import true_sizes
@@ -23,7 +25,7 @@ from prune.store import Stored, stored
 from prune.tombstones import bury_dropped
 from prune.verify import verify_image
 from prune.verify_elf import read_linked, read_original
-from prune.verify_read import read_map
+from prune.verify_read import read_facts, read_map, relocation_widths
 from prune.writing import Contents, Writing, write_prepared
 from tests.conftest import X86
 from tests.fuzz.harness import Target
@@ -33,23 +35,43 @@ from tests.unit.test_edit import HOSTILE as TABLES
 from tests.unit.test_linkmap import MAP
 from tests.unit.test_script import LDS
 from tests.unit.test_store import OTHER, SOURCE
-from tests.unit.test_verify import _build
+from tests.unit.test_verify_kallsyms import _real, made
+from tests.unit.verify_program import MACHINES
 
 Run = Callable[[bytes, Path], object]
-_KERNEL_FLAGS = "-mcmodel=kernel -fno-pic -fno-pie -fcf-protection=none -fno-asynchronous-unwind-tables"
-_FLAGS = f"{_KERNEL_FLAGS} -c -O1 -ffunction-sections -fdata-sections".split()
-_CODE = write_elf(
-    [Section(".text.f", bytes(12)), Section(".text.g"), Section(".text.h")],
-    [Symbol("f", ".text.f"), Symbol("g", ".text.g"), Symbol("h", ".text.h", bind=LOCAL)],
-    [Rela(".text.f", 1, "g"), Rela(".text.f", 6, "h")],
-)
+KINDS = tuple(read_knowledge(machine.arch) for machine in MACHINES)
+I386 = next(kind for kind in KINDS if kind.arch == "i386")
+_FLAGS = (
+    "-fno-pic -fno-pie -fcf-protection=none -fno-asynchronous-unwind-tables -c -O1 -ffunction-sections "
+    "-fdata-sections"
+).split()
 
 
-def _objects(folder: Path) -> list[bytes]:
-    """From a compiler, with code that is taken apart; with tables and strings; small."""
-    (folder / "a.c").write_text(SOURCE)
-    subprocess.run(["gcc", *_FLAGS, "a.c", "-o", "a.o"], cwd=folder, check=True)
-    return [(folder / "a.o").read_bytes(), OTHER, TABLES, _CODE]
+def _code(bits: int) -> bytes:
+    return write_elf(
+        [Section(".text.f", bytes(12)), Section(".text.g"), Section(".text.h")],
+        [Symbol("f", ".text.f"), Symbol("g", ".text.g"), Symbol("h", ".text.h", bind=LOCAL)],
+        [Rela(".text.f", 1, "g"), Rela(".text.f", 6, "h")],
+        bits=bits,
+    )
+
+
+_CODE = _code(64)
+
+
+def _objects_of(flags: Sequence[str], written: Sequence[bytes]) -> Callable[[Path], list[bytes]]:
+    """From a compiler, with code that is taken apart; and written, with tables and strings, and small."""
+
+    def samples(folder: Path) -> list[bytes]:
+        (folder / "a.c").write_text(SOURCE)
+        subprocess.run(["gcc", *_FLAGS, *flags, "a.c", "-o", "a.o"], cwd=folder, check=True)
+        return [(folder / "a.o").read_bytes(), *written]
+
+    return samples
+
+
+_objects = _objects_of(["-mcmodel=kernel"], [OTHER, TABLES, _CODE])
+_objects_32 = _objects_of(["-m32"], [_code(32)])
 
 
 def _named(random: Random, _: Sequence[bytes]) -> bytes:
@@ -57,39 +79,43 @@ def _named(random: Random, _: Sequence[bytes]) -> bytes:
     one, two, three = (random.choice(HOSTILE).replace("\0", "") for _ in range(3))
     sections = [Section(f".text.{one}", bytes(12)), Section(".text.g"), Section(f"{two}x")]
     symbols = [Symbol(one, f".text.{one}"), Symbol(three, ".text.g"), Symbol("local", ".text.g", bind=LOCAL)]
-    return write_elf(
-        sections, symbols, [Rela(f".text.{one}", 1, three), Rela(f".text.{one}", 6, ".text.g"),
-                            Rela(f".text.{one}", 7, "local")]
-    )  # fmt: skip
+    relocations = [
+        Rela(f".text.{one}", 1, three),
+        Rela(f".text.{one}", 6, ".text.g"),
+        Rela(f".text.{one}", 7, "local"),
+    ]
+    return write_elf(sections, symbols, relocations)
 
 
-def _object(data: bytes, _: Path) -> object:
-    return refine(parse_object(Path("a.o"), data), X86)
+def _object(knowledge: Knowledge) -> Run:
+    return lambda data, _: refine(parse_object(Path("a.o"), data, knowledge.machine), knowledge)
 
 
-def _image(data: bytes, folder: Path) -> object:
+def _image(knowledge: Knowledge, beside: bytes) -> Run:
     """An object tree with a hostile object among sound ones: read, pruned, written, all but linked."""
-    tree, placed = folder / "tree", {}
-    for name, content in (("a.o", data), ("lib/b.o", OTHER)):
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes(content)
-        file = parse_object(Path(name), content)
-        rows = zip(file.section_names, file.sections, strict=True)
-        placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & 2]
-    (tree / "x.map").write_text(write_map(placed, {"a.o"}), errors="surrogateescape")
-    return _pruned(tree, stored(tree, tree / "x.map", X86))
+
+    def run(data: bytes, folder: Path) -> object:
+        tree, placed = folder / "tree", {}
+        for name, content in (("a.o", data), ("lib/b.o", beside)):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes(content)
+            file = parse_object(Path(name), content, knowledge.machine)
+            rows = zip(file.section_names, file.sections, strict=True)
+            placed[name] = [(section, int(row["size"])) for section, row in rows if row["flags"] & 2]
+        (tree / "x.map").write_text(write_map(placed, {"a.o"}), errors="surrogateescape")
+        return _pruned(tree, stored(tree, tree / "x.map", knowledge), knowledge)
+
+    return run
 
 
-def _pruned(tree: Path, made: Stored) -> object:
+def _pruned(tree: Path, made: Stored, knowledge: Knowledge) -> object:
     """What a plan that drops every second function makes of it."""
     image, tables = made.image, made.tables
     keep = np.ones(len(image.units), bool)
     keep[np.flatnonzero(image.units["function"])[::2]] = False
-    burial = bury_dropped(image, tables, keep, X86)
-    from prune.edit import edit_image
-
-    data = edit_image(image, tables, keep, np.zeros_like(keep), burial, X86)
-    script = generate_script(LDS, image, keep, burial, X86)
+    burial = bury_dropped(image, tables, keep, knowledge)
+    data = edit_image(image, tables, keep, np.zeros_like(keep), burial, knowledge)
+    script = generate_script(LDS, image, keep, burial, knowledge)
     home = Path(".kprune/plan-0123456789abcdef")
     writing = Writing(tree, home, Contents(image.objects, image.parts, data, image.archive))
     return write_prepared(tree, home, script, writing, {}, [], [], [], False)
@@ -117,7 +143,7 @@ def _map_of_objects(data: bytes, folder: Path) -> object:
     (folder / "harm.o").write_bytes(_CODE)
     (tree / "x.map").write_bytes(data)
     before = sorted(path for path in folder.iterdir())
-    made = _pruned(tree, stored(tree, tree / "x.map", X86))
+    made = _pruned(tree, stored(tree, tree / "x.map", X86), X86)
     assert sorted(folder.iterdir()) == before, "something was written beside the tree"
     assert (folder / "harm").read_bytes() == (folder / "harm.o").read_bytes() == _CODE
     return made
@@ -152,31 +178,28 @@ def _lld_maps(folder: Path) -> list[bytes]:
     return [((folder / "x.map").read_text() + INPUTS + done.stdout).encode()]
 
 
-def _verify_tree(folder: Path) -> Path:
-    """The sound tree of verify's own tests, made once for the process."""
-    home = folder.parent / "sound"
+def _sound_kernel(folder: Path, arch: str) -> Path:
+    """A kernel that verify finds nothing in, kallsyms and all; made once for the process."""
+    home = folder.parent / arch
     if not home.is_dir():
         home.mkdir()
-        _build(home)
+        made(home, next(machine for machine in MACHINES if machine.arch == arch), _real)
     return home
 
 
-def _sample_of(name: str) -> Callable[[Path], list[bytes]]:
-    def samples(folder: Path) -> list[bytes]:
-        return [(_verify_tree(folder) / name).read_bytes()]
-
-    return samples
+def _sample_of(name: str, arch: str = "x86_64") -> Callable[[Path], list[bytes]]:
+    return lambda folder: [(_sound_kernel(folder, arch) / name).read_bytes()]
 
 
-def _verifying(name: str) -> Run:
+def _verifying(name: str, arch: str = "x86_64") -> Run:
     """Verify a sound kernel of which one file is hostile."""
 
     def run(data: bytes, folder: Path) -> object:
         tree = folder / "tree"
-        shutil.copytree(folder.parent / "sound", tree)
+        shutil.copytree(folder.parent / arch, tree)
         (tree / name).write_bytes(data)
         files = [tree / each for each in ("vmlinux", "vmlinux.map", "plan.json", "tombstones.json")]
-        return str(verify_image(files[0], files[1], files[2], files[3], tree, "x86_64"))
+        return str(verify_image(files[0], files[1], files[2], files[3], tree, arch))
 
     return run
 
@@ -210,12 +233,17 @@ def _system_map(data: bytes, folder: Path) -> object:
 
 def _verify_map(data: bytes, folder: Path) -> object:
     (folder / "vmlinux.map").write_bytes(data)
-    return read_map(folder / "vmlinux.map", read_linked(folder.parent / "sound" / "vmlinux"))
+    return read_map(folder / "vmlinux.map", read_linked(folder.parent / "x86_64" / "vmlinux"))
 
 
-def _original(data: bytes, folder: Path) -> object:
-    (folder / "a.o").write_bytes(data)
-    return read_original(folder, "a.o")
+def _original(arch: str, word: int) -> Run:
+    widths = relocation_widths(read_facts(arch, word))
+
+    def run(data: bytes, folder: Path) -> object:
+        (folder / "a.o").write_bytes(data)
+        return read_original(folder, "a.o", widths)
+
+    return run
 
 
 _OBJECTS = of_some(of_elf, of_elf, _named)
@@ -224,19 +252,26 @@ _SYSTEM_MAP = (
 )
 
 TARGETS = [
-    Target("object", _objects, _object, _OBJECTS),
-    Target("image", _objects, _image, _OBJECTS, weight=8),
+    Target("object", _objects, _object(X86), _OBJECTS),
+    Target("object_32", _objects_32, _object(I386), of_elf),
+    Target("image", _objects, _image(X86, OTHER), _OBJECTS, weight=8),
+    Target("image_32", _objects_32, _image(I386, _code(32)), of_elf, weight=8),
     Target("map", lambda _: [MAP.encode()], _map, of_text),
     Target("map_of_objects", _maps, _map_of_objects, of_text, weight=8),
     Target("lld_map", _lld_maps, _map, of_text),
     Target("vmlinux", _sample_of("vmlinux"), _vmlinux, of_elf, weight=4),
-    Target("verify_object", _objects, _original, _OBJECTS),
+    Target("verify_object", _objects, _original("x86_64", 8), _OBJECTS),
+    Target("verify_object_32", _objects_32, _original("i386", 4), of_elf),
     Target("verify_map", _sample_of("vmlinux.map"), _verify_map, of_text, weight=2),
     *(
-        Target(f"verify_{name}", _sample_of(file), _verifying(file), mutate, weight=40)
-        for name, file, mutate in (
-            ("plan", "plan.json", of_json), ("tombstones", "tombstones.json", of_json),
-            ("vmlinux", "vmlinux", of_elf), ("of_object", "b.o", of_elf),
+        Target(f"verify_{name}", _sample_of(file, arch), _verifying(file, arch), mutate, weight=40)
+        for name, file, arch, mutate in (
+            ("plan", "plan.json", "x86_64", of_json),
+            ("tombstones", "tombstones.json", "x86_64", of_json),
+            ("vmlinux", "vmlinux", "x86_64", of_elf),
+            ("vmlinux_32", "vmlinux", "i386", of_elf),
+            ("of_object", "b.o", "x86_64", of_elf),
+            ("of_object_32", "a.o", "i386", of_elf),
         )
     ),
     Target("system_map", lambda _: [_SYSTEM_MAP], _system_map, of_some(of_text, of_bytes)),

@@ -188,7 +188,7 @@ def of_elf(random: Random, samples: Sequence[bytes]) -> bytes:
     if random.randrange(5) == 0:
         return of_bytes(random, samples)
     data = bytearray(random.choice(samples))
-    headers = struct.unpack_from("<Q", data, 40)[0]
+    headers = struct.unpack_from("<I", data, 32 if data[4] == 1 else 40)[0]
     for _ in range(random.choice((1, 1, 2, 3))):
         first = random.choice((16, headers, 64))
         at = random.randrange(first, max(len(data) - 8, first + 1)) & ~3
