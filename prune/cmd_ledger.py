@@ -23,7 +23,7 @@ from prune.feature import (
 )
 from prune.folder import Folder
 from prune.ledger import SCHEMA as LEDGER_SCHEMA
-from tracer.host import UserError, read_json
+from tracer.host import MISSHAPEN, UserError, read_json
 
 if TYPE_CHECKING:
     from prune.pipeline import Pipeline
@@ -128,12 +128,14 @@ def read_units(out: Path, side: str, resident: bool = False) -> list[Unit]:
     try:
         at = {name: value["columns"].index(name) for name in ("object", "section", "symbol", "kind", side)}
         stays = value["columns"].index("resident")
-        return [
-            Unit(*(row[i] for i in at.values()))
-            for row in value["rows"]
-            if row[at["object"]] and not (resident and _is_freed(row[at["kind"]], side, row[stays]))
-        ]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        units = []
+        for row in value["rows"]:
+            obj, section, symbol, kind, size = (row[i] for i in at.values())
+            unit = Unit(str(obj), str(section), str(symbol), str(kind), int(size))
+            if unit.object and not (resident and _is_freed(unit.kind, side, row[stays])):
+                units.append(unit)
+        return units
+    except MISSHAPEN as error:
         raise UserError(f"reading the ledger: {path}: {error!r}", "make it again: kprune report") from error
 
 

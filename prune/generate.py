@@ -48,12 +48,11 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
-    writing = Writing(root, home, Contents(image.objects, image.parts, data, image.archive))
-    text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
-    text = generate_script(text, image, plan.keep, burial, knowledge)
-    with whole_file(root / home / SCRIPT, "wb") as stream:
-        stream.write(text.encode("utf-8", "surrogateescape"))
-    writing.done()
+    with Writing(root, home, Contents(image.objects, image.parts, data, image.archive)) as writing:
+        text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
+        text = generate_script(text, image, plan.keep, burial, knowledge)
+        with whole_file(root / home / SCRIPT, "wb") as stream:
+            stream.write(text.encode("utf-8", "surrogateescape"))
 
     def describe() -> None:
         listing = list_dropped(text, DROPPED, _dropped(image, plan.keep))

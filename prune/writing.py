@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from prune.elf import Rows
 from prune.link import ARCHIVE, SCHEMA
@@ -27,7 +28,8 @@ class Contents:
 
 class Writing:
     """Writes the edited objects in a thread of its own, from the moment that it is made; ``archive`` and
-    ``edited`` as in :class:`Prepared`."""
+    ``edited`` as in :class:`Prepared`. Used as a context manager: at its end they are written, and where the
+    script turns out to be impossible meanwhile, nothing is left of them."""
 
     def __init__(self, root: Path, home: Path, contents: Contents) -> None:
         self.home, self._root = home, root
@@ -40,6 +42,26 @@ class Writing:
         self._thread = Thread(target=self._write, args=(contents, alone))
         self._thread.start()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for it.
+
+        Raises:
+            HostError: it could not be written; nothing is left of it.
+        """
+        self._thread.join()
+        if kind or self._failed:
+            shutil.rmtree(self._root / self.home, ignore_errors=True)
+        if self._failed and not kind:
+            raise HostError(
+                f"writing edited objects to {self._root / self.home}: {self._failed.strerror}",
+                "free some space",
+            ) from self._failed
+
     def _write(self, contents: Contents, alone: Sequence[int]) -> None:
         try:
             (self._root / self.home / "objects").mkdir(parents=True, exist_ok=True)
@@ -51,20 +73,6 @@ class Writing:
                 path.write_bytes(contents.data[part["at"] : part["at"] + part["size"]].data)
         except OSError as error:
             self._failed = error
-
-    def done(self) -> None:
-        """Wait for it.
-
-        Raises:
-            HostError: it could not be written; nothing is left of it.
-        """
-        self._thread.join()
-        if self._failed:
-            shutil.rmtree(self._root / self.home, ignore_errors=True)
-            raise HostError(
-                f"writing edited objects to {self._root / self.home}: {self._failed.strerror}",
-                "free some space",
-            ) from self._failed
 
 
 def write_prepared(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.cmd_compare import compare, group_by, read_kernel, table
+from prune.cmd_ledger import read_units
 from prune.folder import Folder
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
@@ -172,6 +173,8 @@ def _ledger(data: bytes, folder: Path) -> object:
 
     value = data.replace(b'"schema_version": 0', b'"schema_version": %d' % SCHEMA)
     items = read_kernel(_file(value, folder, "ledger.json").parent)
+    for side in ("base", "pruned"):
+        read_units(folder, side, resident=True)
     return [
         table(compare(items, items[:1], group_by(what, 2)), what, 5) for what in ("function", "directory")
     ]

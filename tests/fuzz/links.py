@@ -13,10 +13,12 @@ import numpy as np
 
 from prune.boots import read_pruned
 from prune.buildid import build_id
+from prune.counters import read_kernel_file
 from prune.edit import edit_image
 from prune.elf import parse_object
 from prune.generate import generate_script
 from prune.knowledge import Knowledge, read_knowledge
+from prune.link import SCRIPT
 from prune.linkmap import read_link_map
 from prune.nameless import hide_tombstones, tombstone_addresses
 from prune.paint import true_sizes
@@ -37,6 +39,7 @@ from tests.unit.test_script import LDS
 from tests.unit.test_store import OTHER, SOURCE
 from tests.unit.test_verify_kallsyms import _real, made
 from tests.unit.verify_program import MACHINES
+from tracer.host import whole_file
 
 Run = Callable[[bytes, Path], object]
 KINDS = tuple(read_knowledge(machine.arch) for machine in MACHINES)
@@ -117,8 +120,10 @@ def _pruned(tree: Path, made: Stored, knowledge: Knowledge) -> object:
     data = edit_image(image, tables, keep, np.zeros_like(keep), burial, knowledge)
     script = generate_script(LDS, image, keep, burial, knowledge)
     home = Path(".kprune/plan-0123456789abcdef")
-    writing = Writing(tree, home, Contents(image.objects, image.parts, data, image.archive))
-    return write_prepared(tree, home, script, writing, {}, [], [], [], False)
+    contents = Contents(image.objects, image.parts, data, image.archive)
+    with Writing(tree, home, contents) as writing, whole_file(tree / home / SCRIPT, "wb") as stream:
+        stream.write(script.encode("utf-8", "surrogateescape"))
+    return write_prepared(tree, writing, {}, [], [], [], False)
 
 
 def _map(data: bytes, folder: Path) -> object:
@@ -209,7 +214,7 @@ def _vmlinux(data: bytes, folder: Path) -> object:
     path = folder / "vmlinux"
     path.write_bytes(data)
     refused = None
-    for read in (build_id, read_linked, tombstone_addresses, hide_tombstones):
+    for read in (build_id, read_linked, tombstone_addresses, read_kernel_file, hide_tombstones):
         try:
             read(path)
         except Exception as error:

@@ -14,6 +14,7 @@ from prune.image import Image
 from prune.link import SCHEMA, Prepared, pruned_arguments
 from prune.writing import Contents, Writing, write_prepared
 from tests.conftest import image
+from tracer.host import UserError
 
 from .elfwriter import Section, Symbol, write_elf
 
@@ -103,8 +104,8 @@ def write(made: Image, folder: Path) -> dict[str, object]:
     (folder / HOME).mkdir(parents=True)
     script = "SECTIONS { .text : { *(.text.*) } }\n"
     digests = dict(zip(made.objects, made.digests, strict=True))
-    writing = Writing(folder, Path(HOME), contents)
-    writing.done()
+    with Writing(folder, Path(HOME), contents) as writing:
+        pass
     (folder / HOME / "vmlinux.lds").write_text(script)
     write_prepared(folder, writing, digests, [{"symbol": "f"}], [], [], True)
     value: dict[str, object] = json.loads((folder / HOME / "prepared.json").read_text())
@@ -152,12 +153,21 @@ def test_ld_takes_what_was_prepared(tmp_path: Path, members: tuple[str, ...]) ->
     assert [line.split()[2] for line in said.stdout.splitlines()] == ["head", "main", "x"]
 
 
+def test_nothing_is_left_of_what_comes_to_nothing(tmp_path: Path) -> None:
+    made = image(tmp_path, OBJECTS, ("lib/x.o",))
+    contents = Contents(made.objects, made.parts, made.data, made.archive)
+    with pytest.raises(UserError, match="no script"), Writing(tmp_path, Path(HOME), contents):
+        raise UserError("no script")
+    assert not (tmp_path / HOME).exists()
+
+
 def test_edited_bytes_are_what_is_written(tmp_path: Path) -> None:
     made = image(tmp_path, OBJECTS, ("lib/x.o",))
     data = made.data.copy()
     data[made.units["at"]] = 0x90
     contents = Contents(made.objects, made.parts, data, made.archive)
-    Writing(tmp_path, Path(HOME), contents).done()
+    with Writing(tmp_path, Path(HOME), contents):
+        pass
     plain = parse_object(Path("head.o"), (tmp_path / HOME / "objects/head.o").read_bytes())
     assert plain.content(1) == b"\x90"
     member = subprocess.run(["ar", "pP", ARCHIVE, "lib/x.o"], cwd=tmp_path, capture_output=True, check=True)
