@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,7 @@ class Machine:
         where nobody has to know the others."""
         if not self.widths:
             return int(rows["offset"].max()) + 1
-        width = [self.widths[kind] for kind in kinds_of(rows).tolist()]
-        return int((rows["offset"].astype(np.int64) + np.array(width)).max())
+        return int((rows["offset"].astype(np.int64) + self._widths(kinds_of(rows))).max())
 
     def as_written(self, rows: Rows) -> Rows:
         """``RELA`` rows as the file has them; addends in fields are :meth:`put_addends`' business."""
@@ -177,16 +177,28 @@ class Machine:
         for mine, width in self._by_width(kinds_of(rows)):
             put(data, fields[mine], rows["addend"][mine].astype(f"<i{width}"))
 
-    def _by_width(self, kinds: Rows) -> list[tuple[Rows, int]]:
+    @cached_property
+    def _width_of(self) -> Rows:
+        """Relocation type -> its width, -1 for one that nobody knows; larger ones are like the last."""
+        table = np.full(max(self.widths) + 2, -1, np.int64)
+        table[list(self.widths)] = list(self.widths.values())
+        return table
+
+    def _widths(self, kinds: Rows) -> Rows:
+        found: Rows = self._width_of[np.minimum(kinds, len(self._width_of) - 1).astype(np.int64)]
+        if found.min(initial=0) < 0:
+            raise KeyError(int(kinds[found < 0][0]))
+        return found
+
+    def _by_width(self, kinds: Rows) -> list[tuple[Any, int]]:
         """(which rows, how many bytes of addend their fields hold); those that hold none are left out."""
         if not self.widths:
             return []
-        every = np.flatnonzero(np.bincount(kinds.astype(np.int64))).tolist()
-        width = {kind: self.widths[kind] for kind in every}
-        return [
-            (np.flatnonzero(np.isin(kinds, [k for k in every if width[k] == size])), size)
-            for size in sorted(set(width.values()) - {0})
-        ]
+        widths = self._widths(kinds)
+        sizes = set(widths.tolist())
+        if len(sizes) == 1:
+            return [(slice(None), size) for size in sizes if size]
+        return [(np.flatnonzero(widths == size), size) for size in sorted(sizes - {0})]
 
 
 X86_64 = Machine("EM_X86_64")
@@ -200,7 +212,7 @@ def kinds_of(rows: Rows) -> Rows:
 
 def like(rows: Rows, kind: np.dtype[Any]) -> Rows:
     """Rows with the columns of ``kind``, by name; the same rows if they are of that kind."""
-    if rows.dtype == kind:
+    if rows.dtype is kind or rows.dtype == kind:
         return rows
     made = np.zeros(len(rows), kind)
     for name in kind.names or ():
