@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.source import DEBIAN_PACKAGE, INSTALLED
-from tracer.host import HostError
+from tracer.host import HostError, host_path
 
 _PACKAGES = Path(__file__).with_name("apt-packages.txt")
 _PYTHON_PACKAGES = ("elftools", "capstone", "lief", "networkx", "numpy")
@@ -65,7 +65,7 @@ def require(commands: Iterable[str], more: Mapping[str, str] | None = None) -> N
         HostError: names all that are missing and the command that installs them.
     """
     packages = {proof: package for package, proof, _ in _read_packages()} | dict(more or {})
-    missing = [command for command in commands if not _present(command)]
+    missing = [command for command in commands if not _where(command)]
     if missing:
         raise HostError(
             f"looking for programs: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
@@ -104,14 +104,16 @@ def _read_packages() -> list[tuple[str, str, str]]:
     return rows
 
 
-def _present(proof: str) -> bool:
-    return Path(proof).exists() if proof.startswith("/") else shutil.which(proof) is not None
+def _where(proof: str) -> str:
+    """The path of a file or a program, "" when it is not there."""
+    if proof.startswith("/"):
+        return proof if Path(proof).exists() else ""
+    return shutil.which(proof, path=host_path()) or ""
 
 
 def _debian(package: str, proof: str, why: str) -> Check:
-    ok = _present(proof)
-    found = (proof if proof.startswith("/") else shutil.which(proof) or "") if ok else ""
-    return Check(package, ok, found, why, "" if ok else _apt([package]))
+    found = _where(proof)
+    return Check(package, bool(found), found, why, "" if found else _apt([package]))
 
 
 def _version(program: str) -> Check:

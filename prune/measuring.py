@@ -87,7 +87,7 @@ def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
     """
     folder, workload = pipeline.folder, pipeline.workload
     kind = machine_kind(workload.arch)
-    require([kind.program], {kind.program: kind.package})
+    require([kind.program, *workload.needs], {kind.program: kind.package})
     scratch = folder.path("speed")
     initrd = build_root(workload, scratch, cache_folder())
     kernels = (folder.base("bzImage"), folder.pruned("bzImage"))

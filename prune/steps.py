@@ -270,7 +270,7 @@ class Steps:
 
     def _require_emulator(self) -> None:
         kind = machine_kind(self.workload.arch)
-        require([kind.program], {kind.program: kind.package})
+        require([kind.program, *self.workload.needs], {kind.program: kind.package})
 
     def _show_session(self, kernel: Path, options: SessionOptions) -> None:
         into = self.folder.path("trace")

@@ -203,6 +203,11 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def host_path() -> str:
+    """Where programs are looked for: $PATH, and where servers are, which few users have in theirs."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
 def run_program(
     command: Sequence[str | Path],
     *,

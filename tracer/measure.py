@@ -110,15 +110,14 @@ class _Guests:
         """A new guest that stands still, its service being ready."""
         self.side = side
         options = SessionOptions(poll=POLL)
-        began = time.monotonic()
         session = stack.enter_context(
             open_session(self.kernels[side], self.initrd, self.workload, options, self.into / str(side))
         )
         session.expect_hello()
-        hello = time.monotonic() - began
+        hello = time.monotonic() - session.vm.began
         if self.app:
             self.start_service(session, *self.app)
-        ready = time.monotonic() - began
+        ready = time.monotonic() - session.vm.began
         session.vm.pause()
         return session, Seen(hello, ready)
 

@@ -61,6 +61,11 @@ def collect_over_ssh(
         AppFailed: an app failed.
         GuestLost: the connection was lost.
     """
+    if workload.servers:
+        raise UserError(
+            f"tracing over ssh: {workload.name} has servers on the host, which only guests of kprune reach",
+            "trace it without --ssh",
+        )
     address = address_of(target)
     check_host_commands(workload, target, address)
     folder = f"/tmp/kprune-{secrets.token_hex(8)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from tracer.boot_trace import command_line
 from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
-from tracer.outcome import GuestHung, GuestPanicked
+from tracer.outcome import AppFailed, GuestHung, GuestPanicked
 from tracer.rootfs import root_words
+from tracer.servers import running_servers, variable
 from tracer.session import PANICKED, Session
 from tracer.session_options import Mark, SessionOptions
 from tracer.vm import POWERED_OFF, Vm, VmOptions, qemu_command
@@ -39,10 +40,11 @@ def run_session(
 ) -> SessionResult:
     """Boot ``kernel``, run every app of the workload in order, power off.
 
-    ``into`` gets ``console.log``, ``qemu.log`` and, when tracing, ``trace.bin``.
+    ``into`` gets ``console.log``, ``qemu.log``, what servers say and, when tracing, ``trace.bin``.
 
     Raises:
         AppFailed, GuestPanicked, GuestHung, VmVanished: see :mod:`tracer.outcome`.
+        ServerFailed: a server did not become ready, or ended before the run did.
         HostError: QEMU cannot be started, or the disk is full.
     """
     trace_file = _trace_file(options, into)
@@ -72,9 +74,11 @@ def run_session(
 def open_session(
     kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
 ) -> Iterator[Session]:
-    """A guest that begins to boot, for a conversation of one's own; its machine ends with the block.
+    """A guest that begins to boot, for a conversation of one's own; its machine, and the servers that its
+    apps talk to, end with the block.
 
     Raises:
+        ServerFailed: see :func:`run_session`.
         HostError: QEMU cannot be started.
     """
     kind = machine_kind(workload.arch)
@@ -82,9 +86,17 @@ def open_session(
         into.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(f"starting the VM: {into}: {error.strerror}") from error
-    vm_options = _vm_options(kind, workload, options, _trace_file(options, into))
-    with Vm(kind, kernel, initrd, into, vm_options) as vm:
-        yield Session(vm, workload, options)
+    no_app = options.idle or options.boot_trace is not None
+    environment = {"KPRUNE_SEED": str(options.seed)}
+    with running_servers(() if no_app else workload.servers, workload.folder, environment, into) as servers:
+        vm_options = _vm_options(kind, workload, options, _trace_file(options, into), servers.ports)
+        with Vm(kind, kernel, initrd, into, vm_options) as vm:
+            try:
+                yield Session(vm, workload, options, servers.environment)
+            except AppFailed:
+                servers.check()  # An app whose server is gone is not to blame.
+                raise
+        servers.check()
 
 
 def caller_during_boot(
@@ -94,7 +106,7 @@ def caller_during_boot(
     time for booting is over. For a guest that goes down before it can say so itself."""
     kind = machine_kind(workload.arch)
     into.mkdir(parents=True, exist_ok=True)
-    vm_options = replace(_vm_options(kind, workload, options, None), gdb=True, stopped=True)
+    vm_options = replace(_vm_options(kind, workload, options, None, {}), gdb=True, stopped=True)
     with Vm(kind, kernel, initrd, into, vm_options) as vm:
         return return_address(
             vm.gdb_socket, address, kind.stack_pointer, kind.address_size, options.boot_timeout
@@ -104,9 +116,11 @@ def caller_during_boot(
 def session_command(
     kernel: Path, initrd: Path, workload: Workload, options: SessionOptions, into: Path
 ) -> list[str]:
-    """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own."""
+    """The QEMU command of :func:`run_session`, for a person to read; SOCKETS is a folder of its own, PORT
+    the port of a server."""
     kind = machine_kind(workload.arch)
-    vm_options = _vm_options(kind, workload, options, _trace_file(options, into))
+    ports = {variable(port): "PORT" for server in workload.servers for port in server.ports}
+    vm_options = _vm_options(kind, workload, options, _trace_file(options, into), ports)
     return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
 
 
@@ -115,13 +129,18 @@ def _trace_file(options: SessionOptions, into: Path) -> Path | None:
 
 
 def _vm_options(
-    kind: MachineKind, workload: Workload, options: SessionOptions, trace_file: Path | None
+    kind: MachineKind,
+    workload: Workload,
+    options: SessionOptions,
+    trace_file: Path | None,
+    environment: Mapping[str, str],
 ) -> VmOptions:
     words = [f"console={kind.console}", "panic=-1", "nokaslr", f"kprune.control=/dev/{kind.control}"]
     words += root_words(workload.rootfs.device)
     words += ["oops=panic"] if options.oops_panic else []
     words += ["kprune.trace=1"] if options.trace else []
     words += [f"kprune.seed={options.seed}"] if options.seed else []
+    words += [f"kprune.env.{name}={value}" for name, value in environment.items()]
     words += command_line(options.boot_trace) if options.boot_trace is not None else []
     return VmOptions(
         memory=options.memory or workload.machine.memory,

@@ -48,12 +48,15 @@ _MOST_OUTPUT = 1000
 
 
 class Session:
-    """The conversation with one guest."""
+    """The conversation with one guest; ``environment`` is for what its apps run on the host."""
 
-    def __init__(self, vm: Vm, workload: Workload, options: SessionOptions) -> None:
+    def __init__(
+        self, vm: Vm, workload: Workload, options: SessionOptions, environment: Mapping[str, str]
+    ) -> None:
         self.vm = vm
         self.workload = workload
         self.options = options
+        self.environment = environment
         self.marks = [Mark(BOOT, 0)]
         self.kernel_version = ""
         self._lines: list[str] = []
@@ -145,7 +148,7 @@ class Session:
         ``more`` is environment besides the workload's own.
         """
         ports = {f"KPRUNE_PORT_{guest}": str(host) for guest, host in self.vm.ports.items()}
-        env = {**os.environ, **ports, "KPRUNE_SEED": str(self.options.seed), **(more or {})}
+        env = {**os.environ, **self.environment, **ports, **(more or {})}
         said = self.vm.console.parent / f"host-{app.name}.log"
         deadline = time.monotonic() + seconds
         with said.open("wb") as log:

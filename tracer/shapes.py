@@ -13,7 +13,8 @@ from typing import Any
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
         "schema_version": (int,), "name": (str,), "arch": (str, list), "kernel_config": (str, list),
-        "any_order": (bool,), "machine": (dict,), "rootfs": (dict,), "app": (list,), "on": (dict,),
+        "any_order": (bool,), "needs": (list,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
+        "server": (list,), "on": (dict,),
     },
     "machine": {"memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
     "rootfs": {
@@ -25,11 +26,15 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),
         "host": (str,), "timeout": (int, float), "load": (str,),
     },
+    "server": {
+        "name": (str,), "command": (str,), "ready": (str,), "ports": (list,), "timeout": (int, float),
+    },
 }  # fmt: skip
 REQUIRED: dict[str, tuple[str, ...]] = {
     "": ("schema_version", "name", "arch", "app"),
     "rootfs.file": ("source", "target"),
     "app": ("name", "command", "timeout"),
+    "server": ("name", "command", "ready", "timeout"),
 }
 WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false",
          list: "a list", dict: "a table"}  # fmt: skip

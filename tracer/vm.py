@@ -112,6 +112,7 @@ class Vm:
         self.ending = ""
         self.ended_at: tuple[int, ...] = ()
         self.ports: dict[int, int] = {}
+        self.began = 0.0
         self._qemu_said = into / "qemu.log"
         self._sockets = Path(tempfile.mkdtemp(prefix="kprune-", dir="/tmp"))
         self.gdb_socket = self._sockets / "gdb"
@@ -140,6 +141,7 @@ class Vm:
     def _start(self) -> None:
         try:
             self.console.write_bytes(b"")
+            self.began = time.monotonic()
             with self._qemu_said.open("wb") as said:
                 self._process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=said, stderr=said,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError, file_hash
+from tracer.servers import Server
 from tracer.shapes import WrongShape, check_shape
 
 SCHEMA_VERSION = 1
@@ -105,6 +106,8 @@ class Workload:
     rootfs: Rootfs
     apps: tuple[App, ...]
     any_order: bool = False
+    servers: tuple[Server, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -128,6 +131,7 @@ class Workload:
         named += [(f"{file.target} {file.mode:o}", file.source) for file in self.rootfs.files]
         # What a host command names, its client script say, is part of the workload too.
         named += self._named_in([app.host for app in self.apps])
+        named += self._named_in([line for server in self.servers for line in (server.command, server.ready)])
         for name, path in named:
             digest.update(f"{name}\0{file_hash(path)}\n".encode())
         return digest.hexdigest()
@@ -219,6 +223,8 @@ class _Reader:
             rootfs=self.rootfs(raw.get("rootfs", {}), own),
             apps=self.apps(raw["app"]),
             any_order=raw.get("any_order", False),
+            servers=self.servers(raw.get("server", [])),
+            needs=self.strings(raw.get("needs", []), "needs"),
         )
 
     def strings(self, value: object, where: str) -> tuple[str, ...]:
@@ -314,12 +320,9 @@ class _Reader:
             raise self.fail(f'{where}: name "{name}" is the name of a phase', "choose another")
         if table["timeout"] <= 0:
             raise self.fail(f"{where}: timeout must be more than 0 seconds")
-        client = table.get("client", [])
-        client = [client] if isinstance(client, str) else client
-        if not all(isinstance(line, str) for line in client):
-            raise self.fail(f"{where}: client must be a string or a list of strings")
+        client = self.strings(table.get("client", []), f"{where}: client")
         app = App(
-            name, table["command"], table.get("ready", ""), table.get("check", ""), tuple(client),
+            name, table["command"], table.get("ready", ""), table.get("check", ""), client,
             table.get("host", ""), float(table["timeout"]), table.get("load", ""),
         )  # fmt: skip
         if not app.is_service and (app.client or app.host or app.load):
@@ -328,6 +331,27 @@ class _Reader:
         if app.is_service and app.check:
             raise self.fail(f'{where}: "{name}" is a service', "use `client` instead of `check`")
         return app
+
+    def servers(self, raw: list[Any]) -> tuple[Server, ...]:
+        servers = tuple(self.server(item, f"[[server]] {i + 1}") for i, item in enumerate(raw))
+        for what, names in (
+            ("servers", [server.name for server in servers]),
+            ("ports of servers", [port for server in servers for port in server.ports]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise self.fail(f'two {what} are called "{name}"')
+        return servers
+
+    def server(self, raw: object, where: str) -> Server:
+        table = self.check(raw, "server", where)
+        ports = self.strings(table.get("ports", [table["name"]]), f"{where}: ports")
+        for name in (table["name"], *ports):
+            if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+                raise self.fail(f'{where}: name "{name}" may hold only a-z, 0-9 and "-"')
+        if table["timeout"] <= 0:
+            raise self.fail(f"{where}: timeout must be more than 0 seconds")
+        return Server(table["name"], table["command"], table["ready"], ports, float(table["timeout"]))
 
     def check(self, raw: object, table: str, where: str) -> dict[str, Any]:
         try:

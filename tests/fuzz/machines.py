@@ -66,7 +66,7 @@ def _agent(data: bytes, folder: Path) -> object:
     """The conversation with an agent, as far as it goes."""
     workload = ssh_workload(folder)
     session = Session(
-        _vm(folder, control=data), workload, SessionOptions(grace=0.05, boot_timeout=0.05, poll=0)
+        _vm(folder, control=data), workload, SessionOptions(grace=0.05, boot_timeout=0.05, poll=0), {}
     )
     session.run()
     return session.kernel_version

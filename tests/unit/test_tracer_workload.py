@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,17 @@ client = ["one", "two"]
 host = "python3 client.py"
 load = "python3 load.py"
 timeout = 5
+[[server]]
+name = "db"
+command = "exec sh db.sh"
+ready = "python3 ask.py"
+timeout = 3
+[[server]]
+name = "mail"
+command = "exec mail"
+ready = "true"
+ports = ["smtp", "smtp-tls"]
+timeout = 3
 """
 
 
@@ -37,6 +49,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "page").write_text("hello")
     (tmp_path / "client.py").write_text("pass")
     (tmp_path / "load.py").write_text("pass")
+    (tmp_path / "db.sh").write_text("sleep 1000")
+    (tmp_path / "ask.py").write_text("pass")
     (tmp_path / "workload.toml").write_text(GOOD)
     return tmp_path
 
@@ -54,7 +68,37 @@ def test_example_is_valid() -> None:
     assert [app.name for app in load_workload(EXAMPLE).apps] == ["shell", "ps", "free", "ls", "web", "ssh"]
 
 
-@pytest.mark.parametrize("changed", ["page", "client.py", "workload.toml"])
+@pytest.mark.parametrize("name", ["micro", "client", "full"])
+@pytest.mark.parametrize("arch", ["x86_64", "i386"])
+def test_every_example_is_valid(name: str, arch: str) -> None:
+    """Its scripts, too, as far as a shell can say without running them; no option is asked for twice."""
+    workload = load_workload(EXAMPLE.parent / name, arch)
+    assert workload.name == name
+    asked = [
+        line.split("=")[0]
+        for fragment in workload.kernel_configs
+        for line in fragment.read_text().splitlines()
+        if line.startswith("CONFIG_")
+    ]
+    assert asked and len(asked) == len(set(asked))
+    scripts = [path for path in workload.folder.rglob("*.sh") if path.is_file()]
+    for script in scripts:
+        shell = "bash" if script.read_text().startswith("#!/bin/bash") else "sh"
+        subprocess.run([shell, "-n", script], check=True)
+    for app in workload.apps:
+        for line in (app.command, app.ready, app.host, *app.client):
+            subprocess.run(["sh", "-n"], input=line, text=True, check=True)
+
+
+def test_servers_have_ports_of_their_own_name_or_of_others(folder: Path) -> None:
+    db, mail = load_workload(folder).servers
+    assert (db.name, db.ports, db.command, db.ready, db.timeout) == (
+        "db", ("db",), "exec sh db.sh", "python3 ask.py", 3.0,
+    )  # fmt: skip
+    assert mail.ports == ("smtp", "smtp-tls")
+
+
+@pytest.mark.parametrize("changed", ["page", "client.py", "db.sh", "ask.py", "workload.toml"])
 def test_hash_follows_every_file(folder: Path, changed: str) -> None:
     before = load_workload(folder).content_hash()
     (folder / changed).write_text((folder / changed).read_text() + "\n# changed")
@@ -97,6 +141,14 @@ def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
             "has a load but no readi",
         ),
         ('load = "python3 load.py"', "load = true", '"load" must be a string'),
+        ('ready = "python3 ask.py"', "", 'the key "ready" is missing'),
+        ('ready = "python3 ask.py"', 'host = "python3 ask.py"', '[[server]] 1: there is no key "host"'),
+        ('name = "db"', 'name = "D B"', "[[server]] 1: name"),
+        ('name = "db"', 'name = "mail"', 'two servers are called "mail"'),
+        ('name = "db"', 'name = "smtp"', 'two ports of servers are called "smtp"'),
+        ('["smtp", "smtp-tls"]', '["smtp", 25]', "[[server]] 2: ports must be"),
+        ('["smtp", "smtp-tls"]', '["smtp_tls"]', 'name "smtp_tls" may hold only'),
+        ("timeout = 3", "timeout = 0", "[[server]] 1: timeout must be more than 0"),
         ("[machine]", "[machine", "workload.toml"),
     ],
 )

@@ -1,0 +1,104 @@
+"""Servers on the host, and a guest that talks to them; the examples' configurations, as kconfig has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prune.kbuild import describe_build
+from prune.settings import cache_folder
+from prune.source import resolve_source
+from prune.toolchain import find_toolchain
+from tracer.outcome import AppFailed
+from tracer.parallel import in_parallel
+from tracer.rootfs import build_initrd
+from tracer.runner import run_session
+from tracer.servers import ServerFailed
+from tracer.session_options import SessionOptions
+from tracer.workload import Workload, load_workload
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.kernel
+
+WORKLOAD = """
+schema_version = 1
+name = "asks"
+arch = "x86_64"
+needs = ["python3"]
+[[server]]
+name = "web"
+command = "mkdir $KPRUNE_TEMP/www; echo seed $KPRUNE_SEED >$KPRUNE_TEMP/www/page; exec python3 serve.py"
+ready = "python3 ready.py"
+ports = ["web", "nobody"]
+timeout = 20
+[[app]]
+name = "asks"
+command = '''
+[ "$(wget -q -O - http://10.0.2.2:$KPRUNE_SERVER_WEB/page)" = "seed $KPRUNE_SEED" ] || exit 3
+! wget -q -O - http://10.0.2.2:$KPRUNE_SERVER_NOBODY/page
+'''
+timeout = 60
+"""
+READY = """
+import os, socket
+socket.create_connection(("127.0.0.1", int(os.environ["KPRUNE_SERVER_WEB"])))
+"""
+SERVE = """
+import functools, http.server, os
+folder = os.environ["KPRUNE_TEMP"] + "/www"
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["KPRUNE_SERVER_WEB"])), handler).serve_forever()
+"""
+#: Ends when somebody has come twice: who sees whether it is ready, and the guest.
+ENDS = """
+import os, socket
+server = socket.create_server(("127.0.0.1", int(os.environ["KPRUNE_SERVER_WEB"])))
+server.accept()
+server.accept()
+print("no more")
+"""
+
+
+def workload(folder: Path, serve: str = SERVE, old: str = "", new: str = "") -> Workload:
+    folder.mkdir()
+    (folder / "serve.py").write_text(serve)
+    (folder / "ready.py").write_text(READY)
+    (folder / "workload.toml").write_text(WORKLOAD.replace(old, new) if old else WORKLOAD)
+    return load_workload(folder)
+
+
+def test_runs_side_by_side_have_servers_of_their_own(micro: Path, tmp_path: Path) -> None:
+    asks = workload(tmp_path / "asks")
+    initrd = build_initrd(asks, tmp_path, cache_folder())
+    kernel = micro / "base" / "bzImage"
+
+    def run(seed: int) -> str:
+        options = SessionOptions(seed=seed)
+        return run_session(kernel, initrd, asks, options, tmp_path / str(seed)).outcome
+
+    assert in_parallel([lambda seed=seed: run(seed) for seed in (5, 6)], 2) == ["powered off"] * 2
+
+
+def test_an_app_is_not_to_blame_for_a_server_that_is_gone(micro: Path, tmp_path: Path) -> None:
+    asks = workload(tmp_path / "asks", ENDS)
+    initrd = build_initrd(asks, tmp_path, cache_folder())
+    with pytest.raises(ServerFailed, match=r"server web: it ended .* during the run; it said: .*no more"):
+        run_session(micro / "base" / "bzImage", initrd, asks, SessionOptions(), tmp_path / "run")
+
+
+def test_an_app_that_fails_beside_its_server_has_failed(micro: Path, tmp_path: Path) -> None:
+    asks = workload(tmp_path / "asks", SERVE, "/page)", "/nothing)")
+    initrd = build_initrd(asks, tmp_path, cache_folder())
+    with pytest.raises(AppFailed, match="app asks: its command exited with status 3"):
+        run_session(micro / "base" / "bzImage", initrd, asks, SessionOptions(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["client", "full"])
+@pytest.mark.parametrize("arch", ["x86_64", "i386"])
+def test_kconfig_has_every_option_that_an_example_asks_for(name: str, arch: str) -> None:
+    example = load_workload(ROOT / "examples" / name, arch)
+    source = resolve_source(None, cache_folder())
+    find = find_toolchain("gcc", "none", "config")
+    build = describe_build("production", source, arch, example.kernel_configs, None, cache_folder(), find)
+    assert "CONFIG_INET=y" in build.config
