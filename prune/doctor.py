@@ -133,7 +133,7 @@ def parse_version(said: str) -> tuple[int, ...]:
     What distributions add in parentheses holds numbers too: ``gcc (Debian 12.2.0-14) 12.2.0``.
     """
     first = re.sub(r"\([^)]*\)", "", said.partition("\n")[0])
-    number = re.search(r"\d+(?:\.\d+)+", first)
+    number = re.search(r"\d{1,9}(?:\.\d{1,9})+", first)
     return tuple(map(int, number[0].split("."))) if number else ()
 
 

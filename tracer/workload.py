@@ -318,8 +318,8 @@ class _Reader:
             raise self.fail(f'{where}: name "{name}" may hold only a-z, 0-9 and "-"')
         if name in RESERVED_NAMES:
             raise self.fail(f'{where}: name "{name}" is the name of a phase', "choose another")
-        if table["timeout"] <= 0:
-            raise self.fail(f"{where}: timeout must be more than 0 seconds")
+        if not 0 < table["timeout"] <= 1e9:
+            raise self.fail(f"{where}: timeout must be more than 0 seconds, and a number of them")
         client = self.strings(table.get("client", []), f"{where}: client")
         app = App(
             name, table["command"], table.get("ready", ""), table.get("check", ""), client,

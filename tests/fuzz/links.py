@@ -14,21 +14,18 @@ import numpy as np
 from prune.boots import read_pruned
 from prune.buildid import build_id
 from prune.counters import read_kernel_file
-from prune.edit import edit_image
 from prune.elf import parse_object
-from prune.generate import generate_script
+from prune.generate import generate
 from prune.knowledge import Knowledge, read_knowledge
-from prune.link import SCRIPT
 from prune.linkmap import read_link_map
 from prune.nameless import hide_tombstones, tombstone_addresses
 from prune.paint import true_sizes
+from prune.plan_file import Plan, load_plan, save_plan
 from prune.refine import refine
 from prune.store import Stored, stored
-from prune.tombstones import bury_dropped
 from prune.verify import verify_image
 from prune.verify_elf import read_linked, read_original
 from prune.verify_read import read_facts, read_map, relocation_widths
-from prune.writing import Contents, Writing, write_prepared
 from tests.conftest import X86
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import HOSTILE, of_bytes, of_elf, of_json, of_some, of_text
@@ -39,7 +36,6 @@ from tests.unit.test_script import LDS
 from tests.unit.test_store import OTHER, SOURCE
 from tests.unit.test_verify_kallsyms import _real, made
 from tests.unit.verify_program import MACHINES
-from tracer.host import whole_file
 
 Run = Callable[[bytes, Path], object]
 KINDS = tuple(read_knowledge(machine.arch) for machine in MACHINES)
@@ -112,18 +108,20 @@ def _image(knowledge: Knowledge, beside: bytes) -> Run:
 
 
 def _pruned(tree: Path, made: Stored, knowledge: Knowledge) -> object:
-    """What a plan that drops every second function makes of it."""
-    image, tables = made.image, made.tables
-    keep = np.ones(len(image.units), bool)
+    """What a link gets by a plan that drops every second function, and what is said of it."""
+    image, count = made.image, len(made.image.units)
+    keep = np.ones(count, bool)
     keep[np.flatnonzero(image.units["function"])[::2]] = False
-    burial = bury_dropped(image, tables, keep, knowledge)
-    data = edit_image(image, tables, keep, np.zeros_like(keep), burial, knowledge)
-    script = generate_script(LDS, image, keep, burial, knowledge)
+    plan = Plan(
+        knowledge.arch, "", "ran", (), image.rows, keep, np.zeros_like(keep), [""] * count, image.pieces
+    )
+    save_plan(plan, tree / "plan.json")
+    (tree / "vmlinux.lds").write_text(LDS)
+    (tree / ".config").write_text("CONFIG_A=y\n")
     home = Path(".kprune/plan-0123456789abcdef")
-    contents = Contents(image.objects, image.parts, data, image.archive)
-    with Writing(tree, home, contents) as writing, whole_file(tree / home / SCRIPT, "wb") as stream:
-        stream.write(script.encode("utf-8", "surrogateescape"))
-    return write_prepared(tree, writing, {}, [], [], [], False)
+    ready = generate(Path("vmlinux.lds"), load_plan(tree / "plan.json"), home, tree, image, made.tables)
+    ready.describe()
+    return ready.prepared
 
 
 def _map(data: bytes, folder: Path) -> object:
@@ -214,7 +212,7 @@ def _vmlinux(data: bytes, folder: Path) -> object:
     path = folder / "vmlinux"
     path.write_bytes(data)
     refused = None
-    for read in (build_id, read_linked, tombstone_addresses, read_kernel_file, hide_tombstones):
+    for read in (build_id, read_linked, read_kernel_file, tombstone_addresses, hide_tombstones):
         try:
             read(path)
         except Exception as error:

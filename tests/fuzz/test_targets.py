@@ -89,9 +89,10 @@ INSIDE = {
 REACHED = {
     "import_collected", "import_trace", "load_kernels", "load_model", "parse_fields", "parse_kallsyms",
     "parse_link_map", "parse_lld_map", "parse_rows", "parse_trace_dat", "read_at_most", "read_collected",
-    "read_coverage", "read_drcov", "read_entries", "read_foreign", "read_image", "read_instructions",
-    "read_json", "read_kernel_file",
-    "read_lcov", "read_manifest", "read_members", "read_object", "read_perf", "read_result", "read_trace_cmd",
+    "read_coverage", "read_drcov",
+    "read_entries", "read_foreign", "read_image", "read_instructions", "read_json",
+    "read_lcov",
+    "read_manifest", "read_members", "read_object", "read_perf", "read_result", "read_trace_cmd",
     "read_trace_stat",
 }  # fmt: skip
 
@@ -105,5 +106,5 @@ def test_every_reader_of_something_from_outside_has_a_target() -> None:
         for path in files
         for name in re.findall(r"^def ((?:read|load|parse|import)_\w+)", path.read_text(), re.M)
     }
-    assert {name for name in names if not re.search(rf"\b{name}\(", targets)} - INSIDE - REACHED == set()
+    assert {name for name in names if not re.search(rf"\b{name}\b[(,]", targets)} - INSIDE - REACHED == set()
     assert names >= INSIDE | REACHED

@@ -173,3 +173,12 @@ def test_edited_bytes_are_what_is_written(tmp_path: Path) -> None:
     member = subprocess.run(["ar", "pP", ARCHIVE, "lib/x.o"], cwd=tmp_path, capture_output=True, check=True)
     assert parse_object(Path("x.o"), member.stdout).content(1) == b"\x90"
     assert np.array_equal(made.data != data, np.isin(np.arange(len(data)), made.units["at"]))
+
+
+def test_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
+    """The thread that writes is not at work any more when the error is seen."""
+    made = image(tmp_path, OBJECTS, ("lib/x.o",))
+    contents = Contents(made.objects, made.parts, made.data, made.archive)
+    with pytest.raises(UserError, match="no linker"), Writing(tmp_path, Path(HOME), contents):
+        raise UserError("no linker takes it")
+    assert not (tmp_path / HOME).exists()
