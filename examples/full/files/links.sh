@@ -13,7 +13,7 @@ ip addr add 10.0.2.115/24 dev eth0
 ip addr del 10.0.2.115/24 dev eth0
 ip -6 addr add fd00:2::15/64 dev eth0 nodad
 ip -6 addr del fd00:2::15/64 dev eth0
-timeout 1 ip monitor all >/tmp/monitor & monitor=$!
+ip monitor all >/tmp/monitor & monitor=$!
 sleep 0.2
 
 # A second machine.
@@ -104,6 +104,6 @@ refused ip netns add other
 refused ip netns exec nothing true
 ip link del near
 ip netns del other
-wait $monitor || true
+kill $monitor; wait $monitor || true
 [ -s /tmp/monitor ]
 rm /tmp/monitor
