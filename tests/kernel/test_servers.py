@@ -12,7 +12,7 @@ from prune.source import resolve_source
 from prune.toolchain import find_toolchain
 from tracer.outcome import AppFailed
 from tracer.parallel import in_parallel
-from tracer.rootfs import build_initrd
+from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.servers import ServerFailed
 from tracer.session_options import SessionOptions
@@ -70,28 +70,28 @@ def workload(folder: Path, serve: str = SERVE, old: str = "", new: str = "") -> 
 
 def test_runs_side_by_side_have_servers_of_their_own(micro: Path, tmp_path: Path) -> None:
     asks = workload(tmp_path / "asks")
-    initrd = build_initrd(asks, tmp_path, cache_folder())
+    root = build_root(asks, tmp_path, cache_folder())
     kernel = micro / "base" / "bzImage"
 
     def run(seed: int) -> str:
         options = SessionOptions(seed=seed)
-        return run_session(kernel, initrd, asks, options, tmp_path / str(seed)).outcome
+        return run_session(kernel, root, asks, options, tmp_path / str(seed)).outcome
 
     assert in_parallel([lambda seed=seed: run(seed) for seed in (5, 6)], 2) == ["powered off"] * 2
 
 
 def test_an_app_is_not_to_blame_for_a_server_that_is_gone(micro: Path, tmp_path: Path) -> None:
     asks = workload(tmp_path / "asks", ENDS)
-    initrd = build_initrd(asks, tmp_path, cache_folder())
+    root = build_root(asks, tmp_path, cache_folder())
     with pytest.raises(ServerFailed, match=r"server web: it ended .* during the run; it said: .*no more"):
-        run_session(micro / "base" / "bzImage", initrd, asks, SessionOptions(), tmp_path / "run")
+        run_session(micro / "base" / "bzImage", root, asks, SessionOptions(), tmp_path / "run")
 
 
 def test_an_app_that_fails_beside_its_server_has_failed(micro: Path, tmp_path: Path) -> None:
     asks = workload(tmp_path / "asks", SERVE, "/page)", "/nothing)")
-    initrd = build_initrd(asks, tmp_path, cache_folder())
+    root = build_root(asks, tmp_path, cache_folder())
     with pytest.raises(AppFailed, match="app asks: its command exited with status 3"):
-        run_session(micro / "base" / "bzImage", initrd, asks, SessionOptions(), tmp_path / "run")
+        run_session(micro / "base" / "bzImage", root, asks, SessionOptions(), tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["client", "full"])
