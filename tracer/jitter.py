@@ -55,8 +55,9 @@ class Jitter:
         )
 
     def _memory(self, options: SessionOptions, workload: Workload) -> int:
-        """Every other run of a kernel that is not the traced one is in the tight memory, if there is such."""
-        if workload.machine.tight and not options.trace and self.seed % 2:
+        """Runs in real time are in the tight memory, if there is such, but for that of the workload as it is
+        written and those of the traced kernel. A slow guest that reads its pages again and again gets nowhere."""
+        if workload.machine.tight and self.seed and self.slowness is None and not options.trace:
             return workload.machine.tight
         return (workload.machine.memory * self.percent // 100) >> 16 << 16
 
