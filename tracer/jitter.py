@@ -56,7 +56,7 @@ class Jitter:
 
     def _memory(self, options: SessionOptions, workload: Workload) -> int:
         """Runs in real time are in the tight memory, if there is such, but for that of the workload as it is
-        written and those of the traced kernel. A slow guest that reads its pages over and over gets nowhere."""
+        written and those of the traced kernel. A slow guest that reads pages over and over gets nowhere."""
         if workload.machine.tight and self.seed and self.slowness is None and not options.trace:
             return workload.machine.tight
         return (workload.machine.memory * self.percent // 100) >> 16 << 16
