@@ -265,19 +265,23 @@ class Guests:
 
     def session(self, plan: RunPlan) -> tuple[RunPlan, SessionResult]:
         """Make the run, once more if it was in vain for no fault of the workload's; as it was made."""
-        try:
-            return plan, self.once(plan)
-        except (AgentFailed, AppFailed) as error:
-            if plan.jitter.slowness is None:
-                raise
-            # Some apps have time limits of their own, and in the slowest guest a virtio port may not come up;
-            # but such a guest is only there to add to the rest.
-            self.progress(f"{plan.name}: again at full speed, for in a slow guest {error.summary}")
-            plan = plan.at_full_speed(self.workload)
-        except GuestHung as error:
-            # Seen once in some two hundred runs, on a host with more guests than processors.
-            self.progress(f"{plan.name}: once more, for {error.summary}")
-        return plan, self.once(plan)
+        hung = False
+        while True:
+            try:
+                return plan, self.once(plan)
+            except (AgentFailed, AppFailed) as error:
+                if plan.jitter.slowness is None:
+                    raise
+                # Some apps have time limits of their own, and in the slowest guest a virtio port may not come
+                # up; but such a guest is only there to add to the rest.
+                self.progress(f"{plan.name}: again at full speed, for in a slow guest {error.summary}")
+                plan = plan.at_full_speed(self.workload)
+            except GuestHung as error:
+                # Seen once in some two hundred runs, on a host with more guests than processors.
+                if hung:
+                    raise
+                hung = True
+                self.progress(f"{plan.name}: once more, for {error.summary}")
 
     def cover(self, plan: RunPlan) -> Coverage:
         plan, result = self.session(plan)
