@@ -17,6 +17,7 @@ from typing import Any
 from prune.verify_decode import Decoder
 from prune.verify_elf import Field, Object, Section, Symbol
 from prune.verify_read import Name, Trimmed
+from tracer.host import UserError
 
 _NEVER = 1 << 62
 
@@ -61,6 +62,12 @@ class _Cut:
         self.index, self.claim, self.trap, self.outcome = index, claim, trap, outcome
         self.section = original.sections[index]
         self.label = f"{original.path}:{self.section.name}"
+        bounds = [0, *(bound for cold in claim.cold for bound in cold), self.section.size]
+        if bounds != sorted(bounds):
+            raise UserError(
+                f"verifying: the plan's cold blocks of {self.label} do not lie in it, in order",
+                "make the plan again: kprune plan",
+            )
         self.traps = {old: new for new, old in claim.traps}
         linked = sorted(each.offset for each in self.section.fields)
         self.code = [_unless(linked, each) for each in _instructions(decoder, self.section.content)]
