@@ -35,9 +35,12 @@ def in_parallel(work: Sequence[Callable[[], T]], jobs: int = 0) -> list[T]:
 
 
 def interrupt_on_term() -> None:
-    """Let SIGTERM do what Ctrl-C does, so that the guests end with us."""
+    """Let SIGTERM do what Ctrl-C does, and SIGHUP, which a terminal sends that is closed: the guests end with
+    us. Whoever was started to outlive its terminal (nohup) ignores SIGHUP, and goes on doing so."""
 
     def interrupted(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupted)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupted)

@@ -124,8 +124,10 @@ def read_busybox(workload: Workload, kind: MachineKind, cache: Path) -> tuple[Pa
     elif kind.debian == host_architecture():
         source, remedy = BUSYBOX, "apt-get install busybox-static"
     else:
-        (source,) = fetch_packages(("busybox-static",), kind.debian, cache, alone=True)
-        remedy = f"delete {source}"
+        found = fetch_packages(("busybox-static",), kind.debian, cache, alone=True)
+        if len(found) != 1:
+            raise HostError(f"fetching busybox-static for {kind.debian}: apt knows {len(found)} of them")
+        source, remedy = found[0], f"delete {found[0]}"
     doing = f"building the root file system: {source}"
     if source.suffix == ".deb":
         entry = package_tree(source).get("usr/bin/busybox")

@@ -97,6 +97,15 @@ def test_settings_survive_the_disk(tmp_path: Path) -> None:
     assert load_settings(tmp_path) == made
 
 
+def test_settings_of_an_earlier_kprune_mean_what_it_did(tmp_path: Path) -> None:
+    made = Settings(workload=tmp_path / "w", out=tmp_path)
+    made.save()
+    value = json.loads((tmp_path / "run.json").read_text())
+    del value["arch"], value["sleepers"]
+    (tmp_path / "run.json").write_text(json.dumps(value))
+    assert load_settings(tmp_path) == made
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": 9}'])
 def test_damaged_settings_are_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
