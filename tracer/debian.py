@@ -123,17 +123,17 @@ def fetch_packages(
 def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> list[Path]:
     names = packages if alone else _with_dependencies(apt, packages)
     doing = f"locating the Debian packages ({apt.architecture})"
-    debs = []
+    debs, missing = [], []
     for uri in apt.run("apt-get", "download", "--print-uris", *names, doing=doing).splitlines():
         name = next(iter(uri.split()[1:2]), "")
         if not _FILE.fullmatch(name):
             raise HostError(f"{doing}: apt-get says {uri[:100]!r}")
-        if not (cache / name).exists():
-            package = name.split("_")[0]
-            apt.run(
-                "apt-get", "download", package, doing=f"fetching {package} ({apt.architecture})", cwd=cache
-            )
         debs.append(cache / name)
+        if not debs[-1].exists():
+            missing.append(name.split("_")[0])
+    if missing:
+        doing = f"fetching {', '.join(missing)} ({apt.architecture})"
+        apt.run("apt-get", "download", *missing, doing=doing, cwd=cache)
     return sorted(debs)
 
 
