@@ -172,7 +172,8 @@ def test_verify_sees_a_byte_of_kallsyms_that_changed(copy: Path, table: str) -> 
         (held,) = stream.read(1)
         stream.seek(offset)
         stream.write(bytes([held ^ 1]))
-    assert "kallsyms_num_syms says" in findings(copy) or "is no symbol of vmlinux" in findings(copy)
+    # What is wrong first depends on the byte: the tables' sizes, their order, or an entry.
+    assert re.search(r"kallsyms_\w+ (says|is|has)|is no symbol of vmlinux", findings(copy))
 
 
 def test_a_call_into_what_was_freed_is_told_by_name(copy: Path) -> None:
