@@ -19,6 +19,7 @@ from tracer.workload import Workload
 #: functions of 6,870; the slowest one adds 30. In the fastest one the kernel has booted before much that it
 #: put off: what runs then is not for booting alone.
 SLOWNESS = (None, 7, None, 4, 0, 6)
+SLOWEST = 7
 #: Memory in percent of the workload's, in turn; never less, for that would be another workload.
 MEMORY = (100, 100, 150, 100, 200, 125, 300)
 #: By how much longer the apps may take by the clock of a slow guest.
@@ -71,11 +72,13 @@ class Jitter:
         return ", ".join([*parts, f"seed {self.seed}"])
 
 
-def jitter(number: int, smp: bool) -> Jitter:
+def jitter(number: int, smp: bool, slowest: int = SLOWEST) -> Jitter:
     """The variation of run ``number``; number 0 is the workload as it is written. ``smp``: the kernel can
     use a second processor, which it gets in every other run in real time. With -icount, QEMU 7.2 does not get
-    a second one going."""
+    a second one going. ``slowest``: what the machine can bear, where :data:`SLOWNESS` is more."""
     turn, kind = divmod(number, len(SLOWNESS))
     slowness = SLOWNESS[kind]
+    if slowness is not None:
+        slowness = min(slowness, slowest)
     second = smp and slowness is None and (turn + kind // 2) % 2 == 1
     return Jitter(MEMORY[number % len(MEMORY)], slowness, 2 if second else 1, number)

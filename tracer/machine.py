@@ -29,6 +29,7 @@ class MachineKind:
     address_size: int
     page_size: int
     trap: bytes
+    slowest: int
     no_execute: bool
     debian: str
     elf: int

@@ -66,6 +66,7 @@ def test_two_processors_only_when_the_kernel_can_use_them() -> None:
     assert speeds == {(1, slowness) for slowness in SLOWNESS} | {(2, None)}
     assert {jitter(n, True).cpus for n in range(len(SLOWNESS))} == {1, 2}
     assert jitter(0, True).cpus == 1
+    assert [jitter(n, False, 5).slowness for n in range(6)] == [None, 5, None, 4, 0, 5]
 
 
 def test_a_seed_varies_the_order_of_apps_where_any_will_do() -> None:
