@@ -41,6 +41,10 @@ demo: setup
 test: setup
 	.venv/bin/python -m pytest
 
+# What `make test` leaves out, for each of them builds a kernel of its own.
+test-slow: setup
+	.venv/bin/python -m pytest -m slow
+
 # FUZZ_SECONDS: in all, shared out among the targets; FUZZ: some of them only (python -m tests.fuzz --help).
 # Another seed each time; what fails is in out/fuzz, and said with the command that repeats it.
 FUZZ_SECONDS ?= 3600

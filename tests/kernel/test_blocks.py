@@ -32,7 +32,7 @@ def trimmed(micro: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("run.json", "heal.json"):
         if (micro / name).is_file():
             shutil.copy(micro / name, out)
-    done = kprune("heal", "--grain", "block", "--boots", "5", "--heal-rounds", "12", out)
+    done = kprune("heal", "--grain", "block", "--boots", "3", "--heal-rounds", "15", out)
     assert done.returncode == 0, done.stderr[-4000:]
     return out
 
@@ -45,7 +45,7 @@ def report_of(out: Path) -> dict[str, Any]:
 def test_it_runs_the_whole_workload_and_is_proved(trimmed: Path) -> None:
     report = report_of(trimmed)
     assert report["heal"]["converged"] is True
-    assert report["validation"]["passed"] == report["validation"]["boots"] == 5
+    assert report["validation"]["passed"] == report["validation"]["boots"] == 3
     assert report["validation"]["verify"] == "ok"
     blocks = next(
         c for c in json.loads((trimmed / "verify.json").read_text())["checks"] if c["name"] == "blocks"

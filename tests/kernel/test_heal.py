@@ -22,7 +22,7 @@ def test_one_run_is_enough_to_begin_with(micro: Path, tmp_path: Path) -> None:
     for name in ("base", "traced"):
         shutil.copytree(micro / name, out / name)
     shutil.copy(micro / "run.json", out)
-    for words in (("trace", "--trace-runs", "1"), ("heal", "--boots", "5", "--heal-rounds", ROUNDS)):
+    for words in (("trace", "--trace-runs", "1"), ("heal", "--boots", "3", "--heal-rounds", ROUNDS)):
         done = subprocess.run([KPRUNE, *words, out], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads((out / "report.json").read_text())
@@ -30,6 +30,6 @@ def test_one_run_is_enough_to_begin_with(micro: Path, tmp_path: Path) -> None:
     names = {run["name"] for run in runs if not run["name"].startswith("miss")}
     assert names == {"ftrace-1", "blocks-1"}
     assert report["heal"]["converged"] is True and report["heal"]["rounds"] <= int(ROUNDS)
-    assert (report["validation"]["boots"], report["validation"]["misses"]) == (5, [])
+    assert (report["validation"]["boots"], report["validation"]["misses"]) == (3, [])
     known = {f["symbol"] for f in json.loads((out / "profile.json").read_text())["functions"]}
     assert known >= {each["function"] for each in report["heal"]["added"]}

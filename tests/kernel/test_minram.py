@@ -92,6 +92,7 @@ def small() -> tuple[KernelBuild, Workload]:
     return build, workload
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["romfs", "squashfs"])
 def test_root_on_a_disk(small: tuple[KernelBuild, Workload], tmp_path: Path, device: str) -> None:
     """The whole workload runs, from a disk that nobody can write to."""
