@@ -7,7 +7,7 @@ MISSING = $(shell for p in $(APT_PACKAGES); do \
 	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
 APT_INSTALL = apt-get install --yes --no-install-recommends
 
-.PHONY: check setup apt demo test fuzz bench bench-heal bench-sources clean
+.PHONY: check setup apt demo test test-slow fuzz bench bench-heal bench-sources clean
 
 check: setup
 	.venv/bin/ruff format --check .
