@@ -45,8 +45,8 @@ def test_two_turns_of_the_pair(pipeline: Pipeline) -> None:
             assert cell.value and cell.value > 0 and cell.n == 2
     for seen in (seen for turn in found["turns"] for seen in turn):
         assert 0 < seen["hello"] <= seen["ready"] < 60
-        # Whole rounds of the eight requests of get.py.
-        assert all(window["requests"] % 8 == 0 for window in seen["windows"])
+        # Whole rounds of the ten requests of get.py.
+        assert all(window["requests"] % 10 == 0 for window in seen["windows"])
     ratio = read_cell(found["ratio"]["requests_per_second"])
     assert ratio.low is not None and ratio.high is not None
     assert ratio.low < ratio.value < ratio.high
