@@ -48,8 +48,9 @@ def report(out: Path) -> dict[str, Any]:
     return value
 
 
-def test_text_shrinks_by_two_thirds(report: dict[str, Any]) -> None:
-    assert report["pruned"]["text_bytes"] <= 0.35 * report["base"]["text_bytes"]
+def test_text_shrinks_by_more_than_three_fifths(report: dict[str, Any]) -> None:
+    """Of a shell and a web server two thirds went; the ssh server takes what terminals and select need."""
+    assert report["pruned"]["text_bytes"] <= 0.37 * report["base"]["text_bytes"]
 
 
 def test_boot_image_shrinks(report: dict[str, Any]) -> None:
