@@ -169,18 +169,16 @@ def find_misses(
 def _executed_freed(
     graveyard: Graveyard, executed: Sequence[tuple[int, int]], console: str, phases: Sequence[tuple[int, str]]
 ) -> list[Miss]:
-    """What was executed after it had been freed, by a processor that does so: whatever lies there then. Where
-    nothing does, that is what the kernel fills it with, int3 on x86."""
+    """What was executed after it had been freed, by a processor that does so: the first alone, as it goes on
+    with whatever lies there then: int3, which the kernel has filled it with (x86), if it is still free."""
     freed_from = next((begin for begin, name in phases if name == START), None)
-    found: dict[tuple[str, str, str], Miss] = {}
     for address, offset in executed:
         unit = graveyard.freed_at(address)
-        if unit is None or freed_from is None or offset < freed_from:
-            continue
-        oops = next((o for o in _OOPS.finditer(console) if o["at"].startswith(f"{unit[0]}+")), None)
-        caller = _first_entry(oops["rest"], unit[0]) if oops else ""
-        found.setdefault(unit, Miss(*unit, caller, _phase_at(offset, phases)))
-    return list(found.values())
+        if unit is not None and freed_from is not None and offset >= freed_from:
+            oops = next((o for o in _OOPS.finditer(console) if o["at"].startswith(f"{unit[0]}+")), None)
+            caller = _first_entry(oops["rest"], unit[0]) if oops else ""
+            return [Miss(*unit, caller, _phase_at(offset, phases))]
+    return []
 
 
 def _freed_misses(graveyard: Graveyard, console: str, phases: Sequence[tuple[int, str]]) -> list[Miss]:

@@ -126,12 +126,15 @@ Call Trace:
 
 def test_what_was_freed_and_is_executed_all_the_same() -> None:
     unit = ("setup_early", "a.o", ".text.setup_early")
-    stones = Graveyard({0x10: ("f", "a.o", ".text.f")}, {"f": 0x10}, freed=((0x100, 0x12F, *unit),))
-    assert stones.freed_range == (0x100, 0x30)
+    behind = (0x130, 0x13F, "g", "a.o", ".text.g")
+    stones = Graveyard({0x10: ("f", "a.o", ".text.f")}, {"f": 0x10}, freed=((0x100, 0x12F, *unit), behind))
+    assert stones.freed_range == (0x100, 0x40)
     block = b"IN:\n0x00000100:  cc\n\n"
     phases = ((0, "boot"), (len(block), "start"), (2 * len(block), "web"))
-    # Booting runs it, and then web does.
-    (miss,) = find_misses(stones, executed_blocks(block * 3)[::2], FREED_32, phases)
+    # Booting runs it, and then web does, and runs on.
+    (miss,) = find_misses(
+        stones, (*executed_blocks(block * 3)[::2], (0x130, 3 * len(block))), FREED_32, phases
+    )
     assert (miss.function, miss.caller, miss.phase) == ("setup_early", "chrdev_open", "web")
     assert find_misses(stones, executed_blocks(block), "", phases) == ()
     # Nobody looked when it was freed.
