@@ -37,14 +37,14 @@ mode = "0755"
 source = "{observe}/filter"
 target = "/observe/filter"
 
-# A named pipe, and a lock: nothing that examples/micro does. Then the result leaves through the console.
+# A named pipe, and a file that gets room ahead: nothing that examples/micro does. Then the result leaves through the console.
 [[app]]
 name = "week"
 command = '''
 set -e
 /observe/observe.sh start
 mkfifo /tmp/pipe
-touch /tmp/a && flock /tmp/a true
+fallocate -l 4096 /tmp/a
 /observe/observe.sh status
 /observe/observe.sh stop /tmp/result
 {{ echo; echo RESULT; base64 /tmp/result; echo DONE; }} >/dev/console
@@ -75,14 +75,14 @@ def test_a_watched_kernel_names_what_it_called(micro: Path, tmp_path: Path) -> N
 
     found = json.loads(kprune("observe", micro, "--read", result, "--output", tmp_path / "p.json", "--json"))
     called = {row["function"] for row in found["called"]}
-    assert {"locks_lock_inode_wait", "flock_lock_inode"} <= called
+    assert {"ksys_fallocate", "vfs_fallocate"} <= called
     assert found["watched"] > 5000
 
     merged = tmp_path / "merged.json"
     kprune("profile", "merge", micro, tmp_path / "p.json", "-o", merged)
     profile = json.loads(merged.read_text())
     seen = {f["symbol"]: {s["source"] for s in f["seen"]} for f in profile["functions"]}
-    assert seen["locks_lock_inode_wait"] == {"observe"}
+    assert seen["vfs_fallocate"] == {"observe"}
 
     result.write_bytes(result.read_bytes()[:-40])
     assert "cut short" in kprune("observe", micro, "--read", result, code=2)
