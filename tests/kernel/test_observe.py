@@ -37,7 +37,8 @@ mode = "0755"
 source = "{observe}/filter"
 target = "/observe/filter"
 
-# A named pipe, and a file that gets room ahead: nothing that examples/micro does. Then the result leaves through the console.
+# A named pipe, and a file with room ahead: examples/micro does neither. Then the result leaves through the
+# console.
 [[app]]
 name = "week"
 command = '''
