@@ -32,7 +32,7 @@ from tracer.collect import KernelBuild as TracedBuild
 from tracer.collect import collect_runs
 from tracer.host import BuildFailed, UserError, run_program
 from tracer.profile import save_profile
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 KERNELS = ("tiny", "micro", "defconfig")
 _PROFILES = {

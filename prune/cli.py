@@ -254,7 +254,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes[name] = value.absolute() if value else None
         if value and not value.exists():
             raise UserError(f"reading --{name}: {value} does not exist")
-    from tracer.workload import load_workload
+    from tracer.workload_file import load_workload
 
     workload = load_workload(options.workload, options.arch)
     out = options.out or Path("out") / workload.title

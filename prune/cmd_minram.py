@@ -14,7 +14,8 @@ from prune.folder import Folder
 from prune.minram import Trial, short
 from prune.settings import cache_folder, load_settings
 from tracer.host import UserError, say, write_json
-from tracer.workload import Workload, load_workload, memory_size
+from tracer.workload import Workload
+from tracer.workload_file import load_workload, memory_size
 
 if TYPE_CHECKING:
     from prune.smallest import Found

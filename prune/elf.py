@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prune.layout import SHT_REL, SHT_RELA, SYMBOL_SHIFT, X86_64, Machine, layout_of
+from prune.layout import SHT_REL, SHT_RELA, SYMBOL_SHIFT, Machine, layout_of
 from prune.layout import Rows as Rows
 from tracer.host import UserError
 
@@ -110,7 +110,7 @@ def is_bitcode(path: Path) -> bool:
         return False  # whoever reads it will say so
 
 
-def read_object(path: Path, machine: Machine = X86_64) -> ObjectFile:
+def read_object(path: Path, machine: Machine) -> ObjectFile:
     """Read one relocatable object.
 
     Raises:
@@ -123,7 +123,7 @@ def read_object(path: Path, machine: Machine = X86_64) -> ObjectFile:
     return parse_object(path, data, machine)
 
 
-def parse_object(path: Path, data: bytes, machine: Machine = X86_64) -> ObjectFile:
+def parse_object(path: Path, data: bytes, machine: Machine) -> ObjectFile:
     """As :func:`read_object`, from bytes."""
     header = _header(path, data, machine)
     if header["e_type"] != "ET_REL":

@@ -9,7 +9,7 @@ know: how many bytes each relocation type fills, since those hold the addend.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -108,8 +108,8 @@ class Machine:
     field that it fills, where these hold the addends, empty where relocations do."""
 
     name: str
-    layout: Layout = ELF64
-    widths: Mapping[int, int] = field(default_factory=dict)
+    layout: Layout
+    widths: Mapping[int, int]
 
     @property
     def table(self) -> int:
@@ -199,9 +199,6 @@ class Machine:
         if len(sizes) == 1:
             return [(slice(None), size) for size in sizes if size]
         return [(np.flatnonzero(widths == size), size) for size in sorted(sizes - {0})]
-
-
-X86_64 = Machine("EM_X86_64")
 
 
 def kinds_of(rows: Rows) -> Rows:

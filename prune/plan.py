@@ -75,11 +75,7 @@ def make_plan(
         reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
     reasons.add(list(inferred or {}), lambda unit: (inferred or {})[unit])
     reasons.add(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
-    if width == "callees":
-        reasons.add(_callees(graph, _mask(image, ran)), lambda _: "called by code that ran")
-    elif width == "reachable":
-        reached = graph.closure(reasons.kept, (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
-        reasons.add(np.flatnonzero(reached), lambda _: "reachable")
+    _widen(reasons, graph, _mask(image, ran), width)
     only_ran = _mask(image, ran) & ~reasons.again
     boot = boot_only(image, graph, phases, only_ran, reasons.kept)
     _add_data(reasons, image, graph)
@@ -98,10 +94,7 @@ def make_plan(
         image.pieces,
         tuple(str(rule) for rule in unused),
         named,
-        {
-            (image.objects[int(image.units["object"][unit])], image.names[unit]): ranges
-            for unit, ranges in (cold or {}).items()
-        },
+        {image.rows[unit][:2]: ranges for unit, ranges in (cold or {}).items()},
     )
 
 
@@ -119,6 +112,15 @@ def _because_of_what_ran(
         reasons.add(_beside_healed(image, graph, ran, missed), lambda _: "referred to beside what was healed")
     reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that ran refers to it")
     return reasons
+
+
+def _widen(reasons: _Reasons, graph: CallGraph, ran: Rows, width: str) -> None:
+    """What is to be kept around what stays anyway."""
+    if width == "callees":
+        reasons.add(_callees(graph, ran), lambda _: "called by code that ran")
+    elif width == "reachable":
+        reached = graph.closure(reasons.kept, (CALL, TAIL_CALL, ADDRESS, TABLE, DATA))
+        reasons.add(np.flatnonzero(reached), lambda _: "reachable")
 
 
 def _add_data(reasons: _Reasons, image: Image, graph: CallGraph) -> None:

@@ -22,7 +22,7 @@ from tracer.matching import PRODUCTION, TRACED
 from tracer.profile import save_profile
 from tracer.remote import collect_over_ssh, remote_line
 from tracer.ssh import SshTarget
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 _HIGHEST_PORT = 65535
 

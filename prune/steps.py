@@ -31,7 +31,8 @@ from tracer.jitter import FIRST_HEALED
 from tracer.machine import machine_kind
 from tracer.runner import session_command
 from tracer.session_options import SessionOptions
-from tracer.workload import Workload, load_workload
+from tracer.workload import Workload
+from tracer.workload_file import load_workload
 
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent

@@ -58,7 +58,8 @@ class Seen:
     caller: str = ""
 
 
-class FunctionRecord(NamedTuple):  # thousands are made for every plan, a dataclass takes many times as long
+# Thousands are made for every plan; a frozen dataclass takes several times as long.
+class FunctionRecord(NamedTuple):
     """One function, and who saw it. Bit ``i`` of ``runs`` (hexadecimal in the file): run ``i`` of the
     profile did; healed and imported functions need no run.
 

@@ -24,7 +24,7 @@ from tracer.squashfs import write_squashfs
 from tracer.workload import AGENT, App, Workload
 
 BUSYBOX = Path("/bin/busybox")
-#: The disk of the machine (tracer/vm.py), as its kernel names it.
+#: The disk of the machine (tracer/qemu.py), as its kernel names it.
 DISK = "/dev/vda"
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 #: Scripts of an app in the guest, in ``/kprune/app.N``.

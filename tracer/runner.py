@@ -13,11 +13,12 @@ from tracer.gdb import return_address
 from tracer.host import HostError
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import AppFailed, GuestHung, GuestPanicked
+from tracer.qemu import VmOptions, qemu_command
 from tracer.rootfs import root_words
 from tracer.servers import running_servers, variable
 from tracer.session import PANICKED, Session
 from tracer.session_options import Mark, SessionOptions
-from tracer.vm import POWERED_OFF, Vm, VmOptions, qemu_command
+from tracer.vm import POWERED_OFF, Vm
 from tracer.workload import Workload
 
 

@@ -26,15 +26,16 @@ _TYPES = {
 
 
 def write_squashfs(entries: Mapping[str, Entry], path: Path) -> None:
-    """Write the image to ``path``.
+    """Write the image to ``path``, whole or not at all.
 
     Raises:
         HostError: there is no ``sqfstar``, or it failed.
     """
-    path.unlink(missing_ok=True)  # it would add to what is there
+    made = path.with_name(f"{path.name}.new")
+    made.unlink(missing_ok=True)  # it would add to what is there
     command = [
         "sqfstar", "-quiet", "-no-progress", "-no-xattrs", "-comp", "gzip", "-b", str(BLOCK),
-        "-all-time", "0", "-mkfs-time", "0", "-root-mode", "755", str(path),
+        "-all-time", "0", "-mkfs-time", "0", "-root-mode", "755", str(made),
     ]  # fmt: skip
     doing = f"writing the root file system {path}"
     try:
@@ -43,6 +44,7 @@ def write_squashfs(entries: Mapping[str, Entry], path: Path) -> None:
         raise HostError(f"{doing}: sqfstar is not there", "apt-get install squashfs-tools") from None
     if done.returncode:
         raise HostError(f"{doing}: sqfstar: {done.stderr.decode(errors='replace').strip()}")
+    made.replace(path)
 
 
 def _tar(entries: Mapping[str, Entry]) -> bytes:

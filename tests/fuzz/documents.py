@@ -37,7 +37,8 @@ from tracer.profile import KernelId, load_profile, save_profile, to_json
 from tracer.saturation import saturation
 from tracer.stale import accept, carry_over
 from tracer.symbols import load_symbols, make_symbols
-from tracer.workload import App, load_workload
+from tracer.workload import App
+from tracer.workload_file import load_workload
 
 _SYMBOLS = {
     "schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",

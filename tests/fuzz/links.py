@@ -14,7 +14,6 @@ import numpy as np
 from prune.boots import read_pruned
 from prune.buildid import build_id
 from prune.counters import read_kernel_file
-from prune.elf import parse_object
 from prune.generate import generate
 from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import read_link_map
@@ -29,6 +28,7 @@ from prune.verify_read import read_facts, read_map, relocation_widths
 from tests.conftest import X86
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import HOSTILE, of_bytes, of_elf, of_json, of_some, of_text
+from tests.objects import parse_object
 from tests.unit.elfwriter import LOCAL, Rela, Section, Symbol, write_elf, write_map
 from tests.unit.test_edit import HOSTILE as TABLES
 from tests.unit.test_linkmap import MAP

@@ -24,10 +24,11 @@ from tracer.gdb import GdbClient
 from tracer.host import GuestLost
 from tracer.newc import write_newc
 from tracer.notes import read_build_id
+from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers
 from tracer.remote import _Session
 from tracer.session import Session
 from tracer.session_options import SessionOptions
-from tracer.vm import Vm, VmOptions, parse_forwards, parse_instruction_pointers
+from tracer.vm import Vm
 
 
 class _Now(selectors.DefaultSelector):

@@ -7,27 +7,17 @@ other architecture's profile. The run itself is kept short.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kernel.runs import edited_profile, kprune, without
 from tracer.host import file_hash
 from tracer.profile import load_profile
 
-ROOT = Path(__file__).resolve().parents[2]
-KPRUNE = Path(sys.executable).with_name("kprune")
 pytestmark = pytest.mark.kernel
 BOOTS = 2
-
-
-def kprune(*words: str | Path, check: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([KPRUNE, *words], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == check, f"{words}: exit {done.returncode}\n{done.stderr[-4000:]}"
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +67,7 @@ def test_the_profile_has_every_phase_and_the_path_of_a_miss(out: Path) -> None:
 
 
 def test_a_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(out, tmp_path / "run")
-    profile = json.loads((folder / "profile.json").read_text())
-    profile["functions"] = [f for f in profile["functions"] if f["symbol"] != "meminfo_proc_show"]
-    given = tmp_path / "given.json"
-    given.write_text(json.dumps(profile))
-    for healed in (folder / "heal.json", folder / "heal"):
-        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    folder, given = edited_profile(out, tmp_path, without("meminfo_proc_show"))
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
     done = kprune("boot", folder, "--boots", "1", check=5)
@@ -93,15 +77,13 @@ def test_a_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -
 
 def test_what_was_freed_too_early_is_named_and_healed(out: Path, tmp_path: Path) -> None:
     """No processor of this kind faults when freed memory is executed: the VM sees it."""
-    folder = shutil.copytree(out, tmp_path / "run")
-    profile = json.loads((folder / "profile.json").read_text())
-    for row in profile["functions"]:
-        if row["symbol"] == "meminfo_proc_show":
-            row["seen"] = [{**row["seen"][0], "app": "boot"}]
-    given = tmp_path / "given.json"
-    given.write_text(json.dumps(profile))
-    for healed in (folder / "heal.json", folder / "heal"):
-        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+
+    def for_booting_alone(profile: dict[str, Any]) -> None:
+        for row in profile["functions"]:
+            if row["symbol"] == "meminfo_proc_show":
+                row["seen"] = [{**row["seen"][0], "app": "boot"}]
+
+    folder, given = edited_profile(out, tmp_path, for_booting_alone)
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
     done = kprune("boot", folder, "--boots", "1", check=5)

@@ -15,7 +15,7 @@ from prune.passes import read_result
 from prune.pipeline import Pipeline
 from prune.settings import load_settings
 from tracer.measure import measure
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 pytestmark = pytest.mark.kernel
 KEYS = {"requests_per_second", "latency_p50_ms", "latency_p99_ms", "hello_seconds", "ready_seconds"}

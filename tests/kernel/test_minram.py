@@ -21,7 +21,8 @@ from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.session_options import SessionOptions
 from tracer.vm import Vm
-from tracer.workload import App, Workload, load_workload
+from tracer.workload import App, Workload
+from tracer.workload_file import load_workload
 
 KPRUNE = Path(sys.executable).with_name("kprune")
 EXAMPLES = Path(__file__).parents[2] / "examples"

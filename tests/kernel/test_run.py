@@ -6,34 +6,19 @@ What the project promises is asserted here on the report of one run, which is ma
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kernel.runs import ROOT, edited_profile, kprune, without
 from tracer.jitter import SLOWNESS
 from tracer.profile import load_profile
 from tracer.saturation import estimate, expected_new
 
-ROOT = Path(__file__).resolve().parents[2]
-KPRUNE = Path(sys.executable).with_name("kprune")
 pytestmark = pytest.mark.kernel
-
-
-def kprune(*words: str | Path, check: int | None = 0, env: dict[str, str] | None = None) -> Any:
-    done = subprocess.run(
-        [KPRUNE, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False,
-        env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr, done.stderr
-    if check is not None:
-        assert done.returncode == check, f"{words}: exit {done.returncode}\n{done.stderr[-4000:]}"
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +82,6 @@ def test_why_names_the_path(out: Path) -> None:
     dropped = json.loads(kprune("why", section.removeprefix(".text."), out, "--json").stdout)
     assert any(not answer["kept"] for answer in dropped)
     assert "no function of that name" in kprune("why", "no_such_function", out, check=2).stderr
-
-
-def edited_profile(out: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> tuple[Path, Path]:
-    """A copy of the run, and its profile with a change as a file of its own."""
-    folder = shutil.copytree(out, into / "run")
-    profile = json.loads((folder / "profile.json").read_text())
-    change(profile)
-    given = into / "given.json"
-    given.write_text(json.dumps(profile))
-    for healed in (folder / "heal.json", folder / "heal"):
-        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
-    return folder, given
-
-
-def without(*symbols: str) -> Callable[[dict[str, Any]], None]:
-    def change(profile: dict[str, Any]) -> None:
-        profile["functions"] = [f for f in profile["functions"] if f["symbol"] not in symbols]
-
-    return change
 
 
 def test_profile_of_another_build_is_refused_unless_told(out: Path, tmp_path: Path) -> None:

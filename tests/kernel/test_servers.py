@@ -16,7 +16,8 @@ from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.servers import ServerFailed
 from tracer.session_options import SessionOptions
-from tracer.workload import Workload, load_workload
+from tracer.workload import Workload
+from tracer.workload_file import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.kernel

@@ -16,7 +16,7 @@ from prune.settings import cache_folder
 from tracer.rootfs import build_root
 from tracer.runner import run_session
 from tracer.session_options import SessionOptions
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")

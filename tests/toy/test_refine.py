@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.elf import read_object
 from prune.refine import refine
 from tests.conftest import I386, X86
+from tests.objects import read_object
 
 from .toy import SOURCES
 

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 
 from prune.assemble import read_image
 from prune.edit import edit_image, first_byte_addends
-from prune.elf import ObjectFile, Rows, parse_object
+from prune.elf import ObjectFile, Rows
 from prune.image import Image
 from prune.linkmap import parse_link_map
 from prune.tables import find_tables
 from prune.tombstones import bury_dropped
 from tests.conftest import X86, edited_objects, image
+from tests.objects import parse_object
 from tracer.host import UserError
 
 from .damage import damaged_fields
@@ -535,15 +536,17 @@ def section_contents(path: Path) -> Mapping[str, bytes]:
     return found
 
 
+#: Something of all that is edited: code that is referred to in every way, a table, strings.
+HOSTILE_SECTIONS = [
+    Section(".text.f", bytes(20)), Section(".text.cold", bytes(9)), Section("__ex_table", bytes(24), 2),
+    Section(".rodata.str1.1", b"dead\0alive\0", ALLOC | MERGE | STRINGS),
+]  # fmt: skip
+HOSTILE_SYMBOLS = [
+    Symbol("inner", ".text.cold", 4, 1, LOCAL), Symbol("gone", ".text.cold", 0, 9),
+    Symbol("f", ".text.f"), Symbol("lc", ".rodata.str1.1", 5, bind=LOCAL, type=NOTYPE),
+]  # fmt: skip
 HOSTILE = write_elf(
-    [
-        Section(".text.f", bytes(12)), Section(".text.cold", bytes(9)), Section("__ex_table", bytes(24), 2),
-        Section(".rodata.str1.1", b"dead\0alive\0", ALLOC | MERGE | STRINGS),
-    ],
-    [
-        Symbol("inner", ".text.cold", 4, 1, LOCAL), Symbol("gone", ".text.cold", 0, 9),
-        Symbol("f", ".text.f"), Symbol("lc", ".rodata.str1.1", 5, bind=LOCAL, type=NOTYPE),
-    ],
+    HOSTILE_SECTIONS, HOSTILE_SYMBOLS,
     [
         Rela(".text.f", 1, ".text.cold"), Rela(".text.f", 6, "gone"), Rela(".text.f", 5, "lc", R_PC32),
         Rela(".text.f", 3, ".rodata.str1.1", 10, 5), Rela("__ex_table", 0, ".text.f", R_PC32, 0),

@@ -14,7 +14,7 @@ from elftools.elf.sections import SymbolTableSection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prune.elf import parse_object, read_object
+from tests.objects import parse_object, read_object
 from tracer.host import UserError
 
 from .elfwriter import ABSOLUTE, COMMON, LOCAL, NOBITS, R_64, RELA, XINDEX, Rela, Section, Symbol, write_elf

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from prune.buildid import build_id
 from prune.edit import edit_image
-from prune.elf import ObjectFile, parse_object, read_object
+from prune.elf import ObjectFile
 from prune.knowledge import Knowledge
 from prune.layout import ELF32, ELF64, SYMBOL, like
 from prune.refine import refine
 from prune.tables import find_tables
 from prune.tombstones import bury_dropped
 from tests.conftest import I386, X86, edited_objects, image
+from tests.objects import parse_object, read_object
+from tests.unit.test_edit import HOSTILE_SECTIONS, HOSTILE_SYMBOLS
 from tracer.host import UserError
 
 from .damage import damaged_fields
@@ -382,14 +384,7 @@ def test_hostile_objects_are_edited_or_refused(tmp_path: Path, data: st.DataObje
 
 
 HOSTILE = write_elf(
-    [
-        Section(".text.f", bytes(20)), Section(".text.cold", bytes(9)), Section("__ex_table", bytes(24), 2),
-        Section(".rodata.str1.1", b"dead\0alive\0", ALLOC | MERGE | STRINGS),
-    ],
-    [
-        Symbol("inner", ".text.cold", 4, 1, LOCAL), Symbol("gone", ".text.cold", 0, 9),
-        Symbol("f", ".text.f"), Symbol("lc", ".rodata.str1.1", 5, bind=LOCAL, type=NOTYPE),
-    ],
+    HOSTILE_SECTIONS, HOSTILE_SYMBOLS,
     [
         Rela(".text.f", 1, ".text.cold"), Rela(".text.f", 6, "gone"), Rela(".text.f", 11, "lc", R_64),
         Rela(".text.f", 15, ".rodata.str1.1", R_64, 5), Rela("__ex_table", 0, ".text.f", R_PC32, 0),

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.elf import parse_object
 from prune.image import Image
 from prune.link import SCHEMA, Prepared, pruned_arguments
 from prune.writing import Contents, Writing, write_prepared
 from tests.conftest import image
+from tests.objects import parse_object
 from tracer.host import UserError
 
 from .elfwriter import Section, Symbol, write_elf

@@ -18,7 +18,8 @@ from tracer.host import GuestLost, HostError, UserError
 from tracer.outcome import AppFailed, LostEvents
 from tracer.remote import collect_over_ssh
 from tracer.ssh import SshTarget
-from tracer.workload import Workload, load_workload
+from tracer.workload import Workload
+from tracer.workload_file import load_workload
 
 KPRUNE = Path(sys.executable).with_name("kprune")
 # Like sshd it gives the line to a shell in a session of its own, which outlives a lost connection; like ssh

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.elf import ObjectFile, parse_object, section_names_at
+from prune.elf import ObjectFile, section_names_at
 from prune.room import DROPPED, FREED_AT, KEPT_AT, Roomy, Wanted, freed_name, lay_out, make_room
 from tests.conftest import edited_objects, image
+from tests.objects import parse_object
 
 from .elfwriter import ALLOC, LOCAL, NOBITS, R_64, WRITE, Rela, Section, Symbol, write_elf
 

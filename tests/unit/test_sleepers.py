@@ -19,7 +19,7 @@ from tracer.host import UserError
 from tracer.phases import sleepers
 from tracer.profile import FunctionRecord, KernelId, Seen, save_profile
 from tracer.symbols import Identity, load_symbols
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 WAITS = FunctionRecord("a.o", ".text.wait.isra.0", "wait.isra.0", (Seen("start", "stack", 1),))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from prune.edit import edit_image
-from prune.elf import parse_object
 from prune.strings import squeeze_strings
 from prune.tables import find_tables
 from prune.tombstones import bury_dropped
 from tests.conftest import X86, edited_objects, image
+from tests.objects import parse_object
 
 from .elfwriter import (
     ALLOC,

@@ -18,7 +18,8 @@ from tracer.jitter import MEMORY, SLOWNESS, jitter
 from tracer.runner import SessionResult
 from tracer.session_options import Mark, SessionOptions
 from tracer.symbols import Symbols, make_symbols
-from tracer.workload import Workload, load_workload
+from tracer.workload import Workload
+from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 PHASES = ("boot", "web", "shutdown")

@@ -15,9 +15,9 @@ from tracer.host import HostError, UserError
 from tracer.machine import machine_kind
 from tracer.newc import character_device, directory, regular, symlink, write_newc
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
+from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
 from tracer.rootfs import build_root, merged_name
-from tracer.vm import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
-from tracer.workload import load_workload
+from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 

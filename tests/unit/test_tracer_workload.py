@@ -10,7 +10,7 @@ import pytest
 from tracer.host import UserError
 from tracer.jitter import SLOWNESS, jitter
 from tracer.session_options import SessionOptions
-from tracer.workload import load_workload, memory_size
+from tracer.workload_file import load_workload, memory_size
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 GOOD = """

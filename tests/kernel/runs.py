@@ -1,0 +1,45 @@
+"""Runs of kprune for tests: the command, and copies of a finished run with another profile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+KPRUNE = Path(sys.executable).with_name("kprune")
+
+
+def kprune(*words: str | Path, check: int | None = 0, env: dict[str, str] | None = None) -> Any:
+    done = subprocess.run(
+        [KPRUNE, *map(str, words)], capture_output=True, text=True, cwd=ROOT, check=False,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    if check is not None:
+        assert done.returncode == check, f"{words}: exit {done.returncode}\n{done.stderr[-4000:]}"
+    return done
+
+
+def edited_profile(out: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> tuple[Path, Path]:
+    """A copy of the run, and its profile with a change as a file of its own."""
+    folder = shutil.copytree(out, into / "run")
+    profile = json.loads((folder / "profile.json").read_text())
+    change(profile)
+    given = into / "given.json"
+    given.write_text(json.dumps(profile))
+    for healed in (folder / "heal.json", folder / "heal"):
+        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    return folder, given
+
+
+def without(*symbols: str) -> Callable[[dict[str, Any]], None]:
+    def change(profile: dict[str, Any]) -> None:
+        profile["functions"] = [f for f in profile["functions"] if f["symbol"] not in symbols]
+
+    return change
