@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from prune.elf import ObjectFile
 from prune.refine import refine
 from tests.conftest import I386, X86
 from tests.objects import read_object
@@ -98,3 +99,24 @@ def test_a_short_branch_holds_two_functions_together(tmp_path: Path) -> None:
     _, (split,) = refine(read_object(tmp_path / "a.o"), X86)
     pieces = {piece.name.rpartition(".")[2] for piece in split.pieces}
     assert len(pieces) == 2, pieces
+
+
+def test_a_branch_is_found_in_a_section_without_any_relocation(tmp_path: Path) -> None:
+    """gas has resolved the call; taken apart it is the only thing in the object that needs a relocation."""
+    (tmp_path / "a.c").write_text(
+        '#define INIT __attribute__((section(".init.text"), used, noinline, noclone))\n'
+        "static INIT int leaf(int x) { return x + 1; }\n"
+        "static INIT int caller(int x) { return leaf(x) * 3; }\n"
+    )
+    command = ["gcc", "-O1", *CFLAGS, "-c", str(tmp_path / "a.c"), "-o", str(tmp_path / "a.o")]
+    subprocess.run(command, check=True)
+    before = read_object(tmp_path / "a.o")
+    assert not [i for i in before.relocation_sections() if before.sections["info"][i] == _init(before)]
+    after, (split,) = refine(before, X86)
+    assert len(split.branches) == 1
+    (owner,) = (after.sections["info"][i] for i in after.relocation_sections())
+    assert after.section_names[owner] == ".init.text.caller"
+
+
+def _init(file: ObjectFile) -> int:
+    return file.section_names.index(".init.text")
