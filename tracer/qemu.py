@@ -10,6 +10,7 @@ from typing import Any
 
 from tracer.host import GuestLost
 from tracer.machine import MachineKind
+from tracer.workload import NIC
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class VmOptions:
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
     there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
-    turns in one thread. ``cpu``: instead of the machine's own. ``disk``: the root file system is a disk (read
+    turns in one thread. ``cpu``: instead of the machine's own. ``nic``: the PCI network card. ``disk``: the root file system is a disk (read
     only) instead of an initrd. ``arguments``: more words for the QEMU command line.
     """
 
@@ -33,6 +34,7 @@ class VmOptions:
     stopped: bool = False
     single: bool = False
     cpu: str = ""
+    nic: str = NIC
     disk: bool = False
     arguments: tuple[str, ...] = ()
 
@@ -52,7 +54,7 @@ def qemu_command(
         "-serial", f"unix:{sockets}/control,server=on,wait=off",
         "-qmp", f"unix:{sockets}/qmp,server=on,wait=off",
         # The user network's router advertisements would make every IPv6 kernel run its autoconfiguration.
-        "-netdev", f"user,id=net0,ipv6=off{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-netdev", f"user,id=net0,ipv6=off{forwards}", "-device", f"{options.nic},netdev=net0,romfile=",
     ]  # fmt: skip
     if options.block_log:
         words += ["-d", "in_asm", "-D", str(options.block_log)]

@@ -155,5 +155,6 @@ def _vm_options(
         arguments=options.arguments,
         single=options.single,
         cpu=workload.machine.cpu,
+        nic=workload.machine.nic,
         disk=bool(workload.rootfs.device),
     )

@@ -16,11 +16,13 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "any_order": (bool,), "needs": (list,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
         "server": (list,), "on": (dict,),
     },
-    "machine": {"memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,)},
+    "machine": {
+        "memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,), "nic": (str,),
+    },
     "rootfs": {
         "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
     },
-    "on": {"kernel_config": (str, list), "cpu": (str,), "busybox": (str,)},
+    "on": {"kernel_config": (str, list), "cpu": (str,), "nic": (str,), "busybox": (str,)},
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),

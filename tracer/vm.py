@@ -26,6 +26,8 @@ from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers, q
 
 #: How a guest can have ended.
 POWERED_OFF, RESET, VANISHED = "powered off", "reset", "vanished"
+#: Seconds that a machine may take from its last word to the instruction at which it stays.
+_STILL = 20.0
 #: Bytes of a line of the agent's or of QEMU's; all that is longer is no answer.
 _MAX_LINE = 1 << 20
 _running: set[Vm] = set()
@@ -187,6 +189,22 @@ class Vm:
         path = self._sockets / "memory"
         self._ask_qmp("pmemsave", val=address, size=size, filename=str(path))
         return path.read_bytes()
+
+    def switch_off_halted(self) -> None:
+        """Wait for the processors to stand still after the kernel's last word; this was a power-off then.
+
+        Raises:
+            GuestLost: they go on.
+        """
+        deadline = time.monotonic() + _STILL
+        at = self.processors_at()
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            before, at = at, self.processors_at()
+            if at and at == before:
+                self.ending = POWERED_OFF
+                return
+        raise GuestLost("powering off: the guest said that it had halted, and goes on")
 
     def pause(self) -> None:
         """Stop the processors and the guest's clock; it does not notice."""

@@ -16,20 +16,23 @@ from tracer.servers import Server
 
 #: Formats of a root file system that is on a disk.
 DEVICES = ("romfs", "squashfs")
+#: The network card of a machine that does not name another: QEMU's -device.
+NIC = "virtio-net-pci"
 AGENT = Path(__file__).parent / "guest" / "init"
 
 
 @dataclass(frozen=True)
 class Machine:
     """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and QEMU's
-    name for the processor, "" for that of ``machines.toml``. ``tight``: bytes of memory in which some runs of
-    the production kernel happen as well, 0 for none."""
+    names for the processor, "" for that of ``machines.toml``, and the network card. ``tight``: bytes of memory
+    in which some runs of the production kernel happen as well, 0 for none."""
 
     memory: int
     cmdline: str
     forward: tuple[int, ...]
     cpu: str = ""
     tight: int = 0
+    nic: str = NIC
 
 
 @dataclass(frozen=True)

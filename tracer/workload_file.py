@@ -11,7 +11,7 @@ from typing import Any
 from tracer.host import UserError
 from tracer.servers import Server
 from tracer.shapes import WrongShape, check_shape
-from tracer.workload import DEVICES, App, Machine, Rootfs, RootfsFile, Workload, is_file
+from tracer.workload import DEVICES, NIC, App, Machine, Rootfs, RootfsFile, Workload, is_file
 
 SCHEMA_VERSION = 1
 #: Names of phases and sources that an app would be confused with.
@@ -115,7 +115,13 @@ class _Reader:
             forward=tuple(self.port(port) for port in raw.get("forward", [])),
             cpu=own.get("cpu", raw.get("cpu", "")),
             tight=self.memory(raw["tight"], "tight") if "tight" in raw else 0,
+            nic=self.nic(own.get("nic", raw.get("nic", NIC))),
         )
+
+    def nic(self, text: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
+            raise self.fail(f'[machine] nic is "{text}"', "name one of QEMU's PCI network cards (-device help)")
+        return text
 
     def memory(self, text: str, key: str = "memory") -> int:
         size = memory_size(text)
