@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
+from prune.graveyard import Graveyard, read_graveyard
+from prune.misses import Miss, executed_blocks, find_misses
 from prune.settings import cache_folder
 from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say

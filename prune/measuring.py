@@ -20,9 +20,10 @@ from prune.cost import Cost
 from prune.doctor import require
 from prune.estimate import spread
 from prune.folder import Folder
+from prune.graveyard import read_graveyard
 from prune.grid import IS_BASE, SPEEDS
 from prune.link_cost import generation_costs, link_cost
-from prune.misses import Miss, find_misses, read_graveyard
+from prune.misses import Miss, find_misses
 from prune.pipeline import Pipeline
 from prune.settings import cache_folder
 from prune.speed import SIDES, make_speed

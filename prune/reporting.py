@@ -9,10 +9,10 @@ from prune import results
 from prune.buildid import build_id
 from prune.file_ledger import account_file
 from prune.folder import Folder
+from prune.graveyard import read_graveyard
 from prune.kbuild import KernelBuild
 from prune.ledger import Ledger, make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
-from prune.misses import read_graveyard
 from prune.page import make_page
 from prune.page_data import page_data
 from prune.passes import read_result

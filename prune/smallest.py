@@ -11,8 +11,8 @@ from prune.boots import Boot, PrunedKernel, boot_once, read_pruned
 from prune.breakdown import Breakdown, break_down, tightest
 from prune.counters import Counters, find_counters, part_sizes, read_kernel_file
 from prune.folder import Folder
+from prune.graveyard import Graveyard
 from prune.minram import Search, Trial, search, short
-from prune.misses import Graveyard
 from prune.profiling import is_smp
 from tracer.host import say
 from tracer.machine import machine_kind

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from tracer.host import GuestFailed, GuestLost, HostError, KpruneError, ValidationFailed
+from tracer.oops import Oops, find_oopses
 
 TAIL_LINES = 15
 
@@ -58,10 +59,8 @@ def console_end(console: str) -> str:
 
 def panic_headline(console: str) -> str:
     """What the kernel said first when it went down, and where: one line, or ""."""
-    found = re.search(
-        r"(invalid opcode|BUG: [^\n]*|Oops[^\n]*|general protection[^\n]*|int3: [^\n]*)", console
-    )
-    where = re.search(r"(?:RIP: [0-9a-f]{4}:|EIP: )(\S+)", console)
-    panic = re.search(r"Kernel panic - not syncing: ([^\n]*)", console)
-    parts = [found[1].strip() if found else "", f"at {where[1]}" if where else "", panic[1] if panic else ""]
+    reports = [report for report in find_oopses(console) if report.died or not report.own]
+    first = next((report for report in reports if report.died), reports[0] if reports else Oops(0))
+    panic = next((report.panic for report in reports if report.panic), "")
+    parts = [first.what, f"at {first.place}" if first.place else "", panic]
     return ", ".join(part for part in parts if part)

@@ -11,10 +11,11 @@ from typing import Any
 from prune.cmd_compare import compare, group_by, read_kernel, table
 from prune.cmd_ledger import read_units
 from prune.folder import Folder
+from prune.graveyard import read_graveyard
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
 from prune.memory import of_console
-from prune.misses import executed_blocks, find_misses, read_graveyard
+from prune.misses import executed_blocks, find_misses
 from prune.options import read_options
 from prune.page import as_script
 from prune.plan_file import Plan, load_plan, save_plan

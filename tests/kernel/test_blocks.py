@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from prune.graveyard import read_graveyard
 from prune.ledger import COLUMNS
-from prune.misses import read_graveyard
 from prune.plan_file import load_plan
 
 KPRUNE = Path(sys.executable).with_name("kprune")

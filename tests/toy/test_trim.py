@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from prune.callgraph import make_call_graph
+from prune.graveyard import read_graveyard
 from prune.linkmap import read_link_map
-from prune.misses import read_graveyard
 from prune.plan import make_plan
 from prune.plan_file import load_plan, save_plan
 from prune.script import named_symbols

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.misses import Graveyard, executed_blocks, find_misses, read_graveyard
+from prune.graveyard import Graveyard, read_graveyard
+from prune.misses import executed_blocks, find_misses
 from tracer.host import UserError
 
 LOG = b"""----------------
