@@ -42,7 +42,7 @@ from tracer.workload import App, Workload
 
 PANICKED = "panicked"
 #: What kernel_halt says (kernel/reboot.c). reboot(2) turns a power-off into it when there is nothing to
-#: switch the machine off with, as there is not without ACPI: somebody pulls the plug, and here it is the host.
+#: switch the machine off with, as there is not without ACPI. Somebody pulls the plug then: the host.
 HALTED = "reboot: System halted"
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
