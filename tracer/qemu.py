@@ -20,8 +20,9 @@ class VmOptions:
     ``block_log``: where QEMU writes every block it translates; ``block_filter``: only for these
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
     there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
-    turns in one thread. ``cpu``: instead of the machine's own. ``nic``: the PCI network card. ``disk``: the root file system is a disk (read
-    only) instead of an initrd. ``arguments``: more words for the QEMU command line.
+    turns in one thread. ``cpu``: instead of the machine's own. ``nic``: the PCI network card. ``disk``: the
+    root file system is a disk (read only) instead of an initrd. ``arguments``: more words for the QEMU
+    command line.
     """
 
     memory: int

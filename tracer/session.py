@@ -41,8 +41,8 @@ from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
 PANICKED = "panicked"
-#: What kernel_halt says (kernel/reboot.c). reboot(2) turns a power-off into it when there is nothing to switch
-#: the machine off with, as there is not without ACPI: somebody pulls the plug, and here that is the host.
+#: What kernel_halt says (kernel/reboot.c). reboot(2) turns a power-off into it when there is nothing to
+#: switch the machine off with, as there is not without ACPI. Somebody pulls the plug then: the host.
 HALTED = "reboot: System halted"
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137

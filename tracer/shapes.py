@@ -17,7 +17,8 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
         "server": (list,), "on": (dict,),
     },
     "machine": {
-        "memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,), "nic": (str,),
+        "memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,),
+        "nic": (str,),
     },
     "rootfs": {
         "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),

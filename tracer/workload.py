@@ -23,9 +23,9 @@ AGENT = Path(__file__).parent / "guest" / "init"
 
 @dataclass(frozen=True)
 class Machine:
-    """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and QEMU's
-    names for the processor, "" for that of ``machines.toml``, and the network card. ``tight``: bytes of memory
-    in which some runs of the production kernel happen as well, 0 for none."""
+    """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and what
+    QEMU calls the processor, "" for that of ``machines.toml``, and the network card. ``tight``: bytes of
+    memory in which some runs of the production kernel happen as well, 0 for none."""
 
     memory: int
     cmdline: str

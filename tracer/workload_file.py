@@ -120,7 +120,7 @@ class _Reader:
 
     def nic(self, text: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
-            raise self.fail(f'[machine] nic is "{text}"', "name one of QEMU's PCI network cards (-device help)")
+            raise self.fail(f'[machine] nic is "{text}"', "name a PCI network card of QEMU's (-device help)")
         return text
 
     def memory(self, text: str, key: str = "memory") -> int:

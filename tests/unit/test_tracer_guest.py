@@ -124,6 +124,9 @@ def test_qemu_command() -> None:
     assert "-cpu qemu64" in joined
     words = qemu_command(kind, Path("k"), Path("i"), Path("c"), Path("/s"), replace(options, cpu="core2duo"))
     assert words[words.index("-cpu") + 1] == "core2duo"
+    assert "virtio-net-pci,netdev=net0,romfile=" in words
+    words = qemu_command(kind, Path("k"), Path("i"), Path("c"), Path("/s"), replace(options, nic="ne2k_pci"))
+    assert "ne2k_pci,netdev=net0,romfile=" in words
     assert kind.trap == b"\xd6"
 
 

@@ -150,6 +150,7 @@ def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
         ('["smtp", "smtp-tls"]', '["smtp_tls"]', 'name "smtp_tls" may hold only'),
         ("timeout = 3", "timeout = 0", "[[server]] 1: timeout must be more than 0"),
         ("[machine]", "[machine", "workload.toml"),
+        ("[machine]", '[machine]\nnic = "e1000,mac=1"', '[machine] nic is "e1000,mac=1"'),
     ],
 )
 def test_a_mistake_is_one_clear_line(folder: Path, old: str, new: str, said: str) -> None:
@@ -168,6 +169,7 @@ ON_TWO += """
 [on.i386]
 kernel_config = "c"
 cpu = "pentium"
+nic = "ne2k_pci"
 busybox = "page"
 """
 
@@ -182,6 +184,7 @@ def test_one_workload_on_two_architectures(folder: Path) -> None:
     assert [path.name for path in first.kernel_configs] == ["a", "b"]
     assert [path.name for path in second.kernel_configs] == ["a", "b", "c"]
     assert (first.machine.cpu, second.machine.cpu) == ("max", "pentium")
+    assert (first.machine.nic, second.machine.nic) == ("virtio-net-pci", "ne2k_pci")
     assert (first.rootfs.own_busybox, second.rootfs.own_busybox) == (None, folder / "page")
     assert first.content_hash() != second.content_hash()
 
