@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -13,6 +11,7 @@ from typing import Any
 from prune.graveyard import Graveyard, read_graveyard
 from prune.misses import Miss, executed_blocks, find_misses
 from prune.settings import cache_folder
+from prune.system_map import SystemMap, read_system_map
 from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
@@ -45,17 +44,12 @@ class Boot:
 
 @dataclass(frozen=True)
 class PrunedKernel:
-    """What is booted: the image, its tombstones, and (address, name) of its functions, sorted."""
+    """What is booted: the image, its tombstones and its functions."""
 
     image: Path
     graveyard: Graveyard
-    functions: tuple[tuple[int, str], ...]
+    system_map: SystemMap
     smp: bool
-
-    def name_of(self, address: int) -> str:
-        """The function around an address, "" for none."""
-        index = bisect.bisect_right(self.functions, (address, "\U0010ffff")) - 1
-        return self.functions[index][1] if index >= 0 else ""
 
 
 def read_pruned(folder: Path, smp: bool) -> PrunedKernel:
@@ -65,11 +59,7 @@ def read_pruned(folder: Path, smp: bool) -> PrunedKernel:
         UserError: there is none.
     """
     graveyard = read_graveyard(folder / "tombstones.json")
-    lines = re.findall(
-        r"^([0-9a-f]+) [tTwW] (\S+)$", (folder / "System.map").read_text(errors="replace"), re.M
-    )
-    functions = tuple(sorted((int(address, 16), name) for address, name in lines))
-    return PrunedKernel(folder / "bzImage", graveyard, functions, smp)
+    return PrunedKernel(folder / "bzImage", graveyard, read_system_map(folder / "System.map"), smp)
 
 
 def boot_pruned(
@@ -148,7 +138,7 @@ def _watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, 
     ranges = (stones.range,) if stones.stones else ()
     if machine_kind(workload.arch).no_execute or not stones.freed:
         return replace(options, block_log=log, block_filter=ranges) if ranges else options
-    ends = tuple(address for address, name in kernel.functions if name == BOOT_ENDS)
+    ends = tuple(address for address, name in kernel.system_map.functions if name == BOOT_ENDS)
     return replace(options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends)
 
 
@@ -168,7 +158,7 @@ def _with_callers(
     )
     options = how.apply(SessionOptions(), workload)
     back = caller_during_boot(kernel.image, initrd, workload, options, address, into / "caller")
-    return (replace(first, caller=first.caller or kernel.name_of(back)), *others)
+    return (replace(first, caller=first.caller or kernel.system_map.name_of(back)), *others)
 
 
 def _stone(miss: Miss) -> tuple[str, str, str, int]:
@@ -177,7 +167,7 @@ def _stone(miss: Miss) -> tuple[str, str, str, int]:
 
 def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:
     """Where the processors stood, for a guest that went without a word."""
-    words = [f"{kernel.name_of(address) or 'outside the kernel'} ({address:#x})" for address in at]
+    words = [f"{kernel.system_map.name_of(address) or 'outside the kernel'} ({address:#x})" for address in at]
     return f"the processor stood in {', '.join(words)}"
 
 

@@ -102,13 +102,13 @@ class Graveyard:
     def _freed_by(self, oops: Oops) -> tuple[str, str, str] | None:
         """What was asked for after it had been freed: it may not be executed (``fetched``), or the kernel has
         filled it with breakpoints. Without an address that fits, the name tells."""
-        place, slide = oops.place, oops.slide or 0
+        place = oops.place
         if oops.own or (oops.fetched is None and not oops.behind):
             return None
-        at = oops.fetched
-        if at is None and place and not place.name:
-            at = place.offset - oops.behind
-        unit = self.freed_at(at - slide) if at is not None else None
+        at = oops.linked
+        if oops.fetched is None and place and not place.name:
+            at = place.offset - oops.behind - (oops.slide or 0)
+        unit = self.freed_at(at)
         if unit is None and place and place.name:
             offset = place.offset - oops.behind
             named = (each for each in self.freed if each[2] == place.name)

@@ -88,7 +88,9 @@ def kbuild_knowledge(arch: str) -> Mapping[str, str]:
     """
     known = read_toml(FOLDER / "kbuild.toml")
     if not isinstance(known.get(arch), dict):
-        supported = ", ".join(name for name in known if name != "schema_version")
+        supported = ", ".join(
+            name for name, row in known.items() if "arch" in (row if isinstance(row, dict) else ())
+        )
         raise UserError(f"architecture {arch}: not supported; supported: {supported}")
     found: Mapping[str, str] = known[arch]
     return found

@@ -14,6 +14,7 @@ from prune.folder import Folder
 from prune.graveyard import Graveyard
 from prune.minram import Search, Trial, search, short
 from prune.profiling import is_smp
+from prune.system_map import SystemMap
 from tracer.host import say
 from tracer.machine import machine_kind
 from tracer.session_options import SessionOptions
@@ -84,7 +85,7 @@ def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain
     whole = read_kernel_file(folder.base("vmlinux"))
     file = whole if side == "base" else read_kernel_file(folder.pruned("vmlinux"))
     kernel = (
-        PrunedKernel(folder.base("bzImage"), Graveyard({}, {}), (), is_smp(folder.base(".config")))
+        PrunedKernel(folder.base("bzImage"), Graveyard({}, {}), SystemMap(()), is_smp(folder.base(".config")))
         if side == "base"
         else read_pruned(folder.path("pruned"), is_smp(folder.base(".config")))
     )

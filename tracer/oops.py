@@ -79,6 +79,11 @@ class Oops:
     slide: int | None = None
     release: str = ""
 
+    @property
+    def linked(self) -> int:
+        """``fetched`` in terms of the kernel as it was linked."""
+        return (self.fetched or 0) - (self.slide or 0)
+
 
 def parse_place(text: str) -> Place | None:
     """``tcp_close+0x0/0x1`` or ``0xffffffff81000000``; None for anything else, or half of it."""
