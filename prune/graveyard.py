@@ -121,7 +121,7 @@ class Graveyard:
         the stack, whatever the unwinder makes of that; within a function it knows better."""
         slide = oops.slide or 0
         others = [entry for entry in oops.trace if not self._is_dead(entry.place, slide)]
-        others = [entry for entry in others if entry.place.name != function]
+        others = [entry for entry in others if not function or entry.place.name != function]
         sure = [entry for entry in others if entry.sure] if self.trimmed.get(function) else []
         return next(iter(sure or others), None)
 

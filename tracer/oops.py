@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -98,17 +98,20 @@ def parse_place(text: str) -> Place | None:
 def find_oopses(console: str) -> tuple[Oops, ...]:
     """All reports of a console, in order; ``console`` may be damaged in every way."""
     reader = _Reader()
-    for number, line in enumerate(_lines(console), 1):
+    lines = _lines(console)
+    for number, line in enumerate(lines, 1):
         start = _PREFIX.match(line)
         who = start["who"] or "" if start else ""
-        reader.take(number, who, line[start.end() if start else 0 :].rstrip())
+        # A log that was cut ends within a line, and half a number is another one.
+        reader.take(number, who, line[start.end() if start else 0 :].rstrip(), number < len(lines))
     return reader.reports()
 
 
-def _lines(console: str) -> Iterator[str]:
-    """Lines without what is for a terminal only; serial ports end them in many ways."""
-    for line in re.split(r"\r*\n|\r+", console):
-        yield _ESCAPES.sub("", line[:LONGEST]).replace("\0", "")
+def _lines(console: str) -> list[str]:
+    """Lines without what is for a terminal only, the last of them behind the last end of a line; serial ports
+    end them in many ways."""
+    lines = re.split(r"\r*\n|\r+", console)
+    return [_ESCAPES.sub("", line[:LONGEST]).replace("\0", "") for line in lines]
 
 
 @cache
@@ -167,8 +170,11 @@ class _Reader:
             for draft in self._drafts
         )  # fmt: skip
 
-    def take(self, number: int, who: str, text: str) -> None:
-        """Line ``number``, of ``who``."""
+    def take(self, number: int, who: str, text: str, whole: bool) -> None:
+        """Line ``number``, of ``who``; of one that is not ``whole`` only how a report ends is believed."""
+        if not whole:
+            self._of_end(number, who, text)
+            return
         draft = self._open.get(who)
         entry = _find("entry", text) if draft and draft.tracing else None
         if draft and entry and entry.span() == (0, len(text)):
