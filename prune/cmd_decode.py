@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from prune.lines import Lines, source_lines
 
-    console = _read_log(options.log)
+    console = read_log(options.log)
     folder = Folder(options.out)
     kernel = load_kernel(folder)
     found = decode(console, kernel)
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         show(json.dumps({"oopses": oopses, "added": added, "mend": mend, "no_lines": lines.lack}, indent=1))
     else:
         for each in found:
-            show(_text(each))
+            show(told(each))
         if mend:
             show("\nto keep what was missed from now on:\n  " + "\n  ".join(mend))
             show(f"or, without guests, instead of heal: {_by_hand(options.out)}")
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     return GuestFailed.exit_code if any(each.missed for each in found) else 0
 
 
-def _read_log(path: Path) -> str:
+def read_log(path: Path) -> str:
     """A console log, whatever is in it.
 
     Raises:
@@ -177,7 +177,7 @@ def _say_what(
         say(f"{len(added):,} new in {Folder(options.out).healed}")
 
 
-def _text(each: Decoded) -> str:
+def told(each: Decoded) -> str:
     if each.missed == UNKNOWN:
         head = f"perhaps a miss: {each.what or 'an oops'}"
     elif each.missed and each.at:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from prune.cmd_compare import compare, group_by, read_kernel, table
+from prune.cmd_decode import load_kernel, read_log, told
 from prune.cmd_ledger import read_units
+from prune.decode import addresses, decode, with_lines
 from prune.folder import Folder
 from prune.graveyard import read_graveyard
 from prune.grid_page import write_grid_page
@@ -23,11 +25,12 @@ from prune.recorded import read_last_link, redirected
 from prune.results import validation
 from prune.rules import read_rules
 from prune.settings import Settings, load_settings
+from prune.system_map import read_system_map
 from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import of_json, of_text
 from tests.page.made_up_grid import made_up_grid
-from tests.unit import test_misses, test_tracer_workload
+from tests.unit import pruned_run, test_misses, test_tracer_workload
 from tests.unit.test_bench import ARGV
 from tests.unit.test_tracer_profile import PROFILE
 from tracer.algebra import merge
@@ -202,6 +205,23 @@ def _rules(data: bytes, folder: Path) -> object:
     return [str(rule) for rule in read_rules(_file(data, folder, "rules.toml"))]
 
 
+def _decode(data: bytes, folder: Path) -> object:
+    """A console log, of a run that is sound; reports, and all that is said of each."""
+    path = _file(data, folder, "console.log")
+    for name, value in _RUN.items():
+        _file(value.encode(), folder, name)
+    kernel = load_kernel(Folder(folder))
+    found = decode(read_log(path), kernel)
+    assert all(set(addresses([each]).values()) <= {"a.o", "b.o"} for each in found)
+    wanted = with_lines(found, {4096: "a.c:1"})
+    return [told(each) for each in wanted], [each.miss for each in wanted]
+
+
+def _system_map(data: bytes, folder: Path) -> object:
+    found = read_system_map(_file(data, folder, "System.map"))
+    return found.around(0xFFFFFFFF81000010), found.names_at(4096), found.has(0), len(found.names)
+
+
 def _options(data: bytes, folder: Path) -> object:
     return read_options(_file(data, folder, "config"))
 
@@ -222,6 +242,19 @@ _OOPS = (
     b"BUG: unable to handle page fault for address: 0000000000002000\n"
     b"#PF: supervisor instruction fetch in kernel mode\nCall Trace:\n ? f+0x1/0x2\n start+0x2/0x4\n"
     b"[    1.0] Kernel panic - not syncing: Fatal exception\nRIP: 0010:0xffffffff810e6d08\n",
+)
+_RUN = {
+    "plan.json": json.dumps(_PLAN), "pruned/tombstones.json": json.dumps(_STONES),
+    "base/symbols.json": json.dumps(_SYMBOLS),
+    "pruned/System.map": "00001000 T f\nffffffff81000000 t h\nffffffff81429000 T _etext\n",
+}  # fmt: skip
+_LOGS = (
+    *(pruned_run.log(name).encode() for name in ("x86_64", "i386", "freed")),
+    *_OOPS,
+    pruned_run.without_kallsyms("x86_64", 0x1E000000).encode(),
+    b"[    1.0][    T1] kernel BUG at a.c:1!\n"
+    b"[    1.0][    C0] int3: 0000 [#2]\n[    1.0][    C0] EIP: 0x2001\n"
+    b"<4>[ 1.0] WARNING: CPU: 0 PID: 1 at a.c:2 f+0x1/0x2\nRIP: 0010:h+0x5/0x20\nCall Trace:\n g+0x1/0x8\n",
 )
 _WEB = App("web", "httpd", "true", "", (), "", 5.0, "python3 load.py")
 _LOADS = (
@@ -253,6 +286,8 @@ TARGETS = [
     Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
     Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
     Target("rules", lambda _: [_RULES], _rules, of_text),
+    Target("decode", lambda _: _LOGS, _decode, of_text),
+    Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
     Target("options", lambda _: [_OPTIONS], _options, of_text),
     Target("console", lambda _: _OOPS, _console, of_text),
     Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),

@@ -53,6 +53,7 @@ def write_run(
     folder: Path, name: str = "", *, tombstones: list[dict[str, Any]] | None = None,
     freed: list[dict[str, Any]] | None = None, trimmed: list[dict[str, Any]] | None = None,
     functions: list[list[Any]] | None = None, system_map: str = "", start: int | None = None,
+    build_id: str = "aa",
 ) -> Path:  # fmt: skip
     """What ``kprune decode`` reads of a run: of a log's kernel, with changes, or of one that is made up."""
     known: dict[str, Any] = json.loads((LOGS / f"{name}.json").read_text()) if name else {}
@@ -73,7 +74,7 @@ def write_run(
     _write(
         folder / "base" / "symbols.json",
         {
-            "schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",
+            "schema_version": 3, "kernel": "production", "build_id": build_id, "config": "c", "source": "s",
             "options": "o", "version": known.get("version", "6.1"), "files": {},
             "functions": sorted(rows),
         },
@@ -81,7 +82,7 @@ def write_run(
     _write(
         folder / "plan.json",
         {
-            "schema_version": 3, "arch": known.get("arch", "x86_64"), "build_id": "aa", "width": "ran",
+            "schema_version": 3, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
             "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "units": units,
             "columns": ["object", "section", "size", "fate", "reason"],
         },

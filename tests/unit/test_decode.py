@@ -120,14 +120,13 @@ def test_what_became_of_the_machine(change: Callable[[str], str], outcome: str, 
 def test_half_a_log_names_the_same_function_or_none(name: str, tmp_path: Path) -> None:
     kernel = load_kernel(Folder(run_of(name, tmp_path)))
     for text in {log(name), without_kallsyms(name)} if name != "freed" else {log(name)}:
-        for cut in range(0, len(text), 7):
+        for cut in range(0, len(text), 31):
             for part in (text[:cut], text[cut:], f"\xff\0{text[cut:]}"):
                 for found in decode(part, kernel):
-                    assert found.missed in ("", "unknown") or (
-                        found.at and found.at.function == MISSED[name][0]
-                    )
+                    named = found.at.function if found.at and found.missed else ""
+                    assert named in ("", MISSED[name][0])
                     # Half a call trace has lost its end, or all of it.
-                    assert not found.caller or said(found)[2] == MISSED[name][2] or found.line == 1 or cut > 1
+                    assert found.caller is None or str(found.caller).startswith(MISSED[name][2])
 
 
 TRAPS = {
