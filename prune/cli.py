@@ -30,7 +30,7 @@ from tracer.parallel import interrupt_on_term
 _EPILOG = """\
 exit codes:
   0  ok                              4  build or link failed
-  1  validation failed               5  the guest panicked or missed a function
+  1  validation failed               5  the guest panicked or missed a function, or a log says so
   2  usage, or wrong input           6  the guest was lost or ran out of time
   3  something is missing on this machine (kprune doctor)
 

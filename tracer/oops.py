@@ -22,8 +22,12 @@ LONGEST = 2000
 _HEAD = 16
 #: What a terminal obeys, as far as such sequences are in serial logs.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[^\[])")
-#: A log daemon's words, the level, the time, and who printed (kernel/printk/printk.c, info_print_prefix()).
-_PREFIX = re.compile(r"(?:.{0,200}? kernel: )?(?:<\d+>)?(?:\[ *\d+\.\d+\])?(?:\[ *(?P<who>[CT]\d+)\])? ?")
+#: A log daemon's words or its time, the level, times in brackets, and who printed (kernel/printk/printk.c,
+#: info_print_prefix()).
+_PREFIX = re.compile(
+    r"(?:.{0,200}? kernel: |[\d:.,TZ/+-]{8,40} (?:[\d:.,]{8,20} )?)?(?:<\d+>)?"
+    r"(?:\[(?! *[CT]\d+\])[^\]<]{1,40}\] ?){0,2}(?:\[ *(?P<who>[CT]\d+)\])? ?"
+)
 _PLACE = re.compile(
     r"(?:(?P<name>[^+\s]+)\+0x(?P<offset>[0-9a-f]{1,8})/0x(?P<size>[0-9a-f]{1,8})"
     r"|0x(?P<address>[0-9a-f]{1,16}))(?![0-9a-f])"
