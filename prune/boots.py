@@ -111,7 +111,7 @@ def boot_once(
     log = into / "misses.log"
     log.unlink(missing_ok=True)
     stones = kernel.graveyard
-    options = _watched(options, workload, kernel, log)
+    options = watched(options, workload, kernel, log)
     seconds, problem, code, at = 0.0, "", 0, ()
     try:
         result = run_session(kernel.image, initrd, workload, options, into)
@@ -129,7 +129,7 @@ def boot_once(
     return Boot(number, variation, round(seconds, 2), problem, code, misses)
 
 
-def _watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
+def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
     """What of a boot is logged: the tombstones that it executes; and, on a processor that executes what has
     been freed, that as well, and the moment when it is."""
     stones = kernel.graveyard

@@ -14,6 +14,7 @@ from prune import (
     cmd_cache,
     cmd_compare,
     cmd_decode,
+    cmd_holdout,
     cmd_import,
     cmd_inspect,
     cmd_ledger,
@@ -48,7 +49,7 @@ _STAGES = {
 #: Verbs that are modules of their own.
 _MORE = (
     cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_decode, cmd_inspect, cmd_cache, cmd_ledger,
-    cmd_minram,
+    cmd_minram, cmd_holdout,
 )  # fmt: skip
 _NEXT = {
     "build": "trace",

@@ -28,6 +28,7 @@ from prune.script import named_symbols
 from prune.settings import Settings
 from prune.store import Stored, stored
 from prune.tables import Tables
+from prune.timers import may_go_off
 from tracer.host import say, uncollected
 from tracer.phases import sleepers
 from tracer.profile import Profile, load_profile
@@ -81,6 +82,10 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
     image, graph = model.image, model.graph
+    if not settings.static:
+        hot = np.zeros(len(image.units), bool)
+        hot[list(known.ran)] = True
+        inferred = {**may_go_off(image, graph, model.knowledge, hot), **inferred}
     cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
     if settings.grain == "block" and knows_blocks(profile, moved):
         # Disassembling is for those who want it.

@@ -12,6 +12,7 @@ import re
 import stat
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -36,9 +37,9 @@ _NAMES = re.compile(rb"(?:[!-.0-~]{1,31}\0)+\0")
 Tree = dict[str, Entry]
 
 
-def build_root(workload: Workload, into: Path, cache: Path) -> Path:
+def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, Entry] | None = None) -> Path:
     """Write ``into/initrd.cpio``, or the disk that the workload asks for, and return its path. ``cache`` is
-    where downloaded packages stay.
+    where downloaded packages stay, ``more`` what is in the tree besides.
 
     Raises:
         HostError: no static busybox, or a package cannot be fetched or unpacked.
@@ -59,7 +60,7 @@ def build_root(workload: Workload, into: Path, cache: Path) -> Path:
     tree["init"] = regular(AGENT.read_bytes(), 0o755)
     for number, app in enumerate(workload.apps):
         tree.update(app_scripts(number, app))
-
+    tree.update(more or {})
     if workload.rootfs.device:
         tree.update(ports())
     return write_root(tree, workload.rootfs.device, into)

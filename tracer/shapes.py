@@ -1,4 +1,5 @@
-"""The shape of each table of ``workload.toml``, as data, and a table checked against its shape.
+"""The shape of each table of ``workload.toml`` and of lists of programs (:mod:`prune.held_out`), as data, and
+a table checked against its shape.
 
 A key that is not in the shape is an error that names the nearest one that is, because a silently ignored line
 would be a silently smaller profile.
@@ -7,8 +8,11 @@ would be a silently smaller profile.
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
+#: Names of Debian packages (Debian Policy, 5.6.1), an architecture behind them.
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]*")
 #: table -> key -> accepted Python types
 SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
@@ -32,12 +36,16 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "server": {
         "name": (str,), "command": (str,), "ready": (str,), "ports": (list,), "timeout": (int, float),
     },
+    "programs": {"schema_version": (int,), "packages": (list,), "program": (list,)},
+    "program": {"name": (str,), "command": (str,), "timeout": (int, float)},
 }  # fmt: skip
 REQUIRED: dict[str, tuple[str, ...]] = {
     "": ("schema_version", "name", "arch", "app"),
     "rootfs.file": ("source", "target"),
     "app": ("name", "command", "timeout"),
     "server": ("name", "command", "ready", "timeout"),
+    "programs": ("schema_version", "program"),
+    "program": ("name", "command"),
 }
 WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false",
          list: "a list", dict: "a table"}  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracer.host import UserError
 from tracer.servers import Server
-from tracer.shapes import WrongShape, check_shape
+from tracer.shapes import PACKAGE, WrongShape, check_shape
 from tracer.workload import DEVICES, NIC, App, Machine, Rootfs, RootfsFile, Workload, is_file
 
 SCHEMA_VERSION = 1
@@ -138,7 +138,7 @@ class _Reader:
         self.check(raw, "rootfs", "[rootfs]")
         packages = raw.get("packages", [])
         for package in packages:
-            if not isinstance(package, str) or not re.fullmatch(r"[a-z0-9][a-z0-9+.:-]*", package):
+            if not isinstance(package, str) or not PACKAGE.fullmatch(package):
                 raise self.fail(f"[rootfs] packages: {package!r} is not the name of a Debian package")
         omit = raw.get("omit", [])
         for pattern in omit:

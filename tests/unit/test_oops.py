@@ -47,9 +47,12 @@ def test_a_real_fault_of_what_was_freed() -> None:
 
 @pytest.mark.parametrize("name", ["x86_64", "i386", "freed"])
 @pytest.mark.parametrize(
-    "prefix", ["[    3.123456] ", "<4>[    3.1] ", "[    T1] ", "[    3.123456][    T1] ",
-               "Nov 25 17:26:01 board kernel: [    3.123456] ",
-        "[Wed Nov 25 17:26:01 2026] ", "[2026-11-25 17:26:01.123] [    3.1][   C12] ", "2026-11-25T17:26:01,1+00:00 ", "\x1b[0m", "\0"],
+    "prefix",
+    [
+        "[    3.123456] ", "<4>[    3.1] ", "[    T1] ", "[    3.123456][    T1] ", "\x1b[0m", "\0",
+        "Nov 25 17:26:01 board kernel: [    3.123456] ", "[Wed Nov 25 17:26:01 2026] ",
+        "[2026-11-25 17:26:01.123] [    3.1][   C12] ", "2026-11-25T17:26:01,1+00:00 ",
+    ],
 )  # fmt: skip
 def test_what_stands_before_a_line_is_not_a_part_of_it(name: str, prefix: str) -> None:
     plain = log(name).replace("\r", "")

@@ -1,0 +1,148 @@
+"""Programs that nobody profiled, and what became of each on a pruned kernel: reading them, and judging.
+
+:mod:`prune.holdout` runs them. A program that prints the same as on the kernel that is not pruned is well;
+one that does not must have a reason: a system call that is not there, or a function that was missed, by name.
+Wrong output without either, and a guest that hangs, are faults of kprune's.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tracer.host import UserError
+from tracer.shapes import PACKAGE, WrongShape, check_shape
+
+SCHEMA = 1
+SAME, ENOSYS, KILLED, PANICKED, WRONG, HUNG, VARIES = OUTCOMES = (
+    "same output", "no such system call", "killed by name", "panicked by name", "wrong output", "hang",
+    "varies by itself",
+)  # fmt: skip
+#: Seconds that a program has, and may have.
+_TIMEOUT, _LONGEST = 15, 3600
+#: What must not happen.
+FAULTS = (WRONG, HUNG)
+
+
+@dataclass(frozen=True)
+class Program:
+    """``command``: a script for the guest's shell, which runs in an empty folder; ``timeout`` in seconds."""
+
+    name: str
+    command: str
+    timeout: float
+
+
+@dataclass(frozen=True)
+class ProgramList:
+    """Programs, and the Debian packages that have to be in the guest for them."""
+
+    programs: tuple[Program, ...]
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One program on one kernel: its exit status and what it printed, line by line; ``missed``: the pruned
+    functions that were asked for meanwhile; ``unanswered``: a system call was that does not exist there;
+    ``ended``: "" when the guest went on, or "panicked", or "hung"."""
+
+    status: int
+    lines: tuple[str, ...]
+    missed: tuple[str, ...] = ()
+    unanswered: bool = False
+    ended: str = ""
+
+    @property
+    def printed(self) -> tuple[int, tuple[str, ...]]:
+        return self.status, self.lines
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a program: one of :data:`OUTCOMES`; ``missed``: by name; ``differs``: the first line
+    that does, as it should be and as it was."""
+
+    name: str
+    outcome: str
+    missed: tuple[str, ...] = ()
+    differs: tuple[str, str] = ("", "")
+
+
+def read_programs(path: Path) -> ProgramList:
+    """Read a list of programs (TOML).
+
+    Raises:
+        UserError: unreadable, a key unknown or missing, two programs of one name.
+    """
+    doing = f"reading the programs: {path}"
+    try:
+        value = check_shape(tomllib.loads(path.read_text()), "programs")
+        if value["schema_version"] != SCHEMA:
+            raise UserError(f"{doing}: schema_version is {value['schema_version']}, not {SCHEMA}")
+        programs = tuple(_program(row) for row in value["program"])
+        names = [program.name for program in programs]
+        twice = next((name for name in names if names.count(name) > 1), "")
+        if twice or not programs:
+            raise WrongShape(f'two programs are called "{twice}"' if twice else "there is no [[program]]")
+        packages = tuple(map(_package, value.get("packages", ())))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{doing}: {error}", "examples/holdout/programs.toml is one to begin with") from error
+    except WrongShape as error:
+        raise UserError(f"{doing}: {error}", error.remedy) from None
+    return ProgramList(programs, packages)
+
+
+def _program(raw: object) -> Program:
+    row = check_shape(raw, "program")
+    timeout = row.get("timeout", _TIMEOUT)
+    if not re.fullmatch(r"[a-z0-9-]+", row["name"]):
+        raise WrongShape(f'the name "{row["name"]}" may hold only a-z, 0-9 and "-"')
+    if not 0 < timeout <= _LONGEST:
+        raise WrongShape(f"{row['name']}: timeout is not between 0 and {_LONGEST} seconds")
+    return Program(row["name"], row["command"], float(timeout))
+
+
+def _package(name: object) -> str:
+    if not isinstance(name, str) or not PACKAGE.fullmatch(name):
+        raise WrongShape(f"{name!r} is not the name of a Debian package")
+    return name
+
+
+def judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:
+    """What became of a program.
+
+    Args:
+        wanted: what it did on the kernel that is not pruned, more than once.
+    """
+    if any(ran.ended or ran.printed != wanted[0].printed for ran in wanted):
+        return Fate(name, VARIES)
+    missed = got.missed
+    if got.ended == "hung":
+        return Fate(name, HUNG, missed)
+    if got.ended:
+        return Fate(name, PANICKED if missed else HUNG, missed)
+    if got.printed == wanted[0].printed:
+        return Fate(name, SAME, missed)
+    differs = first_difference(wanted[0], got)
+    if missed:
+        return Fate(name, KILLED, missed, differs)
+    return Fate(name, ENOSYS if got.unanswered else WRONG, (), differs)
+
+
+def first_difference(wanted: Ran, got: Ran) -> tuple[str, str]:
+    """The first line that is another one; or the statuses."""
+    for i in range(max(len(wanted.lines), len(got.lines))):
+        pair = tuple(ran.lines[i] if i < len(ran.lines) else "" for ran in (wanted, got))
+        if pair[0] != pair[1]:
+            return pair[0], pair[1]
+    return f"status {wanted.status}", f"status {got.status}"
+
+
+def count(fates: Iterable[Fate]) -> dict[str, int]:
+    """Outcome -> how many programs, in the order of :data:`OUTCOMES`."""
+    outcomes = [fate.outcome for fate in fates]
+    return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}

@@ -1,0 +1,58 @@
+"""Programs that were never profiled, on a real pruned kernel: each end is told from the others, by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prune.held_out import ENOSYS, KILLED, SAME, VARIES, count, read_programs
+from tests.kernel.runs import kprune
+
+pytestmark = pytest.mark.kernel
+PROGRAMS = """
+schema_version = 1
+
+[[program]]
+name = "asks-for-what-ran"
+command = "seq 9 | sort -rn | head -n 2; exit 3"
+
+[[program]]
+name = "reads-what-is-gone"
+command = "cat /proc/interrupts >/dev/null; echo $?"
+
+[[program]]
+name = "goes-on-in-another-guest"
+command = "seq 3 | tr 1-3 a-c"
+
+[[program]]
+name = "calls-what-is-gone"
+command = "chroot / /kprune/busybox echo inside"
+
+[[program]]
+name = "never-the-same"
+command = "cat /proc/uptime; date +%s"
+"""
+
+
+def test_each_end_is_told_from_the_others(micro: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(micro, tmp_path / "run")
+    listed = tmp_path / "programs.toml"
+    listed.write_text(PROGRAMS)
+    said = kprune("holdout", out, "--programs", listed, "--json").stdout
+    assert json.loads(said) == json.loads((out / "holdout.json").read_text())
+    (kernel,) = json.loads(said)["kernels"]
+    fates = {fate["name"]: fate for fate in kernel["fates"]}
+    assert [fates[program.name]["outcome"] for program in read_programs(listed).programs] == [
+        SAME, KILLED, SAME, ENOSYS, VARIES,
+    ]  # fmt: skip
+    assert (
+        "show_interrupts (kernel/irq/proc.o), called by seq_read_iter"
+        in fates["reads-what-is-gone"]["missed"][0]
+    )
+    assert "not implemented" in fates["calls-what-is-gone"]["differs"][1]
+    assert kernel["outcomes"] == {**dict.fromkeys(count([]), 0), SAME: 2, KILLED: 1, ENOSYS: 1, VARIES: 1}
+    report = json.loads((out / "report.json").read_text())
+    assert (kernel["keep"], kernel["text_bytes"]) == ("ran", report["pruned"]["text_bytes"])

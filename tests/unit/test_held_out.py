@@ -1,0 +1,96 @@
+"""Programs that nobody profiled: reading a list of them, and judging what became of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prune.held_out import (
+    ENOSYS,
+    HUNG,
+    KILLED,
+    OUTCOMES,
+    PANICKED,
+    SAME,
+    VARIES,
+    WRONG,
+    Fate,
+    Ran,
+    count,
+    judge,
+    read_programs,
+)
+from tracer.host import UserError
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "holdout" / "programs.toml"
+BASE = Ran(0, ("one", "two"))
+
+
+def test_the_example_has_more_than_a_hundred_programs() -> None:
+    programs = read_programs(EXAMPLE).programs
+    assert len(programs) >= 100
+    assert all(program.timeout == 15 for program in programs)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[program]", "at line 1"),
+        ("schema_version = 1", 'the key "program" is missing'),
+        ("schema_version = 2\nprogram = []", "schema_version is 2, not 1"),
+        ("schema_version = 1\nprogram = []", "there is no [[program]]"),
+        ('schema_version = 1\n[[program]]\nname = "a"', 'the key "command" is missing'),
+        ('schema_version = 1\n[[program]]\nname = "a b"\ncommand = ""', 'the name "a b" may hold only'),
+        ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeout = 0', "timeout is not between"),
+        ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeuot = 1', 'did you mean "timeout"'),
+        ('schema_version = 1\npackages = ["-x"]\n[[program]]\nname = "a"\ncommand = ""', "not the name of a"),
+        ("schema_version = 1\n" + '[[program]]\nname = "a"\ncommand = ""\n' * 2, "two programs are called"),
+    ],
+)
+def test_a_wrong_list_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "programs.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_programs(path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_no_list(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        read_programs(tmp_path / "programs.toml")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "got", "outcome"),
+    [
+        ((BASE, BASE), BASE, SAME),
+        # What was missed did not matter, or was killed in the background.
+        ((BASE, BASE), Ran(0, BASE.lines, ("f (a.o)",)), SAME),
+        ((BASE, BASE), Ran(139, ("one",), ("f (a.o)",)), KILLED),
+        ((BASE, BASE), Ran(-1, (), ("f (a.o)",), ended="panicked"), PANICKED),
+        ((BASE, BASE), Ran(1, ("one", "Function not implemented"), unanswered=True), ENOSYS),
+        ((BASE, BASE), Ran(1, BASE.lines), WRONG),
+        ((BASE, BASE), Ran(0, ("one", "2")), WRONG),
+        # It went down, and nobody can say for what.
+        ((BASE, BASE), Ran(-1, (), ended="panicked"), HUNG),
+        ((BASE, BASE), Ran(-1, (), ("f (a.o)",), ended="hung"), HUNG),
+        ((BASE, Ran(0, ("one", "3"))), BASE, VARIES),
+        ((BASE, Ran(-1, (), ended="hung")), BASE, VARIES),
+    ],
+)
+def test_judgement(wanted: tuple[Ran, ...], got: Ran, outcome: str) -> None:
+    assert judge("p", wanted, got).outcome == outcome
+
+
+def test_the_first_line_that_differs_is_shown() -> None:
+    assert judge("p", (BASE,), Ran(0, ("one", "2"))).differs == ("two", "2")
+    assert judge("p", (BASE,), Ran(0, ("one",))).differs == ("two", "")
+    assert judge("p", (BASE,), Ran(3, BASE.lines)).differs == ("status 0", "status 3")
+
+
+def test_every_outcome_is_counted() -> None:
+    found = count([Fate("a", SAME), Fate("b", HUNG), Fate("c", SAME)])
+    assert list(found) == list(OUTCOMES)
+    assert (found[SAME], found[HUNG], sum(found.values())) == (2, 1, 3)
