@@ -171,11 +171,13 @@ def _place(place: Place, oops: Oops, kernel: Kernel, back: int) -> Spot:
 def _may_be_missed(oops: Oops, kernel: Kernel) -> bool:
     """Whether it is an oops that the log does not place: it breaks off, addresses are those of a kernel that
     moved by nobody knows how much, or tombstones those of another link."""
-    if not oops.died or oops.own:
-        return False
     place = oops.place
-    if place is None or (not place.name and oops.slide is None):
-        return place is None or not kernel.system_map.has(place.offset)
+    if place is None or oops.own:
+        return oops.died and not oops.own
+    if oops.what and not oops.died:
+        return False
+    if not place.name and oops.slide is None:
+        return not kernel.system_map.has(place.offset)
     return _is_of_another(oops, kernel)
 
 

@@ -88,7 +88,8 @@ class Graveyard:
         if place.name == FIRST:
             return self.first + offset if self.first + offset in self.stones else None
         address = self.names.get(place.name, -1) + offset
-        return address if offset <= 0 and address in self.stones else None
+        is_stone = offset <= 0 and place.size <= _TRAP and address in self.stones
+        return address if is_stone else None
 
     def grave_of(self, oops: Oops) -> Grave | None:
         """What an oops fell into; None when it is no miss."""
@@ -127,7 +128,8 @@ class Graveyard:
 
     def _is_dead(self, place: Place, slide: int) -> bool:
         if place.name:
-            return place.name == FIRST or place.name in self.names
+            # A function that stayed may have the name, as static ones have.
+            return place.name == FIRST or (place.name in self.names and place.size <= _TRAP)
         return place.offset - slide in self.stones
 
 

@@ -20,6 +20,8 @@ WORDS = Path(__file__).parent / "oops.toml"
 LONGEST = 2000
 #: Lines between the headline of a report and its next one: page tables, and what others print.
 _HEAD = 16
+#: Lines between the end of an oops and the panic that it is: registers, and what others print.
+_TAIL = 64
 #: What a terminal obeys, as far as such sequences are in serial logs.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[^\[])")
 #: A log daemon's words or its time, the level, times in brackets, and who printed (kernel/printk/printk.c,
@@ -130,15 +132,16 @@ def _words() -> tuple[Mapping[str, Any], ...]:
 
 
 def _find(key: str, text: str) -> re.Match[str] | None:
-    """What any of the tables has under ``key``, in a line."""
-    found = (table[key].search(text) for table in _words() if key in table)
+    """What any of the tables has under ``key``, in a line; an entry is all of it."""
+    patterns = (table[key] for table in _words() if key in table)
+    found = (each.fullmatch(text) if key == "entry" else each.search(text) for each in patterns)
     return next(filter(None, found), None)
 
 
 @dataclass
 class _Draft:
-    """A report that is being read. ``last``: the line of its head that was read last; ``tracing``: within its
-    call trace; ``summed_up``: its registers were repeated at its end (``oops_end()``); ``fault``: the address
+    """A report that is being read. ``last``: the line of it that was read last; ``tracing``: within its call
+    trace; ``summed_up``: its registers were repeated at its end (``oops_end()``); ``fault``: the address
     that was asked for in vain."""
 
     oops: Oops
@@ -181,8 +184,9 @@ class _Reader:
             return
         draft = self._open.get(who)
         entry = _find("entry", text) if draft and draft.tracing else None
-        if draft and entry and entry.span() == (0, len(text)):
+        if draft and entry:
             place = parse_place(entry["place"])
+            draft.last = number
             if place:
                 draft.trace.append(Entry(place, not entry["unsure"]))
         elif not (self._of_boot(text) or self._of_end(number, who, text) or self._of_head(number, who, text)):
@@ -204,7 +208,7 @@ class _Reader:
             self._panicked(number, who, panic["panic"].strip())
         elif draft and _find("end", text):
             draft.add(ended=True)
-            draft.tracing = False
+            draft.tracing, draft.last = False, number
         elif draft and _find("recursive", text):
             draft.add(recursive=True)
         else:
@@ -212,12 +216,17 @@ class _Reader:
         return True
 
     def _panicked(self, number: int, who: str, why: str) -> None:
-        """A panic ends the last oops of this boot, or is a report of its own."""
-        last = self._drafts[-1] if self._drafts and self._drafts[-1].boot == self._boot else None
+        """A panic is the end of the oops before it, or a report of its own; only the first one counts."""
+        drafts = [draft for draft in self._drafts if draft.boot == self._boot]
+        if any(draft.oops.panic for draft in drafts):
+            return
         begins = tuple(begin for table in _words() for begin in table.get("of_oops", ()))
-        if last and not last.oops.panic and (last.oops.died or why.startswith(begins)):
+        last = self._open.get(who, drafts[-1] if drafts else None)
+        if last and number - last.last <= _TAIL and (
+            why.startswith(begins) or (last.oops.died and not last.oops.ended)
+        ):  # fmt: skip
             last.add(panic=why)
-        elif not (last and last.oops.panic):
+        else:
             self._begin(number, who, panic=why)
 
     def _of_head(self, number: int, who: str, text: str) -> bool:

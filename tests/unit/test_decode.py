@@ -69,6 +69,8 @@ def test_a_kernel_that_moved_says_by_how_much(tmp_path: Path) -> None:
     (found,) = decoded(text.partition("Kernel Offset")[0], run)
     assert (found.missed, found.miss) == ("unknown", None) and "nokaslr" in found.doubt
     assert found.caller and found.caller.function.startswith("0xffffffff9f")
+    (found,) = decoded(text[text.index("RIP:") :].partition("Kernel Offset")[0], run)
+    assert found.missed == "unknown" and not found.what
 
 
 def test_what_was_freed_of_a_kernel_that_moved(tmp_path: Path) -> None:

@@ -142,6 +142,13 @@ def test_what_was_freed_and_is_executed_all_the_same() -> None:
     assert find_misses(stones, executed_blocks(block * 3), "", ((0, "boot"), (1, "web"))) == ()
 
 
+def test_a_static_function_that_stayed_may_have_a_dead_one_s_name(graveyard: Path) -> None:
+    namesake = OOPS.replace("tcp_queue_rcv+0x2d/0xa1", "dump+0x2d/0xa1")
+    (miss,) = find_misses(read_graveyard(graveyard), (), namesake)
+    assert (miss.function, miss.caller) == ("tcp_try_coalesce", "dump")
+    assert find_misses(read_graveyard(graveyard), (), "RIP: 0010:dump+0x0/0xa1\n") == ()
+
+
 @pytest.fixture
 def trimmed(tmp_path: Path) -> Path:
     path = tmp_path / "tombstones.json"

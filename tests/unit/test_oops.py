@@ -144,6 +144,25 @@ def test_a_panic_alone_and_one_of_another_cause() -> None:
     assert (lockup.died, lockup.panic, panic.panic) == (False, "", "softlockup: hung tasks")
 
 
+def test_a_panic_long_after_an_oops_is_another_one() -> None:
+    killed = log("i386").partition("Kernel panic")[0]
+    noise = "eth0: link is up\n" * 100
+    first, panic = find_oopses(
+        f"{killed}{noise}Kernel panic - not syncing: Attempted to kill init! exitcode=0\n"
+    )
+    assert (first.panic, panic.what) == ("", "") and panic.panic.startswith("Attempted")
+    first, panic = find_oopses(f"{killed}Kernel panic - not syncing: Out of memory\n")
+    assert (first.panic, panic.panic) == ("", "Out of memory")
+
+
+def test_who_panics_is_who_had_the_oops() -> None:
+    oops = "invalid opcode: 0000 [#1]\nRIP: 0010:f+0x0/0x1\nCall Trace:\n"
+    lines = [*stamped(oops, "T7"), *stamped(oops.replace("f+", "g+"), "C1")]
+    lines += stamped("Kernel panic - not syncing: Fatal exception\n", "T7")
+    lines += stamped("Kernel panic - not syncing: Fatal exception in interrupt\n", "C1")
+    assert [each.panic for each in find_oopses("\n".join([*lines, ""]))] == ["Fatal exception", ""]
+
+
 def test_each_boot_has_its_own_offset() -> None:
     oops = (
         "invalid opcode: 0000 [#1]\nRIP: 0010:0xffffffff9f000010\n"
