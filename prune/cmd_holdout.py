@@ -157,8 +157,7 @@ def table(kernels: Sequence[Held]) -> str:
         lines += ["", f"--keep {each.keep}:"]
         for fate in each.fates:
             if fate.outcome != SAME:
-                why = "; ".join(fate.missed) or " instead of ".join(
-                    f'"{text}"' for text in fate.differs[::-1]
-                )
+                differs = " instead of ".join(f'"{text}"' for text in fate.differs[::-1])
+                why = "; ".join(fate.missed) or (differs if any(fate.differs) else "")
                 lines.append(f"  {fate.name}: {fate.outcome}{': ' * bool(why)}{why}")
     return "\n".join(lines)

@@ -7,7 +7,6 @@ lock. Translations are forgotten between two programs, so that the log has what 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,33 +16,22 @@ from prune.held_out import Program, Ran
 from prune.knowledge import Knowledge
 from prune.misses import executed_blocks, find_misses
 from tracer.host import say
-from tracer.machine import machine_kind
 from tracer.newc import directory
 from tracer.outcome import GuestHung, GuestPanicked, VmVanished
-from tracer.rootfs import CLIENT, COMMAND, Tree
+from tracer.rootfs import COMMAND, Tree
 from tracer.runner import open_session
 from tracer.session import Session
 from tracer.session_options import SessionOptions
 from tracer.workload import App, Workload
 
+#: Exit status and lines.
+Printed = tuple[int, tuple[str, ...]]
+_NOTHING: Printed = -1, ()
 #: Lines of a program's output that are compared.
 _LINES = 200
-#: What a program runs in: an empty folder of its own, its output beside it, then line by line to the host.
-#: The shell alone does that, so it asks the kernel for nothing that the agent does not ask for.
-_WRAPPER = """\
-export HELD=/kprune/held/{name}
-cd $HELD || exit 98
-/bin/sh /kprune/app.{number}/{script} >$HELD.out 2>&1 </dev/null
-status=$?
-{{
-	echo "| status $status"
-	count=0
-	while [ $count -lt {lines} ] && {{ IFS= read -r line || [ "$line" ]; }}; do
-		echo "| $line"
-		count=$((count + 1))
-	done
-}} <$HELD.out >{control}
-"""
+#: What a program runs in: an empty folder of its own.
+_FOLDER = "/kprune/held/{name}"
+_WITHIN = "export HELD={folder}; cd $HELD || exit 98\n{command}"
 
 
 @dataclass(frozen=True)
@@ -77,19 +65,18 @@ class Guests:
         calls = tuple((address, 1) for address in self.unanswered)
         if calls:
             options = replace(options, block_log=log, block_filter=(*options.block_filter, *calls))
-        printed: list[tuple[str, ...]] = []
+        printed: list[Printed] = []
         ended, console = "", ""
         with open_session(self.kernel.image, self.root, self.workload, options, into) as session:
             try:
                 session.watch_boot_end() if options.boot_ends else None
                 session.expect_hello()
                 for number in range(first, len(programs)):
-                    session.phase(programs[number].name)
-                    printed.append(_printed(session, number, programs[number]))
+                    printed.append(_one(session, number, programs[number]))
                     if self._missed(log, session):
                         break
             except (GuestPanicked, GuestHung, VmVanished) as error:
-                printed.append(())
+                printed.append(_NOTHING)
                 ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
                 console = error.console
             console = console or session.vm.console_text()
@@ -103,7 +90,7 @@ class Guests:
         return bool(find_misses(self.kernel.graveyard, blocks, session.vm.console_text(), phases))
 
     def _ran(
-        self, programs: Sequence[Program], printed: Sequence[tuple[str, ...]], ended: str, console: str,
+        self, programs: Sequence[Program], printed: Sequence[Printed], ended: str, console: str,
         blocks: Sequence[tuple[int, int]], phases: Sequence[tuple[int, str]],
     ) -> list[Ran]:  # fmt: skip
         """What was printed, and what the log says of each program. A miss in a guest belongs to its last
@@ -113,42 +100,33 @@ class Guests:
         )
         begins = [offset for offset, _ in phases[-len(printed) :]] if printed else []
         made = []
-        for i, lines in enumerate(printed):
+        for i, (status, lines) in enumerate(printed):
             last = i == len(printed) - 1
             end = begins[i + 1] if not last else float("inf")
             asked = any(begins[i] <= at < end and where in self.unanswered for where, at in blocks)
-            made.append(_as_ran(lines, names if last else (), asked, ended if last else ""))
+            made.append(Ran(status, lines, names if last else (), asked, ended if last else ""))
         return made
 
 
-def _printed(session: Session, number: int, program: Program) -> tuple[str, ...]:
-    """Run one program to its end; the lines that came of it, its status first."""
-    app = session.workload.apps[number]
+def _one(session: Session, number: int, program: Program) -> Printed:
+    """Run one program to its end."""
+    session.phase(program.name)
     session.ask(f"open {number}", 0)
-    seconds = session.guest_seconds(app)
-    _, status, lines = session.converse(f"step {number} {COMMAND} {seconds}", app.timeout)
-    found = tuple(line for line in lines if line)
-    return found if found and found[0].startswith("status ") else (f"status {status or 99}", *found)
-
-
-def _as_ran(lines: tuple[str, ...], missed: tuple[str, ...], unanswered: bool, ended: str) -> Ran:
-    status = re.fullmatch(r"status (\d{1,3})", lines[0]) if lines else None
-    return Ran(int(status[1]) if status else -1, lines[1:], missed, unanswered, ended)
+    app = session.workload.apps[number]
+    _, status = session.ask(f"step {number} {COMMAND} {session.guest_seconds(app)}", app.timeout)
+    lines = session.converse(f"output {_LINES}", 0)[2]
+    return status, tuple(line for line in lines if line)
 
 
 def with_programs(workload: Workload, programs: Sequence[Program], packages: tuple[str, ...]) -> Workload:
     """A workload of nothing but these programs, in the machine of another one."""
-    words = {
-        "lines": _LINES,
-        "control": f"/dev/{machine_kind(workload.arch).control}",
-        "script": f"{CLIENT}0",
-    }
     apps = tuple(
         App(
-            program.name, _WRAPPER.format(name=program.name, number=number, **words),
-            "", "", (program.command,), "", program.timeout,
+            program.name,
+            _WITHIN.format(folder=_FOLDER.format(name=program.name), command=program.command),
+            "", "", (), "", program.timeout,
         )
-        for number, program in enumerate(programs)
+        for program in programs
     )  # fmt: skip
     wanted = tuple(dict.fromkeys((*workload.rootfs.packages, *packages)))
     rootfs = replace(workload.rootfs, packages=wanted, device="")
@@ -157,7 +135,7 @@ def with_programs(workload: Workload, programs: Sequence[Program], packages: tup
 
 def folders(programs: Sequence[Program]) -> Tree:
     """Where each of them runs; the root file system is in memory, so it can write there."""
-    return {f"kprune/held/{program.name}": directory() for program in programs}
+    return {_FOLDER.format(name=program.name).lstrip("/"): directory() for program in programs}
 
 
 def answers_nothing(kernel: PrunedKernel, knowledge: Knowledge) -> tuple[int, ...]:

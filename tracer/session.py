@@ -11,6 +11,7 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
     stop N                          done 0          stop the service, or: died STATUS
     close N                         done 0          app N's window closes (a traced kernel sends its counts)
     said                            | LINE ... done 0   the end of what the app printed
+    output LINES                    | LINE ... done 0   its beginning
     poweroff N                      done 0          and the machine goes down
 
 What comes before the first app and after the last one are windows of a traced kernel as well, with the
