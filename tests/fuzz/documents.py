@@ -16,6 +16,7 @@ from prune.folder import Folder
 from prune.graveyard import read_graveyard
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
+from prune.held_out import read_programs
 from prune.memory import of_console
 from prune.misses import executed_blocks, find_misses
 from prune.options import read_options
@@ -27,7 +28,7 @@ from prune.rules import read_rules
 from prune.settings import Settings, load_settings
 from prune.system_map import read_system_map
 from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
-from tests.fuzz.harness import Target
+from tests.fuzz.harness import ROOT, Target
 from tests.fuzz.mutate import of_json, of_text
 from tests.page.made_up_grid import made_up_grid
 from tests.unit import pruned_run, test_misses, test_tracer_workload
@@ -222,6 +223,10 @@ def _system_map(data: bytes, folder: Path) -> object:
     return found.around(0xFFFFFFFF81000010), found.names_at(4096), found.has(0), len(found.names)
 
 
+def _programs(data: bytes, folder: Path) -> object:
+    return read_programs(_file(data, folder, "programs.toml"))
+
+
 def _options(data: bytes, folder: Path) -> object:
     return read_options(_file(data, folder, "config"))
 
@@ -261,6 +266,7 @@ _LOADS = (
     b'starting\n{"requests": 4, "seconds": 2.0, "latencies_ms": [1, 2.5, 3, 40]}\n',
     b'{"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}',
 )
+_PROGRAMS = ROOT / "examples" / "holdout" / "programs.toml"
 _RULES = b"""\
 [[keep]]
 pattern = "tcp_*"
@@ -288,6 +294,7 @@ TARGETS = [
     Target("rules", lambda _: [_RULES], _rules, of_text),
     Target("decode", lambda _: _LOGS, _decode, of_text),
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
+    Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),
     Target("options", lambda _: [_OPTIONS], _options, of_text),
     Target("console", lambda _: _OOPS, _console, of_text),
     Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),

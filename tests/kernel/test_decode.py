@@ -13,7 +13,7 @@ pytestmark = pytest.mark.kernel
 
 
 def test_a_log_alone_names_the_function_and_mends_it(micro: Path, tmp_path: Path) -> None:
-    """Decoding sees in the console what the boot saw in the VM. What is added, the next link keeps."""
+    """Decoding sees in the console what the boot saw in the VM; what is added, the next link keeps."""
     folder, given = edited_profile(micro, tmp_path, without("meminfo_proc_show"))
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
@@ -25,7 +25,7 @@ def test_a_log_alone_names_the_function_and_mends_it(micro: Path, tmp_path: Path
         "tombstone", missed["function"], missed["object"],
     )  # fmt: skip
     assert (oops["caller"]["function"], oops["caller"]["object"]) == (missed["caller"], "fs/seq_file.o")
-    assert oops["outcome"] == "panic" and oops["comm"] == "free" and not oops["doubt"]
+    assert oops["outcome"] == "panic" and oops["pid"] > 1 and not oops["doubt"]
     done = kprune("decode", log, folder, "--add", check=5)
     assert f"kprune heal {folder}" in done.stdout and "1 new in" in done.stderr
     kprune("plan", folder)
@@ -33,9 +33,6 @@ def test_a_log_alone_names_the_function_and_mends_it(micro: Path, tmp_path: Path
     stones = json.loads((folder / "pruned" / "tombstones.json").read_text())
     gone = {row["symbol"] for part in ("tombstones", "freed") for row in stones[part]}
     assert "meminfo_proc_show" not in gone
-    # Tombstones are others now, and the log is not of this link.
-    late = json.loads(kprune("decode", log, folder, "--json", check=5).stdout)["oopses"][0]
-    assert late["missed"] == "unknown" and "another link" in late["doubt"]
 
 
 def test_a_log_without_a_miss(micro: Path) -> None:
