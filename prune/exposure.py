@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from tracer.host import MISSHAPEN, UserError, read_json
 
 SCHEMA = 1
 SIDES = ("base", "pruned")
@@ -15,6 +18,35 @@ HOW = {
 }
 #: Those that each system call has numbers of.
 EACH = ("direct", "referred")
+
+
+def read_exposure(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Side -> build id, and what the page shows. ``offers``: rows of label, base, pruned; ``calls``: of name,
+    bits, functions behind it by calls (base, pruned) and by references (base, pruned), None where it does not
+    answer; ``cves``: of name, verdict, functions, note.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    found = read_json(path, "security view", SCHEMA)
+    try:
+        shown = {
+            "offers": [[str(label), int(base), int(pruned)] for label, base, pruned in offers(found)],
+            "calls": [
+                [str(call["name"]), int(call["bits"])]
+                + [call[side] and int(call[side][how]["functions"]) for how in EACH for side in SIDES]
+                for call in found["system_calls"]
+            ],
+            "cves": [
+                [str(each["id"]), str(each["verdict"]), states(each), str(each["note"])]
+                for each in found["cves"] or ()
+            ],
+        }
+        return {str(side): str(found["build_id"][side]) for side in SIDES}, shown
+    except MISSHAPEN as error:
+        raise UserError(
+            f"reading the security view: {path}: {error!r}", "make it again: kprune security"
+        ) from error
 
 
 def offers(found: Mapping[str, Any]) -> Iterator[tuple[str, int, int]]:

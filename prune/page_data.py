@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prune.exposure import EACH, SIDES, offers, states
 from prune.ledger import KINDS, Ledger, Row
 from prune.report import SIZE_ROWS
 from tracer.profile import Profile
@@ -22,7 +21,8 @@ def page_data(
 
     Args:
         boots: ``each`` of boots.json. log: what the console of one boot said. facts: words for the head.
-        minram: what minram.json holds, None where nobody searched; security: the same of security.json.
+        minram: what minram.json holds, None where nobody searched; security: of
+            :func:`prune.exposure.read_exposure`.
     """
     apps = _apps(profile)
     return {
@@ -43,7 +43,7 @@ def page_data(
         ],
         "log": log,
         "minram": _minram(minram) if minram else None,
-        "security": _security(security) if security else None,
+        "security": security,
     }
 
 
@@ -66,24 +66,6 @@ def _minram(found: Mapping[str, Any]) -> dict[str, Any]:
         "apps": found["apps"],
         "smallest": [each["smallest"] for each in sides.values()],
         "rows": [[name, *(each["rows"][name] for each in sides.values())] for name in names],
-    }
-
-
-def _security(found: Mapping[str, Any]) -> dict[str, Any]:
-    """``offers``: rows of label, base, pruned; ``calls``: of name, bits, functions behind it by calls (base,
-    pruned) and by references (base, pruned), None where it does not answer; ``cves``: of name, verdict,
-    functions, note."""
-    return {
-        "offers": [[str(label), int(base), int(pruned)] for label, base, pruned in offers(found)],
-        "calls": [
-            [str(call["name"]), int(call["bits"])]
-            + [call[side] and int(call[side][how]["functions"]) for how in EACH for side in SIDES]
-            for call in found["system_calls"]
-        ],
-        "cves": [
-            [str(each["id"]), str(each["verdict"]), states(each), str(each["note"])]
-            for each in found["cves"] or ()
-        ],
     }
 
 

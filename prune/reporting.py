@@ -7,7 +7,7 @@ from typing import Any
 
 from prune import results
 from prune.buildid import build_id
-from prune.exposure import SIDES
+from prune.exposure import SIDES, read_exposure
 from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.kbuild import KernelBuild
@@ -23,7 +23,7 @@ from prune.report import make_report, metadata
 from prune.settings import Settings
 from prune.sizes import measure
 from prune.stages import STAGES, stage_seconds
-from tracer.host import MISSHAPEN, UserError, say, whole_file, write_json
+from tracer.host import say, whole_file, write_json
 from tracer.profile import load_profile
 from tracer.workload import Workload
 
@@ -78,14 +78,8 @@ def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], versi
         f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
     ]  # fmt: skip
     minram = read_result(folder.minram, "smallest memory", ("sides",)) if folder.minram.is_file() else None
-    try:
-        data = page_data(
-            ledger, load_profile(folder.profile), report, each, log, facts, minram, _security(folder)
-        )
-    except MISSHAPEN as error:
-        raise UserError(
-            f"making {folder.page}: minram.json or security.json is damaged: {error!r}", "make it again"
-        ) from error
+    security = _security(folder)
+    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts, minram, security)
     with whole_file(folder.page) as stream:
         stream.write(make_page(data))
     say(f"the report to look at: {folder.page}")
@@ -95,8 +89,8 @@ def _security(folder: Folder) -> dict[str, Any] | None:
     """What ``kprune security`` found, if it was about these kernels."""
     if not folder.security.is_file():
         return None
-    found = read_result(folder.security, "security view", ("build_id", "kernels", "system_calls", "cves"))
-    if found["build_id"] != {side: build_id(folder.path(f"{side}/vmlinux")) for side in SIDES}:
+    identities, found = read_exposure(folder.security)
+    if identities != {side: build_id(folder.path(f"{side}/vmlinux")) for side in SIDES}:
         say(f"{folder.security} is of other kernels and not shown; again: kprune security {folder.out}")
         return None
     return found

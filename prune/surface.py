@@ -8,11 +8,13 @@ calls that the assembler has resolved. No value is followed. Three answers, the 
               refers to, in any depth. A pointer that somebody else has put into memory (a driver that has
               registered itself) is not followed, so this is no upper bound
     pointers  of all system calls together: as if any indirect call could lead to any function whose address
-              resident code or data holds. An upper bound, but for code that is made at run time
+              resident code or data holds (also as a jump table does, inside of it). An upper bound, but for
+              code that is made at run time
 
 An entry counts itself. What is freed after boot is neither reached nor counted: it is not there any more when
-programs ask. A function is what has a symbol: aliases are one, clones and cold parts of their own. Its bytes
-are those of the link, without the blocks that were taken out of it.
+programs ask. A function is what has a symbol: aliases are one, so are those that a short branch holds
+together (:mod:`prune.apart`); clones and cold parts are of their own. Its bytes are those of the link,
+without blocks that were taken out.
 """
 
 from __future__ import annotations
