@@ -177,10 +177,11 @@ def _calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Those that answer in the pruned kernel."""
     yield f"{'functions behind each that answers':34}{'by calls':>20}{'by references':>20}"
     yield f"{'':34}{'base':>10}{'pruned':>10}{'base':>10}{'pruned':>10}"
+    several = len({call["bits"] for call in calls}) > 1
     for call in calls:
         if call["pruned"]:
             numbers = (call[side][how]["functions"] if call[side] else 0 for how in EACH for side in SIDES)
-            name = call["name"] if call["bits"] == 64 else f"{call['name']} ({call['bits']} bit)"
+            name = f"{call['name']} ({call['bits']} bit)" if several else call["name"]
             yield f"{name:34}" + "".join(f"{number:>10,}" for number in numbers)
 
 

@@ -52,7 +52,7 @@ def data(units: int) -> dict[str, Any]:
         },
         "security": {
             "offers": [["system calls, 64 bit", 300, 80], ["gadgets", 50_000, 20_000]],
-            "calls": [[f"call_{i}", 64, 10, None, 20, None] for i in range(400)] + [[HOSTILE, 64, 10, 5, 20, 10]],
+            "calls": [*(["c", 64, 10, None, 20, None] for _ in range(400)), [HOSTILE, 64, 10, 5, 20, 10]],
             "cves": [["CVE-1", "gone", HOSTILE, HOSTILE], ["CVE-2", HOSTILE, "f: unknown", ""]],
         },
     }  # fmt: skip
