@@ -15,6 +15,7 @@ from prune.exposure import read_exposure
 from prune.folder import Folder
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
+from prune.held_out import read_programs
 from prune.memory import of_console
 from prune.misses import executed_blocks, find_misses, read_graveyard
 from prune.options import read_options
@@ -246,6 +247,17 @@ _LOADS = (
     b'starting\n{"requests": 4, "seconds": 2.0, "latencies_ms": [1, 2.5, 3, 40]}\n',
     b'{"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}',
 )
+_PROGRAMS = b"""\
+schema_version = 1
+packages = ["bc", "file:i386"]
+[[program]]
+name = "sort"
+command = "sort -n /list"
+[[program]]
+name = "tar-c"
+command = "tar c /etc | wc -c"
+timeout = 5.0
+"""
 _RULES = b"""\
 [[keep]]
 pattern = "tcp_*"
@@ -303,6 +315,10 @@ TARGETS = [
     Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
     Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
     Target("rules", lambda _: [_RULES], _rules, of_text),
+    Target(
+        "programs", lambda _: [_PROGRAMS],
+        lambda data, folder: read_programs(_file(data, folder, "programs.toml")), of_text,
+    ),
     Target("cves", lambda _: [_CVES], _cves("cves.toml"), of_text),
     Target("cves_csv", lambda _: [_CVES_CSV], _cves("cves.csv"), of_text),
     Target("security", _dumped(_EXPOSURE), _exposure, of_json),
