@@ -21,6 +21,7 @@ from prune import (
     cmd_minram,
     cmd_observe,
     cmd_profile,
+    cmd_security,
     ssh_trace,
 )
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
@@ -49,7 +50,7 @@ _STAGES = {
 #: Verbs that are modules of their own.
 _MORE = (
     cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_decode, cmd_inspect, cmd_cache, cmd_ledger,
-    cmd_minram, cmd_holdout,
+    cmd_minram, cmd_holdout, cmd_security,
 )  # fmt: skip
 _NEXT = {
     "build": "trace",

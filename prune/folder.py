@@ -65,6 +65,11 @@ class Folder:
         return self.out / "minram.json"
 
     @property
+    def security(self) -> Path:
+        """What each kernel offers to somebody who got in."""
+        return self.out / "security.json"
+
+    @property
     def page(self) -> Path:
         return self.out / "report.html"
 

@@ -47,6 +47,16 @@ class Redirect:
 
 
 @dataclass(frozen=True)
+class SystemCalls:
+    """System calls of programs of ``bits``: their entries' names begin with one of ``prefixes``, and what of
+    the symbols ``origins`` a kernel has leads to them."""
+
+    bits: int
+    prefixes: tuple[str, ...]
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Align:
     """Alignment ``from_`` in an output section becomes ``to`` in a kernel with none of the options."""
 
@@ -79,6 +89,7 @@ class Knowledge:
     align: tuple[Align, ...]
     tables: tuple[Table, ...]
     redirects: tuple[Redirect, ...]
+    system_calls: tuple[SystemCalls, ...]
     relocations: dict[str, tuple[int, ...]]
     roots: dict[str, Any]
     closure: dict[str, Any]
@@ -170,6 +181,10 @@ def read_knowledge(arch: str) -> Knowledge:
             Align(row["output"], row["from"], row["to"], tuple(row["unless"])) for row in own.get("align", ())
         ),
         redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
+        system_calls=tuple(
+            SystemCalls(row["bits"], tuple(row["prefixes"]), tuple(row["from"]))
+            for row in own.get("system_calls", ())
+        ),
         relocations={kind: tuple(types) for kind, types in own["relocations"].items()},
         roots=read_toml(FOLDER / "roots.toml"),
         closure=_named(read_toml(FOLDER / "closure.toml"), own["system_call"]),

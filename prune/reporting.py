@@ -7,6 +7,7 @@ from typing import Any
 
 from prune import results
 from prune.buildid import build_id
+from prune.exposure import SIDES, read_exposure
 from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.graveyard import read_graveyard
@@ -77,7 +78,19 @@ def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], versi
         f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
     ]  # fmt: skip
     minram = read_result(folder.minram, "smallest memory", ("sides",)) if folder.minram.is_file() else None
-    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts, minram)
+    security = _security(folder)
+    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts, minram, security)
     with whole_file(folder.page) as stream:
         stream.write(make_page(data))
     say(f"the report to look at: {folder.page}")
+
+
+def _security(folder: Folder) -> dict[str, Any] | None:
+    """What ``kprune security`` found, if it was about these kernels."""
+    if not folder.security.is_file():
+        return None
+    identities, found = read_exposure(folder.security)
+    if identities != {side: build_id(folder.path(f"{side}/vmlinux")) for side in SIDES}:
+        say(f"{folder.security} is of other kernels and not shown; again: kprune security {folder.out}")
+        return None
+    return found

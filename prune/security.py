@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import capstone
+from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from prune.knowledge import Knowledge
 from prune.targets import indirect_targets
+from tracer.host import UserError
 
 #: A gadget is at most so many bytes before its return, as with ROPgadget --depth 11.
 DEPTH = 10
@@ -20,23 +23,50 @@ _RETURN = re.compile(rb"(?=(\xc3|\xc2..|\xcb|\xca..))", re.S)
 _LEAVES = ("j", "call", "ret", "loop", "iret", "int", "sys")
 
 
+@dataclass(frozen=True)
+class Offered:
+    """How many ``gadgets`` and ``indirect_targets``; the entries of the ``system_calls`` that answer."""
+
+    gadgets: int
+    indirect_targets: int
+    system_calls: frozenset[str]
+
+
 def measure_security(vmlinux: Path, knowledge: Knowledge) -> dict[str, int]:
     """``gadgets``, ``indirect_targets``, ``system_calls``: how many of each."""
-    with vmlinux.open("rb") as stream:
-        file = ELFFile(stream)
-        code = [
-            section.data()
-            for section in file.iter_sections()
-            if section["sh_flags"] & 4 and section["sh_type"] == "SHT_PROGBITS"
-        ]
-        gadgets = {gadget for data in code for gadget in find_gadgets(data, knowledge)}
-        table = file.get_section_by_name(".symtab")
-        assert isinstance(table, SymbolTableSection)
-        return {
-            "gadgets": len(gadgets),
-            "indirect_targets": len(indirect_targets(file, knowledge)),
-            "system_calls": len(_answering(table, knowledge)),
-        }
+    found = look_at(vmlinux, knowledge)
+    return {
+        "gadgets": found.gadgets,
+        "indirect_targets": found.indirect_targets,
+        "system_calls": len(found.system_calls),
+    }
+
+
+def look_at(vmlinux: Path, knowledge: Knowledge) -> Offered:
+    """What a linked kernel offers, by its file alone.
+
+    Raises:
+        UserError: not an ELF file with symbols.
+    """
+    try:
+        with vmlinux.open("rb") as stream:
+            file = ELFFile(stream)
+            table = file.get_section_by_name(".symtab")
+            if not isinstance(table, SymbolTableSection):
+                raise ELFError("it has no symbols")
+            code = [
+                section.data()
+                for section in file.iter_sections()
+                if section["sh_flags"] & 4 and section["sh_type"] == "SHT_PROGBITS"
+            ]
+            gadgets = {gadget for data in code for gadget in find_gadgets(data, knowledge)}
+            return Offered(
+                len(gadgets), len(indirect_targets(file, knowledge)), frozenset(_answering(table, knowledge))
+            )
+    except OSError as error:
+        raise UserError(f"reading kernel {vmlinux}: {error.strerror}", "link it: kprune link OUT") from error
+    except ELFError as error:
+        raise UserError(f"reading kernel {vmlinux}: {error}", "link it again") from error
 
 
 def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
@@ -63,13 +93,18 @@ def _is_gadget(decoder: capstone.Cs, code: bytes) -> bool:
 
 
 def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:
-    """System calls whose entry is code of its own, not that of what answers for pruned ones."""
+    """System calls whose entry is code of its own, not that of what answers for pruned ones, and not the weak
+    one that stands for a system call which is not configured (COND_SYSCALL of the architecture's
+    asm/syscall_wrapper.h): both return -ENOSYS. LTO makes weak entries local ones, which are counted.
+    """
     entries: dict[str, int] = {}
     refused: set[int] = set()
     for symbol in table.iter_symbols():
         name = symbol.name
-        if any(re.fullmatch(each.pattern.replace("*", ".*"), name) for each in knowledge.redirects):
-            entries[name] = symbol["st_value"]
         if any(name == each.to for each in knowledge.redirects):
             refused.add(symbol["st_value"])
+        elif symbol["st_info"]["bind"] != "STB_WEAK" and any(
+            re.fullmatch(each.pattern.replace("*", ".*"), name) for each in knowledge.redirects
+        ):
+            entries[name] = symbol["st_value"]
     return {name for name, value in entries.items() if value not in refused}

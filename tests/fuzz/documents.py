@@ -12,6 +12,8 @@ from prune.cmd_compare import compare, group_by, read_kernel, table
 from prune.cmd_decode import load_kernel, read_log, told
 from prune.cmd_ledger import read_units
 from prune.decode import addresses, decode, with_lines
+from prune.cves import read_holes
+from prune.exposure import read_exposure
 from prune.folder import Folder
 from prune.graveyard import read_graveyard
 from prune.grid_page import write_grid_page
@@ -202,6 +204,23 @@ def _workload(data: bytes, folder: Path) -> object:
     return found.content_hash(), found.load_hash(), found.ordered_apps(3)
 
 
+def _cves(name: str) -> Callable[[bytes, Path], object]:
+    def read(data: bytes, folder: Path) -> object:
+        holes = read_holes(_file(data, folder, name))
+        assert all(hole.functions and hole.id.isprintable() for hole in holes)
+        # They are joined to a folder: no name may lead out of it.
+        named = [each for hole in holes for each in hole.functions if each.file]
+        assert all((folder / each.file).resolve().is_relative_to(folder.resolve()) for each in named)
+        return holes
+
+    return read
+
+
+def _exposure(data: bytes, folder: Path) -> object:
+    _, shown = read_exposure(_file(data, folder, "security.json"))
+    return as_script(shown)
+
+
 def _rules(data: bytes, folder: Path) -> object:
     return [str(rule) for rule in read_rules(_file(data, folder, "rules.toml"))]
 
@@ -276,6 +295,38 @@ reason = "no loss"
 pattern = "f"
 reason = "x"
 """
+_CVES = b"""\
+[[cve]]
+id = "CVE-2022-0185"
+file = "fs/fs_context.c"
+functions = ["legacy_parse_param", "net/ipv4/esp4.c:esp_output_head"]
+[[cve]]
+id = "X-1"
+note = "n"
+functions = ["f"]
+"""
+_CVES_CSV = b"""\
+cve,function,file,note
+CVE-2022-0185,legacy_parse_param,fs/fs_context.c,"a, b"
+X-1,f g,,
+"""
+_KERNEL = {
+    "system_calls": {"64": 3}, "gadgets": 4, "indirect_targets": 5, "functions": {"functions": 6, "bytes": 7},
+    "reachable": {how: {"functions": 6, "bytes": 7} for how in ("direct", "referred", "pointers")},
+}  # fmt: skip
+_BEHIND = {"direct": {"functions": 1, "bytes": 2}, "referred": {"functions": 3, "bytes": 4}}
+_EXPOSURE = {
+    "schema_version": 1, "build_id": {"base": "aa", "pruned": "bb"},
+    "kernels": {"base": _KERNEL, "pruned": _KERNEL},
+    "system_calls": [
+        {"name": "read", "bits": 64, "entry": "__x64_sys_read", "base": _BEHIND, "pruned": _BEHIND},
+        {"name": "bpf", "bits": 64, "entry": "__x64_sys_bpf", "base": _BEHIND, "pruned": None},
+    ],
+    "cves": [{"id": "X", "note": "", "verdict": "several", "functions": [
+        {"function": "f", "file": "", "state": "several", "why": "", "pieces": [
+            {"symbol": "f", "object": "a.o", "state": "gone", "base": 1, "pruned": 0},
+            {"symbol": "f", "object": "b.o", "state": "present", "base": 1, "pruned": 1}]}]}],
+}  # fmt: skip
 _OPTIONS = b'# c\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n'
 _LINK = {"schema_version": 1, "script": "./vmlinux.lds", "argv": ARGV}
 
@@ -295,6 +346,9 @@ TARGETS = [
     Target("decode", lambda _: _LOGS, _decode, of_text),
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
     Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),
+    Target("cves", lambda _: [_CVES], _cves("cves.toml"), of_text),
+    Target("cves_csv", lambda _: [_CVES_CSV], _cves("cves.csv"), of_text),
+    Target("security", _dumped(_EXPOSURE), _exposure, of_json),
     Target("options", lambda _: [_OPTIONS], _options, of_text),
     Target("console", lambda _: _OOPS, _console, of_text),
     Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),

@@ -50,6 +50,11 @@ def data(units: int) -> dict[str, Any]:
             "sides": ["base", "pruned"], "apps": [HOSTILE], "smallest": [8 << 20, 4 << 20],
             "rows": [["text", 6 << 20, 1 << 20], ["free", 2 << 20, 3 << 20]],
         },
+        "security": {
+            "offers": [["system calls, 64 bit", 300, 80], ["gadgets", 50_000, 20_000]],
+            "calls": [*(["c", 64, 10, None, 20, None] for _ in range(400)), [HOSTILE, 64, 10, 5, 20, 10]],
+            "cves": [["CVE-1", "gone", HOSTILE, HOSTILE], ["CVE-2", HOSTILE, "f: unknown", ""]],
+        },
     }  # fmt: skip
 
 
@@ -84,6 +89,11 @@ seen.title = document.title;
 seen.nodesAfter = document.querySelectorAll("*").length;
 seen.tiles = tiles.length;
 seen.painted = new Set(pen.getImageData(0, 0, canvas.width, canvas.height).data).size;
+seen.answering = document.querySelector("#call-box summary").textContent;
+document.querySelector("#call-box details").dispatchEvent(new Event("toggle"));
+seen.callRows = document.querySelectorAll("#call-box tbody tr").length;
+seen.firstCall = document.querySelector("#call-box tbody td").textContent;
+seen.holes = $("hole-box").textContent;
 const out = document.createElement("pre");
 out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
 """
@@ -118,7 +128,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_everything_is_there_and_nothing_went_wrong(seen: dict[str, Any]) -> None:
     assert seen["errors"] == [] and seen["requests"] == 0
-    assert len(seen["headings"]) == 7
+    assert len(seen["headings"]) == 8
     assert seen["tiles"] > 5 and seen["painted"] > 20
 
 
@@ -131,6 +141,13 @@ def test_search_finds_a_function_and_says_why(seen: dict[str, Any]) -> None:
 
 def test_mouse_and_keyboard_go_in_and_out(seen: dict[str, Any]) -> None:
     assert (seen["chosen"], seen["inside"], seen["outside"], seen["clicked"]) == (0, 1, 0, 1)
+
+
+def test_system_calls_and_holes_are_shown(seen: dict[str, Any]) -> None:
+    """Those that answer come first; all rows are made when somebody asks."""
+    assert "1 of 401 answer" in seen["answering"] and seen["callRows"] == 401
+    assert seen["firstCall"].startswith("</script>")
+    assert "CVE-1gone</script>" in seen["holes"] and "f: unknown" in seen["holes"]
 
 
 def test_light_and_dark_differ(seen: dict[str, Any]) -> None:
