@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prune.misses import Graveyard, Miss, executed_blocks, find_misses, read_graveyard
+from prune.misses import (
+    Answered,
+    Graveyard,
+    Miss,
+    executed_blocks,
+    find_answered,
+    find_misses,
+    read_graveyard,
+)
 from prune.settings import cache_folder
 from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
@@ -30,7 +38,8 @@ class Boot:
 
     ``number``: which variation of the workload it was (:mod:`tracer.jitter`), ``variation``: in words.
     ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a guest;
-    a kernel that hangs does it again.
+    a kernel that hangs does it again. ``answered``: the dropped functions that were called, for which a
+    policy answered; they fail no boot.
     """
 
     number: int
@@ -40,6 +49,7 @@ class Boot:
     exit_code: int
     misses: tuple[Miss, ...]
     repeated: str = ""
+    answered: tuple[Answered, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,8 @@ def boot_pruned(
         made = _boot(workload, kernel, initrd, number, into / str(number))
         said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         once_more = f" (once more, for {made.repeated})" if made.repeated else ""
-        say(f"boot {number} ({made.variation}): {said}{once_more}")
+        answered = f"; by policy, {', '.join(map(str, made.answered[:5]))}" if made.answered else ""
+        say(f"boot {number} ({made.variation}): {said}{once_more}{answered}")
         return made
 
     return tuple(in_parallel([partial(boot, number) for number in numbers]))
@@ -135,7 +146,8 @@ def boot_once(
         problem, code = _missed(misses), GuestFailed.exit_code
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
-    return Boot(number, variation, round(seconds, 2), problem, code, misses)
+    answered = find_answered(stones, executed, phases)
+    return Boot(number, variation, round(seconds, 2), problem, code, misses, answered=answered)
 
 
 def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
@@ -181,11 +193,14 @@ def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:
 
 
 def summary(boots: Sequence[Boot]) -> dict[str, Any]:
-    """``boots``, ``passed``, ``repeated`` and ``misses`` as the report has them, a missed function once."""
+    """``boots``, ``passed``, ``repeated``, ``misses`` and ``answered`` as the report has them, a function
+    once."""
     misses = {(miss.function, miss.object): miss for boot in boots for miss in boot.misses}
+    answered = {(each.function, each.object): each for boot in boots for each in boot.answered}
     return {
         "boots": len(boots),
         "passed": sum(not boot.problem for boot in boots),
         "repeated": sum(bool(boot.repeated) for boot in boots),
         "misses": [asdict(miss) for miss in misses.values()],
+        "answered": [asdict(each) for each in answered.values()],
     }

@@ -17,7 +17,7 @@ from typing import Any
 from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.phase_names import BOOT, START
 
-SCHEMA = 3
+SCHEMA = 4
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
 FIRST = "__kprune_tombstones_start"
 #: Where an oops says that the processor was (arch/x86/kernel/dumpstack.c, show_ip()).
@@ -38,13 +38,16 @@ class Graveyard:
 
     ``freed``: (first, last address, function, object, section) of what is freed after boot. The traps within
     functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
-    stands, ``trimmed``: the addresses of such functions by name."""
+    stands, ``trimmed``: the addresses of such functions by name. ``answers``: address -> the value that a
+    policy makes the function there return; ``size``: bytes of all tombstones."""
 
     stones: dict[int, tuple[str, str, str]]
     names: dict[str, int]
     freed: tuple[tuple[int, int, str, str, str], ...] = ()
     offsets: dict[int, int] = field(default_factory=dict)
     trimmed: dict[str, list[int]] = field(default_factory=dict)
+    answers: dict[int, str] = field(default_factory=dict)
+    size: int = 0
 
     @property
     def range(self) -> tuple[int, int]:
@@ -83,6 +86,21 @@ class Miss:
         return f"{self.function}{block} ({self.object}), {called}"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A dropped function that was called, and returned the ``value`` that a policy gives it: what the user
+    asked for, and no miss. ``phase``: as of a miss, when it was first called."""
+
+    function: str
+    object: str
+    section: str
+    value: str
+    phase: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.function} ({self.object}) returned {self.value}"
+
+
 def read_graveyard(path: Path) -> Graveyard:
     """Read ``tombstones.json``.
 
@@ -104,9 +122,11 @@ def read_graveyard(path: Path) -> Graveyard:
             )
             for row in value["freed"]
         )  # fmt: skip
+        answers = {int(row["address"]): str(row["answer"]) for row in value["tombstones"] if row["answer"]}
+        size = sum(int(row["size"]) for row in value["tombstones"])
     except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names, freed, offsets, trimmed)
+    return Graveyard(stones, names, freed, offsets, trimmed, answers, size)
 
 
 def _read_traps(
@@ -144,10 +164,11 @@ def find_misses(
         phases: (size of the log when it began, name) of each phase, in order.
     """
     callers = _callers(graveyard, console)
-    first: dict[int, int] = {}
-    for address, offset in executed:
-        if address in graveyard.stones:
-            first.setdefault(address, offset)
+    first = {
+        at: offset
+        for at, offset in _first_executed(graveyard, executed).items()
+        if at not in graveyard.answers
+    }
     # A trap may be the end of a block that begins in kept code: then only the guest tells.
     end = executed[-1][1] if executed else 0
     for address in callers:
@@ -164,6 +185,25 @@ def find_misses(
         *_executed_freed(graveyard, executed, console, phases),
         *_freed_misses(graveyard, console, phases),
     )
+
+
+def find_answered(
+    graveyard: Graveyard, executed: Sequence[tuple[int, int]], phases: Sequence[tuple[int, str]] = ()
+) -> tuple[Answered, ...]:
+    """What policies answered for in a run, each function once; arguments as for :func:`find_misses`."""
+    return tuple(
+        Answered(*graveyard.stones[address], graveyard.answers[address], _phase_at(offset, phases))
+        for address, offset in _first_executed(graveyard, executed).items() if address in graveyard.answers
+    )  # fmt: skip
+
+
+def _first_executed(graveyard: Graveyard, executed: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Address of a tombstone -> offset in the log of its first execution, in order."""
+    first: dict[int, int] = {}
+    for address, offset in executed:
+        if address in graveyard.stones:
+            first.setdefault(address, offset)
+    return first
 
 
 def _executed_freed(
