@@ -94,6 +94,7 @@ def answer_bodies(
     """What lies at the tombstone of each unit that answers."""
     known = knowledge.answer
     landing = bytes(known["landing"]["code"]) if known["landing"]["option"] in options else b""
+    # A global one: a header may define an empty function of that name (arch/x86/include/asm/nospec-branch.h).
     ending: Sequence[bytes | Toward] = [bytes(known["return"])]
     if known["thunk"] in image.globals_:
         ending = [bytes(known["jump"]), Toward(known["thunk"]), bytes(known["return"])[1:]]

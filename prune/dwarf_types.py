@@ -27,7 +27,6 @@ from prune.layout import SYMBOL_SHIFT, kinds_of, put
 from tracer.host import MISSHAPEN, UserError
 
 INTEGER, ENUM, POINTER, NOTHING, OTHER = "integer", "enum", "pointer", "nothing", "other"
-_COMPRESSED = 0x800  # SHF_COMPRESSED
 _DEEPEST = 40
 _SAME = ("DW_AT_abstract_origin", "DW_AT_specification")
 _THROUGH = ("DW_TAG_typedef", "DW_TAG_const_type", "DW_TAG_volatile_type", "DW_TAG_atomic_type")
@@ -81,12 +80,10 @@ def read_function_types(path: Path, data: bytes, knowledge: Knowledge) -> dict[s
 
 def _functions(file: ObjectFile, knowledge: Knowledge) -> Iterator[DIE]:
     """The subprograms that have code."""
-    number = next((n for n, name in enumerate(file.section_names) if name == ".debug_info"), None)
-    if number is None:
+    if ".debug_info" not in file.section_names:
         return
-    packed = bool(file.sections["flags"][number] & _COMPRESSED)
-    data = file.data if packed else _relocated(file, knowledge)
-    dwarf = ELFFile(io.BytesIO(data)).get_dwarf_info(relocate_dwarf_sections=packed, follow_links=False)
+    data = io.BytesIO(_relocated(file, knowledge))
+    dwarf = ELFFile(data).get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
     for unit in dwarf.iter_CUs():
         yield from (die for die in _children(unit) if die.tag == "DW_TAG_subprogram" and _has_code(die))
 

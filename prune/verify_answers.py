@@ -10,13 +10,13 @@ plan says nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prune.verify_decode import Decoder, Row
-from prune.verify_elf import Linked
+from prune.verify_elf import Linked, Object
 from tracer.host import MISSHAPEN, UserError, read_json
 
 Name = tuple[str, str]
@@ -75,15 +75,24 @@ def read_option(config: Path, option: str) -> bool:
     return re.search(rf"^{re.escape(option)}=y$", text, re.M) is not None
 
 
+def thunk_of(objects: Iterable[Object], name: str) -> str:
+    """The name of the thunk for returns if the kernel has it: a global one, since a header may define an
+    empty function of that name (arch/x86/include/asm/nospec-branch.h)."""
+    there = any(symbol.name == name and not symbol.local for each in objects for symbol in each.symbols)
+    return name if there else ""
+
+
 @dataclass(frozen=True)
 class Judge:
-    """What code may answer in one kernel: ``marked``: it begins with what an indirect call must find."""
+    """What code may answer in one kernel: ``marked``: it begins with what an indirect call must find;
+    ``through``: the thunk by which it returns, "" for none."""
 
     linked: Linked
     decoder: Decoder
     facts: Mapping[str, Any]
     planned: Mapping[Name, Planned]
     marked: bool = False
+    through: str = ""
 
     def size(self, of: Name, address: int) -> int:
         """Bytes of the tombstone of a unit."""
@@ -113,8 +122,7 @@ class Judge:
         number = planned.number & ((1 << bits) - 1)
         if not _is_load(load, known["register"], number):
             return Found(load[1], f"does not load {planned.value} but does {_said(load)}")
-        thunk = self.linked.symbols.get(known["thunk"])
-        wanted = "ret" if thunk is None else f"jmp {thunk:#x}"
+        wanted = f"jmp {self.linked.symbols.get(self.through, 0):#x}" if self.through else "ret"
         if _said(leave) != wanted:
             return Found(load[1] + leave[1], f"goes on with {_said(leave)}, not with {wanted}")
         fill = bytes(known["return"])[1:]

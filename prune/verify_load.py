@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from prune.verify_answers import Judge, read_option, read_planned
+from prune.verify_answers import Judge, read_option, read_planned, thunk_of
 from prune.verify_apart import take_apart
 from prune.verify_decode import Decoder
 from prune.verify_elf import read_linked, read_original
@@ -63,7 +63,8 @@ def load_model(
         )
         for name in fates.objects
     }  # fmt: skip
-    judge = Judge(linked, decoder, facts, planned, marked)
+    thunk = thunk_of(objects.values(), facts["answer"]["thunk"]) if planned else ""
+    judge = Judge(linked, decoder, facts, planned, marked, thunk)
     model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder, judge)
     for name, sections in trimmed.items():
         for section, each in sections.items():

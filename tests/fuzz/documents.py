@@ -14,7 +14,7 @@ from prune.folder import Folder
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
 from prune.memory import of_console
-from prune.misses import executed_blocks, find_misses, read_graveyard
+from prune.misses import executed_blocks, find_answered, find_misses, read_graveyard
 from prune.options import read_options
 from prune.page import as_script
 from prune.plan_file import Plan, load_plan, save_plan
@@ -22,6 +22,7 @@ from prune.recorded import read_last_link, redirected
 from prune.results import validation
 from prune.rules import read_rules
 from prune.settings import Settings, load_settings
+from prune.verify_answers import read_option, read_planned
 from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import of_json, of_text
@@ -118,6 +119,7 @@ def _profile(data: bytes, folder: Path) -> object:
 def _plan(data: bytes, folder: Path) -> object:
     path = _file(data, folder, "plan.json")
     read_fates(path)
+    read_planned(path)
     plan: Plan = load_plan(path)
     save_plan(plan, folder / "again.json")
     return load_plan(folder / "again.json")
@@ -128,7 +130,7 @@ def _tombstones(data: bytes, folder: Path) -> object:
     fates = read_fates(_file(json.dumps(_PLAN).encode(), folder, "plan.json"))
     graves = read_graveyard(path)
     log = executed_blocks(test_misses.LOG)
-    missed = find_misses(graves, log, test_misses.OOPS, ((0, "boot"),))
+    missed = find_misses(graves, log, test_misses.OOPS, ((0, "boot"),)), find_answered(graves, log)
     return str(missed), graves.range, read_stones(path), read_trimmed(path, fates)
 
 
@@ -199,11 +201,13 @@ def _workload(data: bytes, folder: Path) -> object:
 
 
 def _rules(data: bytes, folder: Path) -> object:
-    return [str(rule) for rule in read_rules(_file(data, folder, "rules.toml"))]
+    found = read_rules(_file(data, folder, "rules.toml"))
+    return [str(rule) for rule in (*found.keep, *found.policies)]
 
 
 def _options(data: bytes, folder: Path) -> object:
-    return read_options(_file(data, folder, "config"))
+    path = _file(data, folder, "config")
+    return read_option(path, "CONFIG_A"), read_options(path)
 
 
 def _console(data: bytes, folder: Path) -> object:
@@ -237,6 +241,29 @@ reason = "no loss"
 pattern = "f"
 reason = "x"
 """
+_POLICIES = b"""\
+builtin = ["ioctl", "xattr"]
+[[policy]]
+functions = ["foo_*", "bar"]
+object = "drivers/*"
+types = ["int (struct foo *, *)"]
+on_miss = "return"
+value = "-ENODEV"
+[[policy]]
+functions = ["g"]
+on_miss = "return"
+value = "ERR_PTR(-ENOENT)"
+[[policy]]
+functions = ["h"]
+on_miss = "return"
+value = -22
+[[policy]]
+functions = ["i"]
+on_miss = "keep"
+[[policy]]
+functions = ["j"]
+on_miss = "panic"
+"""
 _OPTIONS = b'# c\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n'
 _LINK = {"schema_version": 1, "script": "./vmlinux.lds", "argv": ARGV}
 
@@ -252,7 +279,7 @@ TARGETS = [
     Target("ledger", _dumped(_LEDGER), _ledger, of_json),
     Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
     Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
-    Target("rules", lambda _: [_RULES], _rules, of_text),
+    Target("rules", lambda _: [_RULES, _POLICIES], _rules, of_text),
     Target("options", lambda _: [_OPTIONS], _options, of_text),
     Target("console", lambda _: _OOPS, _console, of_text),
     Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),

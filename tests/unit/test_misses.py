@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from prune.misses import Graveyard, executed_blocks, find_misses, read_graveyard
+from prune.boots import Boot, summary
+from prune.misses import (
+    Answered,
+    Graveyard,
+    executed_blocks,
+    find_answered,
+    find_misses,
+    read_graveyard,
+)
 from tracer.host import UserError
 
 LOG = b"""----------------
@@ -114,6 +122,20 @@ def test_a_miss_knows_its_phase() -> None:
     phases = ((0, "boot"), (20, "web"))
     found = find_misses(stones, executed_blocks(log), "", phases)
     assert [(miss.function, miss.phase) for miss in found] == [("f", "boot"), ("g", "web")]
+
+
+def test_what_a_policy_answered_for_is_no_miss() -> None:
+    graves = {0x10: ("f", "a.o", ".text.f"), 0x19: ("g", "a.o", ".text.g")}
+    stones = Graveyard(graves, {"f": 0x10, "g": 0x19}, answers={0x10: "-ENOTTY"})
+    log = b"IN:\n0x00000010:  b8\n\nIN:\n0x00000019:  0f 0b\n\nIN:\n0x00000010:  b8\n"
+    phases = ((0, "boot"), (50, "web"))
+    assert [miss.function for miss in find_misses(stones, executed_blocks(log), "", phases)] == ["g"]
+    (found,) = find_answered(stones, executed_blocks(log), phases)
+    assert found == Answered("f", "a.o", ".text.f", "-ENOTTY", "boot")
+    assert str(found) == "f (a.o) returned -ENOTTY"
+    quiet = Boot(0, "", 1.0, "", 0, (), answered=(found,))
+    once = summary((quiet, quiet))
+    assert (once["passed"], once["misses"], [each["function"] for each in once["answered"]]) == (2, [], ["f"])
 
 
 # What i386 says of a function that it has freed, when nothing else lies there yet.
