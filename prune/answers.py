@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from prune.bodies import check_kernel
 from prune.dwarf_types import ENUM, INTEGER, NOTHING, POINTER, FunctionType
 from prune.elf import Rows, distinct
 from prune.image import Image
+from prune.instructions import ever_returns
 from prune.knowledge import Knowledge
 from prune.plan_file import Answer
 from prune.policy import PANIC, RETURN, TRAP, Policy, Value
 from prune.typed import OPTION, Types
 from tracer.host import UserError
+
+_LEAVE_OUT = 'give it a policy of its own before that one: on_miss = "trap"'
 
 
 def find_answers(
@@ -40,18 +45,30 @@ def find_answers(
     Raises:
         UserError: a policy cannot be followed; the message names the function.
     """
-    named = {policy for policy in policies if _names_any(image, policy)}
     answers: dict[tuple[str, str], Answer] = {}
     for unit, functions in _candidates(image, keep).items():
-        found = _answer(
-            image.objects[int(image.units["object"][unit])], functions, policies, types, knowledge
-        )
+        place = image.objects[int(image.units["object"][unit])]
+        found = _answer(place, functions, policies, types, knowledge)
         if found:
+            if found.on_miss == RETURN:
+                _check_returns(image, unit, place, found, knowledge)
             answers[image.rows[unit][:2]] = found
     for what in dict.fromkeys(answer.on_miss for answer in answers.values()):
         check_kernel(what, image, keep, knowledge, options)
-    unused = (policy for policy in policies if not policy.family and policy not in named)
+    unused = (policy for policy in policies if not policy.family and not _names_any(image, policy))
     return answers, tuple(unused)
+
+
+def _check_returns(image: Image, unit: int, place: str, answer: Answer, knowledge: Knowledge) -> None:
+    """A compiler that sees that a function never returns puts no code behind the calls of it."""
+    rows = image.relocations
+    relocated = np.sort(rows["offset"][rows["unit"] == unit])
+    if not ever_returns(image.content(unit), relocated, knowledge):
+        raise UserError(
+            f"policy {answer.policy}: {answer.function} ({place}) never returns, whatever its type says: "
+            "there may be nothing behind the calls of it",
+            _LEAVE_OUT,
+        )
 
 
 def _names_any(image: Image, policy: Policy) -> bool:
@@ -90,7 +107,7 @@ def _answer(
             return Answer(name, PANIC, 0, "", str(policy))
         why = _why_not(policy.value, typed, knowledge)
         if why:
-            raise UserError(f"policy {policy}: {name} ({place}) {why}", "leave it out of the policy")
+            raise UserError(f"policy {policy}: {name} ({place}) {why}", _LEAVE_OUT)
         return Answer(name, RETURN, policy.value.number, policy.value.text, policy.family or str(policy))
     return None
 

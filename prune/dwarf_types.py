@@ -148,6 +148,8 @@ def _function_type(die: DIE) -> FunctionType:
     declared = _declared(die)
     returned = _type_of(declared)
     text = f"{_text(returned)} ({_parameters(declared, 0)})"
+    if _attribute(die, "DW_AT_noreturn") is not None:
+        return FunctionType(text, NOTHING)  # its callers have no code behind the call
     for _ in range(_DEEPEST):
         if returned is None or returned.tag not in _THROUGH:
             break

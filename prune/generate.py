@@ -66,7 +66,10 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
             root,
             writing,
             dict(zip(image.objects, image.digests, strict=True)),
-            [_as_json(image, burial, unit, plan, bodies, knowledge) for unit in burial.stones],
+            [
+                _as_json(image, burial, unit) | _as_answer(plan, image.rows[unit][:2], bodies, knowledge.trap)
+                for unit in burial.stones
+            ],
             _freed(image, plan, trims),
             _trimmed(image, plan, trims),
             plan.named,
@@ -170,21 +173,22 @@ def _dropped(image: Image, keep: Rows) -> dict[str, list[str]]:
     }
 
 
-def _as_json(
-    image: Image,
-    burial: Burial,
-    unit: int,
-    plan: Plan,
-    bodies: Mapping[tuple[str, str], Body],
-    knowledge: Knowledge,
-) -> dict[str, object]:
-    stone, place = burial.stones[unit], image.rows[unit][:2]
-    answer = plan.answers.get(place)
+def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:
+    stone = burial.stones[unit]
     return {
         "symbol": stone.label,
         "object": image.objects[int(image.units["object"][unit])],
         "section": image.names[unit],
         "names": list(stone.names),
-        "size": bodies[place].size if place in bodies else len(knowledge.trap),
+    }
+
+
+def _as_answer(
+    plan: Plan, place: tuple[str, str], bodies: Mapping[tuple[str, str], Body], trap: bytes
+) -> dict[str, object]:
+    """The bytes of a tombstone, and the value that it returns, "" where it does not return."""
+    answer = plan.answers.get(place)
+    return {
+        "size": bodies[place].size if place in bodies else len(trap),
         "answer": answer.value if answer and answer.on_miss == RETURN else "",
     }

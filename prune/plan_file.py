@@ -13,6 +13,7 @@ import numpy as np
 from prune.apart import Piece
 from prune.elf import Rows
 from prune.link import PLAN_SCHEMA as SCHEMA
+from prune.policy import PANIC, RETURN
 from tracer.host import MISSHAPEN, UserError, read_json, whole_file
 
 KEEP, BOOT, DROP = "keep", "boot", "drop"
@@ -117,12 +118,14 @@ def load_plan(path: Path) -> Plan:
                 (str(row[0]), str(row[1])): tuple((int(start), int(end)) for start, end in row[2])
                 for row in value["cold"]
             },
-            {
-                (str(row[0]), str(row[1])): Answer(
-                    str(row[2]), str(row[3]), int(row[4]), str(row[5]), str(row[6])
-                )
-                for row in value["answers"]
-            },
+            {(str(row[0]), str(row[1])): _answer(row[2:]) for row in value["answers"]},
         )
     except MISSHAPEN as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error
+
+
+def _answer(row: Sequence[object]) -> Answer:
+    function, on_miss, number, value, policy = row
+    if on_miss not in (RETURN, PANIC) or not isinstance(number, int):
+        raise ValueError(f"nothing answers like this: {on_miss} {number}")
+    return Answer(str(function), str(on_miss), number, str(value), str(policy))

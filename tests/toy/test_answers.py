@@ -180,6 +180,7 @@ def test_nothing_panics_without_a_panic(toy: Toy) -> None:
         ("cold_bool", "2", "outside 0 to 1"),
         ("cold_state", "1", r"is enum state \(int\): 1 is none of its values"),
         ("cold_thing", "-ENOENT", r"is struct thing \* \(struct thing \*\): say .NULL. or"),
+        ("cold_never", "0", r"cold_never .* never returns, whatever its type says"),
         ("cold_long", "NULL", r"is answer_t \(void\): it returns no pointer"),
     ],
 )

@@ -33,6 +33,7 @@ void *call(int (*f)(void *, ...), int n, ...) { return f(0) ? 0 : f; }
 struct pair pair(int x) { return (struct pair) { x, x, x }; }
 double real(int x) { return x; }
 static __attribute__((noinline)) int local(int x) { return x ? x * 3 : 1; }
+int never(int x) { for (;;) asm volatile("" : "+r"(x)); }
 int inlined(int x) { return x + 1; }
 int declared(int x);
 int user(int x) { return local(x) + inlined(x) + declared(x); }
@@ -49,6 +50,7 @@ _TYPES = {
     "pair": "struct pair (int)",
     "real": "double (int)",
     "local": "int (int)",
+    "never": "int (int)",
     "inlined": "int (int)",
     "user": "int (int)",
 }

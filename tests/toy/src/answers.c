@@ -19,12 +19,17 @@ COLD void cold_nothing(int *x) { *x = 1; }
 COLD long long cold_wide(long long x) { return x + 1; }
 COLD unsigned short cold_short(int x) { return x; }
 COLD double *(*cold_pick(int (*x)(int, ...)))(char **) { return (void *)x; }
+COLD int cold_never(int x)
+{
+	for (;;)
+		asm volatile("" : "+r"(x));
+}
 COLD int cold_panic(int x) { return x + 3; }
 static COLD int cold_local(int x) { return x + 4; }
 
 static int (*volatile by_pointer)(struct thing *, int, int, int, int, long) = cold_int;
 static int (*volatile local)(int) = cold_local;
-static void *volatile others[] = { cold_nothing, cold_wide, cold_short, cold_pick };
+static void *volatile others[] = { cold_nothing, cold_wide, cold_short, cold_pick, cold_never };
 
 /* The sum says which answers were right. */
 noinline long shapes(long n)
