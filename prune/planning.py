@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,8 @@ def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model:
     from prune.typed import TypeReader
 
     image = model.image
-    types = TypeReader(model.objtree, dict(zip(image.objects, image.digests, strict=True)), model.knowledge)
+    digests = dict(zip(image.objects, image.digests, strict=True))
+    types = cache(TypeReader(model.objtree, digests, model.knowledge))
     options = frozenset(name for name, value in read_options(folder.base(".config")).items() if value == "y")
     answers, unused = find_answers(image, plan.keep, policies, types, model.knowledge, options)
     say(f"policy: {len(answers):,} of the dropped functions answer or panic when they are called")

@@ -60,9 +60,10 @@ class TypeReader:
                     f"reading object {path}: {error.strerror}", "build the kernel again"
                 ) from error
             found = found or self._compiled(name)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            rows = {key: asdict(each) if each else None for key, each in found.items()}
-            write_json(kept, {"schema_version": SCHEMA, "types": rows}, indent=None)
+            if found:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                rows = {key: asdict(each) if each else None for key, each in found.items()}
+                write_json(kept, {"schema_version": SCHEMA, "types": rows}, indent=None)
         return found
 
     def _compiled(self, name: str) -> Types:
