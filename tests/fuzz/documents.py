@@ -13,6 +13,7 @@ from prune.cmd_ledger import read_units
 from prune.folder import Folder
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
+from prune.held_out import read_programs
 from prune.memory import of_console
 from prune.misses import executed_blocks, find_answered, find_misses, read_graveyard
 from prune.options import read_options
@@ -264,6 +265,17 @@ on_miss = "keep"
 functions = ["j"]
 on_miss = "panic"
 """
+_PROGRAMS = b"""\
+schema_version = 1
+packages = ["gawk"]
+[[program]]
+name = "awk"
+command = '''seq 20 | awk '{ print $1 }''''
+[[program]]
+name = "clock"
+command = "date"
+timeout = 5
+"""
 _OPTIONS = b'# c\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n'
 _LINK = {"schema_version": 1, "script": "./vmlinux.lds", "argv": ARGV}
 
@@ -280,6 +292,10 @@ TARGETS = [
     Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
     Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
     Target("rules", lambda _: [_RULES, _POLICIES], _rules, of_text),
+    Target(
+        "programs", lambda _: [_PROGRAMS],
+        lambda data, folder: read_programs(_file(data, folder, "programs.toml")), of_text,
+    ),
     Target("options", lambda _: [_OPTIONS], _options, of_text),
     Target("console", lambda _: _OOPS, _console, of_text),
     Target("load", lambda _: _LOADS, lambda data, _: read_load(_WEB, data.decode(errors="replace")), of_text),
