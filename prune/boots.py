@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.graveyard import Graveyard, read_graveyard
-from prune.misses import Miss, executed_blocks, find_misses
+from prune.misses import Answered, Miss, executed_blocks, find_answered, find_misses
 from prune.settings import cache_folder
 from prune.system_map import SystemMap, read_system_map
 from tracer.boot_trace import BOOT_ENDS
@@ -30,7 +30,8 @@ class Boot:
 
     ``number``: which variation of the workload it was (:mod:`tracer.jitter`), ``variation``: in words.
     ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a guest;
-    a kernel that hangs does it again.
+    a kernel that hangs does it again. ``answered``: the dropped functions that were called, for which a
+    policy answered; they fail no boot.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Boot:
     exit_code: int
     misses: tuple[Miss, ...]
     repeated: str = ""
+    answered: tuple[Answered, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def boot_pruned(
         made = _boot(workload, kernel, initrd, number, into / str(number))
         said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         once_more = f" (once more, for {made.repeated})" if made.repeated else ""
-        say(f"boot {number} ({made.variation}): {said}{once_more}")
+        answered = f"; by policy, {', '.join(map(str, made.answered[:5]))}" if made.answered else ""
+        say(f"boot {number} ({made.variation}): {said}{once_more}{answered}")
         return made
 
     return tuple(in_parallel([partial(boot, number) for number in numbers]))
@@ -126,7 +129,8 @@ def boot_once(
         problem, code = _missed(misses), GuestFailed.exit_code
     elif at:
         problem = f"{_places(kernel, at)}: {problem}"
-    return Boot(number, variation, round(seconds, 2), problem, code, misses)
+    answered = find_answered(stones, executed, phases)
+    return Boot(number, variation, round(seconds, 2), problem, code, misses, answered=answered)
 
 
 def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
@@ -172,11 +176,14 @@ def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:
 
 
 def summary(boots: Sequence[Boot]) -> dict[str, Any]:
-    """``boots``, ``passed``, ``repeated`` and ``misses`` as the report has them, a missed function once."""
+    """``boots``, ``passed``, ``repeated``, ``misses`` and ``answered`` as the report has them, a function
+    once."""
     misses = {(miss.function, miss.object): miss for boot in boots for miss in boot.misses}
+    answered = {(each.function, each.object): each for boot in boots for each in boot.answered}
     return {
         "boots": len(boots),
         "passed": sum(not boot.problem for boot in boots),
         "repeated": sum(bool(boot.repeated) for boot in boots),
         "misses": [asdict(miss) for miss in misses.values()],
+        "answered": [asdict(each) for each in answered.values()],
     }

@@ -164,7 +164,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
         "--tombstone-names", dest="named", action="store_true", default=None,
         help="put the names of dropped functions into kallsyms, too",
     )  # fmt: skip
-    parser.add_argument("--rules", type=Path, help="keep rules (TOML)")
+    parser.add_argument("--rules", type=Path, help="keep rules, and policies for misses (TOML)")
     parser.add_argument(
         "--profile", type=Path,
         help="take this profile instead of what was traced here; none: no profile, drop what nothing reaches",

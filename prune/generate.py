@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prune.bodies import Body, answer_bodies
 from prune.edit import edit_image
 from prune.elf import Rows
 from prune.image import Image
@@ -15,6 +16,7 @@ from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LISTING, SCRIPT, Prepared, Ready
 from prune.options import read_options
 from prune.plan_file import Plan
+from prune.policy import RETURN
 from prune.room import DROPPED, FREED_GROUPS, freed_name
 from prune.script import assign, bury, discard_units, list_dropped, place_pieces, place_units, realign
 from prune.tables import Tables
@@ -49,8 +51,10 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     with Writing(root, home, Contents(image.objects, image.parts, data, image.archive)) as writing:
-        text = realign((root / script).read_text(), knowledge.align, _options(root / ".config"))
-        text = generate_script(text, image, plan.keep, burial, knowledge)
+        options = _options(root / ".config")
+        bodies = answer_bodies(plan.answers, image, knowledge, options)
+        text = realign((root / script).read_text(), knowledge.align, options)
+        text = generate_script(text, image, plan.keep, burial, knowledge, bodies)
         with whole_file(root / home / SCRIPT, "wb") as stream:
             stream.write(text.encode("utf-8", "surrogateescape"))
 
@@ -62,7 +66,10 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
             root,
             writing,
             dict(zip(image.objects, image.digests, strict=True)),
-            [_as_json(image, burial, unit) for unit in burial.stones],
+            [
+                _as_json(image, burial, unit) | _as_answer(plan, image.rows[unit][:2], bodies, knowledge.trap)
+                for unit in burial.stones
+            ],
             _freed(image, plan, trims),
             _trimmed(image, plan, trims),
             plan.named,
@@ -133,13 +140,27 @@ def check_same(plan: Plan, image: Image) -> None:
         )
 
 
-def generate_script(script: str, image: Image, keep: Rows, burial: Burial, knowledge: Knowledge) -> str:
+def generate_script(
+    script: str,
+    image: Image,
+    keep: Rows,
+    burial: Burial,
+    knowledge: Knowledge,
+    bodies: Mapping[tuple[str, str], Body],
+) -> str:
     """The kernel's script with everything placed, dropped and buried."""
     text_place = next(place for place in knowledge.place if place.token == ".text")
     elsewhere = {place.token for place in knowledge.place}
     parts = {name for _, name in image.pieces} - elsewhere
     placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
-    buried = bury(placed, text_place, knowledge.trap, [stone.names for stone in burial.stones.values()])
+    graves = [stone.names for stone in burial.stones.values()]
+    places = [image.rows[unit][:2] for unit in burial.stones]
+    others = {
+        number: bodies[place].statements(graves[number][0])
+        for number, place in enumerate(places)
+        if place in bodies
+    }
+    buried = bury(placed, text_place, knowledge.trap, graves, others)
     return assign(buried if keep.all() else discard_units(buried, DROPPED), burial.aliases)
 
 
@@ -159,4 +180,15 @@ def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:
         "object": image.objects[int(image.units["object"][unit])],
         "section": image.names[unit],
         "names": list(stone.names),
+    }
+
+
+def _as_answer(
+    plan: Plan, place: tuple[str, str], bodies: Mapping[tuple[str, str], Body], trap: bytes
+) -> dict[str, object]:
+    """The bytes of a tombstone, and the value that it returns, "" where it does not return."""
+    answer = plan.answers.get(place)
+    return {
+        "size": bodies[place].size if place in bodies else len(trap),
+        "answer": answer.value if answer and answer.on_miss == RETURN else "",
     }

@@ -13,13 +13,13 @@ from typing import Any
 from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.oops import Entry, Oops, Place
 
-SCHEMA = 3
+SCHEMA = 4
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
 FIRST = "__kprune_tombstones_start"
 #: What may be missed: a function, a block that was taken out of one, a function that was freed after boot.
 TOMBSTONE, BLOCK, FREED = "tombstone", "block", "freed"
-#: The last tombstone is a trap, of at most so many bytes.
-_TRAP = 16
+#: The last tombstone is a trap, or a policy's answer, of at most so many bytes.
+_TRAP = 32
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class Graveyard:
 
     ``freed``: (first, last address, function, object, section) of what is freed after boot. The traps within
     functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
-    stands, ``trimmed``: the addresses of such functions by name. ``first``, ``last``: tombstones proper."""
+    stands, ``trimmed``: the addresses of such functions by name. ``first``, ``last``: tombstones proper.
+    ``answers``: address -> the value that a policy makes the function there return; ``size``: bytes of all
+    tombstones."""
 
     stones: dict[int, tuple[str, str, str]]
     names: dict[str, int]
@@ -48,6 +50,8 @@ class Graveyard:
     trimmed: dict[str, list[int]] = field(default_factory=dict)
     first: int = 0
     last: int = 0
+    answers: dict[int, str] = field(default_factory=dict)
+    size: int = 0
 
     @property
     def range(self) -> tuple[int, int]:
@@ -155,9 +159,11 @@ def read_graveyard(path: Path) -> Graveyard:
             )
             for row in value["freed"]
         )  # fmt: skip
+        answers = {int(row["address"]): str(row["answer"]) for row in value["tombstones"] if row["answer"]}
+        size = sum(int(row["size"]) for row in value["tombstones"])
     except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names, freed, offsets, trimmed, first, last)
+    return Graveyard(stones, names, freed, offsets, trimmed, first, last, answers, size)
 
 
 def _read_traps(

@@ -66,6 +66,23 @@ def read_instructions(code: bytes, relocated: Rows, knowledge: Knowledge) -> Ins
     return found if np.isin(branches, found.start).all() else None
 
 
+def ever_returns(code: bytes, relocated: Rows, knowledge: Knowledge) -> bool:
+    """Whether code has a way back to its caller: a return, or a jump to elsewhere.
+
+    Args:
+        relocated: as for :func:`read_instructions`.
+    """
+    known = knowledge.disassembler
+    branches, ends = tuple(known["branches"]), frozenset(known["ends"])
+    for offset, size, mnemonic, operands in _decoder(known["arch"], known["mode"]).disasm_lite(code, 0):
+        word = mnemonic.rpartition(" ")[2]
+        if word in ends:
+            linked = np.searchsorted(relocated, offset) != np.searchsorted(relocated, offset + size)
+            if linked or not word.startswith(branches) or not operands[:1].isdigit():
+                return True
+    return False
+
+
 @cache
 def _decoder(arch: str, mode: str) -> capstone.Cs:
     return capstone.Cs(getattr(capstone, arch), getattr(capstone, mode))

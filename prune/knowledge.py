@@ -94,6 +94,7 @@ class Knowledge:
     roots: dict[str, Any]
     closure: dict[str, Any]
     disassembler: dict[str, Any]
+    answer: dict[str, Any]
     _function: re.Pattern[str] = field(repr=False)
     _data: re.Pattern[str] = field(repr=False)
     _group: re.Pattern[str] = field(repr=False)
@@ -189,6 +190,7 @@ def read_knowledge(arch: str) -> Knowledge:
         roots=read_toml(FOLDER / "roots.toml"),
         closure=_named(read_toml(FOLDER / "closure.toml"), own["system_call"]),
         disassembler=own["disassembler"],
+        answer=own["answer"],
         _function=_glob(_tuple(units["function"])),
         _data=_glob(_tuple(units["data"])),
         _group=_glob(_tuple(units["group"])),

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from prune.plan_file import Plan
     from prune.store import Stored
 
-SCHEMA = 4
+SCHEMA = 5
 #: Of tombstones.json, which others read.
-TOMBSTONES_SCHEMA = 3
+TOMBSTONES_SCHEMA = 4
 #: Of plan.json (:mod:`prune.plan_file`, which needs numpy).
-PLAN_SCHEMA = 3
+PLAN_SCHEMA = 4
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"

@@ -38,6 +38,21 @@ class Miss:
         return f"{self.function}{block} ({self.object}), {called}"
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A dropped function that was called, and returned the ``value`` that a policy gives it: what the user
+    asked for, and no miss. ``phase``: as of a miss, when it was first called."""
+
+    function: str
+    object: str
+    section: str
+    value: str
+    phase: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.function} ({self.object}) returned {self.value}"
+
+
 def executed_blocks(log: bytes) -> tuple[tuple[int, int], ...]:
     """(first address, offset in the log) of the blocks in a QEMU ``-d in_asm`` log, in order."""
     return tuple((int(block[1], 16), block.start()) for block in _BLOCK.finditer(log))
@@ -59,10 +74,11 @@ def find_misses(
     """
     reports = find_oopses(console)
     callers = _callers(graveyard, reports)
-    first: dict[int, int] = {}
-    for address, offset in executed:
-        if address in graveyard.stones:
-            first.setdefault(address, offset)
+    first = {
+        at: offset
+        for at, offset in _first_executed(graveyard, executed).items()
+        if at not in graveyard.answers
+    }
     # A trap may be the end of a block that begins in kept code: then only the guest tells.
     end = executed[-1][1] if executed else 0
     for address in callers:
@@ -76,6 +92,25 @@ def find_misses(
     ]  # fmt: skip
     freed = _executed_freed(graveyard, executed, reports, phases)
     return (*missed, *(freed or _freed_misses(graveyard, reports, phases)))
+
+
+def find_answered(
+    graveyard: Graveyard, executed: Sequence[tuple[int, int]], phases: Sequence[tuple[int, str]] = ()
+) -> tuple[Answered, ...]:
+    """What policies answered for in a run, each function once; arguments as for :func:`find_misses`."""
+    return tuple(
+        Answered(*graveyard.stones[address], graveyard.answers[address], _phase_at(offset, phases))
+        for address, offset in _first_executed(graveyard, executed).items() if address in graveyard.answers
+    )  # fmt: skip
+
+
+def _first_executed(graveyard: Graveyard, executed: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """Address of a tombstone -> offset in the log of its first execution, in order."""
+    first: dict[int, int] = {}
+    for address, offset in executed:
+        if address in graveyard.stones:
+            first.setdefault(address, offset)
+    return first
 
 
 def _executed_freed(

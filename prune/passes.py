@@ -76,7 +76,7 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     profile = load_profile(folder.profile, references=False, ran=settings.grain == "block")
     made = decide(settings, folder, model, profile)
     for rule in made.unused_rules:
-        say(f"warning: keep rule {rule} matches nothing")
+        say(f"warning: rule {rule} matches nothing")
     save_plan(made, folder.plan)
     copy_whole(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
@@ -13,9 +13,22 @@ import numpy as np
 from prune.apart import Piece
 from prune.elf import Rows
 from prune.link import PLAN_SCHEMA as SCHEMA
+from prune.policy import PANIC, RETURN
 from tracer.host import MISSHAPEN, UserError, read_json, whole_file
 
 KEEP, BOOT, DROP = "keep", "boot", "drop"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a dropped function does when it is called: ``on_miss`` is ``return``, with ``number``, which the
+    policy calls ``value``, or ``panic``; ``policy``: which one, or the builtin family, says so."""
+
+    function: str
+    on_miss: str
+    number: int
+    value: str
+    policy: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class Plan:
     ``named``: kallsyms has the names of tombstones.
     ``cold``: (object, section) -> the ranges of kept code that go.
     ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
+    ``answers``: (object, section) -> what the dropped function there does instead of trapping.
     """
 
     arch: str
@@ -40,6 +54,7 @@ class Plan:
     unused_rules: tuple[str, ...] = ()
     named: bool = False
     cold: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    answers: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
 
 
 def save_plan(plan: Plan, path: Path) -> None:
@@ -56,6 +71,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         for place, parts in plan.pieces.items()
     ]
     cold = [json.dumps([*place, ranges]) for place, ranges in plan.cold.items()]
+    answers = [json.dumps([*place, *astuple(answer)]) for place, answer in plan.answers.items()]
     head = {
         "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
         "unused_rules": list(plan.unused_rules), "named": plan.named,
@@ -68,6 +84,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         )
         stream.write('\n},\n"pieces": [\n' + ",\n".join(pieces))
         stream.write('\n],\n"cold": [\n' + ",\n".join(cold))
+        stream.write('\n],\n"answers": [\n' + ",\n".join(answers))
         stream.write('\n],\n"units": [\n' + ",\n".join(rows) + "\n]}\n")
 
 
@@ -101,6 +118,14 @@ def load_plan(path: Path) -> Plan:
                 (str(row[0]), str(row[1])): tuple((int(start), int(end)) for start, end in row[2])
                 for row in value["cold"]
             },
+            {(str(row[0]), str(row[1])): _answer(row[2:]) for row in value["answers"]},
         )
     except MISSHAPEN as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error
+
+
+def _answer(row: Sequence[object]) -> Answer:
+    function, on_miss, number, value, policy = row
+    if on_miss not in (RETURN, PANIC) or not isinstance(number, int):
+        raise ValueError(f"nothing answers like this: {on_miss} {number}")
+    return Answer(str(function), str(on_miss), number, str(value), str(policy))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from prune.folder import Folder
 from prune.functions import Functions
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
+from prune.options import read_options
 from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan
+from prune.policy import Policy
 from prune.recorded import read_last_link
-from prune.rules import read_rules
+from prune.rules import Rules, read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
 from prune.store import Stored, stored
@@ -77,7 +79,8 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
     script_symbols = named_symbols(script.read_text())
     kinds = signatures(profile)
     known = evidence(profile, kinds, model.image)
-    rules = read_rules(settings.rules) if settings.rules else ()
+    given = read_rules(settings.rules) if settings.rules else Rules()
+    rules = given.keep
     moved = _moved(settings, folder, profile)
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
@@ -96,7 +99,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         cold = find_cold(image, model.tables, blocks, model.knowledge)
         image, tables, _ = trim(image, model.tables, cold, model.knowledge)
         graph = make_call_graph(image, tables, model.knowledge)
-    return make_plan(
+    plan = make_plan(
         image,
         graph,
         known.ran,
@@ -113,6 +116,22 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         named=settings.named,
         cold=cold,
     )
+    return _with_answers(plan, given.policies, folder, model) if given.policies else plan
+
+
+def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model: Model) -> Plan:
+    """The plan with what the policies say of what it drops."""
+    # DWARF is for those who have policies.
+    from prune.answers import find_answers
+    from prune.typed import TypeReader
+
+    image = model.image
+    digests = dict(zip(image.objects, image.digests, strict=True))
+    types = cache(TypeReader(model.objtree, digests, model.knowledge))
+    options = frozenset(name for name, value in read_options(folder.base(".config")).items() if value == "y")
+    answers, unused = find_answers(image, plan.keep, policies, types, model.knowledge, options)
+    say(f"policy: {len(answers):,} of the dropped functions answer or panic when they are called")
+    return replace(plan, answers=answers, unused_rules=(*plan.unused_rules, *map(str, unused)))
 
 
 def _beginnings(model: Model) -> dict[int, str]:

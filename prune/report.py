@@ -41,7 +41,8 @@ def make_report(
     """The report as it is written.
 
     Args:
-        validation: ``boots``, ``passed``, ``repeated``, ``misses`` of the boot stage, and ``verify``.
+        validation: ``boots``, ``passed``, ``repeated``, ``misses``, ``answered`` of the boot stage, and
+            ``verify``.
         stages: seconds of each stage when it last did its work.
         knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
         more: ``ledger``, its summary; ``memory`` that each kernel left for others; ``block_traps``, the traps
@@ -100,8 +101,10 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(
             f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"
         )
+    for each in validation["answered"]:
+        lines.append(f"answered by policy: {each['function']} ({each['object']}), {each['value']}")
     for rule in report["unused_rules"]:
-        lines.append(f"keep rule {rule} matches nothing")
+        lines.append(f"rule {rule} matches nothing")
     lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))
     return "\n".join(lines)
 

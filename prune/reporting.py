@@ -44,7 +44,7 @@ def write_report(settings: Settings, model: Model, production: KernelBuild, work
     save_ledger(ledger, files, folder.ledger)
     report = make_report(
         measure(image, knowledge, base, folder.base("bzImage"), 0),
-        measure(image, knowledge, pruned, folder.pruned("bzImage"), stones * len(knowledge.trap)),
+        measure(image, knowledge, pruned, folder.pruned("bzImage"), graveyard.size),
         stones,
         results.validation(folder),
         results.knowledge(folder),

@@ -18,10 +18,18 @@ from tracer.saturation import saturation
 
 
 def validation(folder: Folder) -> dict[str, Any]:
-    """``boots``, ``passed``, ``repeated``, ``misses``; ``verify`` is "ok", "failed" or "" for not run."""
-    found: dict[str, Any] = {"boots": 0, "passed": 0, "repeated": 0, "misses": [], "verify": ""}
+    """``boots``, ``passed``, ``repeated``, ``misses``, ``answered``; ``verify`` is "ok", "failed" or "" for
+    not run."""
+    found: dict[str, Any] = {
+        "boots": 0,
+        "passed": 0,
+        "repeated": 0,
+        "misses": [],
+        "answered": [],
+        "verify": "",
+    }
     if folder.boots.is_file():
-        keys = ("boots", "passed", "repeated", "misses")
+        keys = ("boots", "passed", "repeated", "misses", "answered")
         boots = read_result(folder.boots, "boots", keys)
         found |= {key: boots[key] for key in keys}
     if folder.verdict.is_file():

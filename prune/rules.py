@@ -1,4 +1,4 @@
-"""Keep rules: what the user wants to stay although no app ran it.
+"""Rules: what the user wants to stay although no app ran it, and policies for what does not.
 
 A rules file is TOML, one table a rule::
 
@@ -6,16 +6,20 @@ A rules file is TOML, one table a rule::
     pattern = "tcp_retransmit*"      # glob over function names
     object = "net/ipv4/*"            # optional glob over object paths
     reason = "the trace had no packet loss"
+
+and the tables of :mod:`prune.policy`.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from prune.image import Image
+from prune.policy import KEEP, Policy, builtin_policies, make_policies
 from tracer.host import UserError
 
 
@@ -31,22 +35,45 @@ class KeepRule:
         return self.pattern if self.object == "*" else f"{self.object}:{self.pattern}"
 
 
-def read_rules(path: Path) -> tuple[KeepRule, ...]:
+@dataclass(frozen=True)
+class Rules:
+    """What a rules file says: what stays, and what happens to whom of the rest, in order."""
+
+    keep: tuple[KeepRule, ...] = ()
+    policies: tuple[Policy, ...] = ()
+
+
+def read_rules(path: Path) -> Rules:
     """Read a rules file.
 
     Raises:
         UserError: unreadable, not TOML, an unknown key, or a rule without pattern or reason.
     """
+    doing = f"reading keep rules {path}"
     try:
         value = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"reading keep rules {path}: {error}") from error
-    unknown = set(value) - {"keep"}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{doing}: {error}") from error
+    unknown = set(value) - {"keep", "policy", "builtin"}
     rows = value.get("keep", [])
     if unknown or not isinstance(rows, list):
-        raise UserError(f"reading keep rules {path}: unknown key {', '.join(sorted(unknown)) or 'keep'}",
-                        "a rules file holds [[keep]] tables only")  # fmt: skip
-    return tuple(_rule(path, row) for row in rows)
+        raise UserError(f"{doing}: unknown key {', '.join(sorted(unknown)) or 'keep'}",
+                        "a rules file holds [[keep]] and [[policy]] tables, and builtin = [...]")  # fmt: skip
+    policies = make_policies(value.get("policy", []), doing)
+    return Rules(
+        (*(_rule(path, row) for row in rows), *_kept_by(policies)),
+        (
+            *(policy for policy in policies if policy.on_miss != KEEP),
+            *builtin_policies(value.get("builtin", []), doing),
+        ),
+    )
+
+
+def _kept_by(policies: Iterable[Policy]) -> Iterator[KeepRule]:
+    """Policies that keep are keep rules."""
+    for policy in policies:
+        if policy.on_miss == KEEP:
+            yield from (KeepRule(glob, "a policy keeps it", policy.object) for glob in policy.functions)
 
 
 def _rule(path: Path, row: object) -> KeepRule:

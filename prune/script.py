@@ -6,7 +6,8 @@ Four edits of the text, each on its own, nothing else is touched:
 * pieces of sections that were taken apart go where those go;
 * discard: one ``/DISCARD/`` statement at the top takes what the objects call dropped; for a person to read, a
   comment in it names every such unit by object and section;
-* bury: behind the placed functions, ``name = .; BYTE(trap)`` for every tombstone.
+* bury: behind the placed functions, ``name = .; BYTE(trap)`` for every tombstone, other bytes where a
+  policy answers.
 
 This module uses the standard library alone: the linker wrapper loads it on every kernel link.
 """
@@ -138,9 +139,19 @@ def _said(text: str) -> str:
     return text.replace("*/", "* /")
 
 
-def bury(script: str, place: Place, trap: bytes, graves: Sequence[Sequence[str]]) -> str:
+def bury(
+    script: str,
+    place: Place,
+    trap: bytes,
+    graves: Sequence[Sequence[str]],
+    others: Mapping[int, str] | None = None,
+) -> str:
     """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``; all
-    names of a grave have the same address."""
+    names of a grave have the same address.
+
+    Args:
+        others: index of a grave -> the statements of what lies there instead of the trap.
+    """
     if not graves:
         return script
     statement = f"*({' '.join(place.patterns)})"
@@ -149,7 +160,10 @@ def bury(script: str, place: Place, trap: bytes, graves: Sequence[Sequence[str]]
         raise UserError(f"reading the linker script: {statement} is not placed")
     at = script.index(")", at) + 1
     bytes_ = " ".join(f"BYTE({value:#04x})" for value in trap)
-    lines = [f"  {' '.join(f'{quoted(name)} = .;' for name in grave)} {bytes_}" for grave in graves]
+    lines = [
+        f"  {' '.join(f'{quoted(name)} = .;' for name in grave)} {(others or {}).get(number, bytes_)}"
+        for number, grave in enumerate(graves)
+    ]
     body = "\n".join(lines)
     return (
         f"{script[:at]}\n  __kprune_tombstones_start = .;\n{body}\n  __kprune_tombstones_end = .;\n"

@@ -4,7 +4,8 @@
    compiler made it. A target that was kept must be reached where the map puts it, a target that was
    dropped at its own tombstone and nowhere else.
 2. *tombstones*: addresses are unique, hold the trap, and are what their names resolve to; no kept
-   unit overlaps another or a tombstone.
+   unit overlaps another or a tombstone. Where the plan has a policy, what lies there is decoded, and is
+   that and nothing else.
 3. *tables*: no entry of a kernel table points at a tombstone or outside what was kept, and no entry
    that speaks of kept code was lost or changed.
 4. *bytes*: apart from relocated fields, every kept unit is what the compiler made.

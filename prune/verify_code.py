@@ -20,7 +20,7 @@ from prune.verify_decode import UNKNOWN, Decoder
 from prune.verify_elf import EXECUTABLE, Section
 from prune.verify_fields import InstructionEnd
 from prune.verify_model import TOMBSTONES, Check, Model, Tally
-from prune.verify_read import Piece
+from prune.verify_read import Piece, Stone
 
 Flags = np.ndarray[Any, np.dtype[Any]]
 
@@ -134,10 +134,9 @@ def check_accounting(model: Model) -> Check:
         for stone in model.stones:
             start = stone.address - output.address
             if 0 <= start < output.size:
-                tally.expect(
-                    not owner[start : start + len(model.trap)].any(), f"{stone} lies over something else"
-                )
-                owner[start : start + len(model.trap)] = 2
+                width = model.judge.size(stone.of, stone.address)
+                tally.expect(not owner[start : start + width].any(), f"{stone} lies over something else")
+                owner[start : start + width] = 2
         filler = np.isin(np.frombuffer(output.content, np.uint8), model.facts["fill"])
         stray = _not_padding(
             model.decoder, output.content, owner == 0, np.flatnonzero((owner == 0) & ~filler)
@@ -179,13 +178,16 @@ def check_tombstones(model: Model) -> Check:
     if model.stones:
         tally.expect(inside, "the tombstones do not lie in .text")
     seen: dict[int, str] = {}
-    width = len(model.trap)
+    sizes = {stone.address: model.judge.size(stone.of, stone.address) for stone in model.stones}
+    for place in model.judge.planned:
+        unit = ":".join(place)
+        tally.expect(model.fates.get(place) is False, f"a policy answers for {unit}, which was not dropped")
     for stone in model.stones:
         address = stone.address
         tally.expect(address not in seen, f"{stone} has the address of {seen.get(address)}")
         seen[address] = str(stone)
-        held = model.linked.read(address, width)
-        tally.expect(held == model.trap, f"{stone} holds no trap at {address:#x}: {held.hex(' ')}")
+        width = sizes[address]
+        _check_body(model, tally, stone)
         among = first <= address <= last - width
         tally.expect(among, f"{stone} is at {address:#x}, not among the others")
         into = model.memory.at(address) or model.memory.at(address + width - 1)
@@ -196,11 +198,25 @@ def check_tombstones(model: Model) -> Check:
             where = "nowhere" if found is None else model.name_of(found)
             tally.expect(found == address, f"{name}, a name of {stone}, is at {where}")
     for one, other in pairwise(sorted(seen)):
-        tally.expect(one + width <= other, f"{seen[one]} reaches into that of {seen[other]}")
-    used = len(seen) * width
+        tally.expect(one + sizes[one] <= other, f"{seen[one]} reaches into that of {seen[other]}")
+    used = sum(sizes[address] for address in seen)
     tally.expect(last - first == used, f"{used:,} bytes of tombstones fill {last - first:,} bytes")
     _check_overlaps(model, tally)
-    return tally.done()
+    answers = sum(stone.of in model.judge.planned for stone in model.stones)
+    return tally.done(f"{answers:,} of them answer by policy" if answers else "")
+
+
+def _check_body(model: Model, tally: Tally, stone: Stone) -> None:
+    """The trap, or exactly what the plan wants in its place."""
+    planned = model.judge.planned.get(stone.of)
+    if planned is None:
+        held = model.linked.read(stone.address, len(model.trap))
+        tally.expect(held == model.trap, f"{stone} holds no trap at {stone.address:#x}: {held.hex(' ')}")
+    else:
+        found = model.judge.at(stone.of, stone.address)
+        tally.expect(not found.wrong, f"{stone}, of {planned.function}, {found.wrong}")
+    value = planned.value if planned else ""
+    tally.expect(stone.answer == value, f"{stone} is said to answer {stone.answer!r}, planned was {value!r}")
 
 
 def _check_overlaps(model: Model, tally: Tally) -> None:

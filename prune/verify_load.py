@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from prune.verify_answers import Judge, read_option, read_planned, thunk_of
 from prune.verify_apart import take_apart
 from prune.verify_decode import Decoder
 from prune.verify_elf import read_linked, read_original
@@ -49,7 +50,8 @@ def load_model(
     placed = read_map(link_map, linked)
     fates = read_fates(plan)
     placed = _with_own_names(placed, fates)
-    stones = read_stones(tombstones)
+    stones, planned = read_stones(tombstones), read_planned(plan)
+    marked = bool(planned) and read_option(objtree / ".config", facts["answer"]["landing"]["option"])
     if len(fates.objects) > 100:
         say(f"verify: reading {len(fates.objects):,} objects")
     operands, widths, decoder = facts["relocations"]["pc32"], relocation_widths(facts), Decoder(facts)
@@ -61,7 +63,9 @@ def load_model(
         )
         for name in fates.objects
     }  # fmt: skip
-    model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder)
+    thunk = thunk_of(objects.values(), facts["answer"]["thunk"]) if planned else ""
+    judge = Judge(linked, decoder, facts, planned, marked, thunk)
+    model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder, judge)
     for name, sections in trimmed.items():
         for section, each in sections.items():
             piece = model.piece_of.get((name, section))

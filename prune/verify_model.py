@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from prune.verify_answers import Judge
 from prune.verify_decode import Decoder
 from prune.verify_elf import (
     COMMON,
@@ -120,10 +121,12 @@ class Model:
         facts: dict[str, Any],
         outcome: Outcome,
         decoder: Decoder,
+        judge: Judge,
     ) -> None:
         self.linked, self.map, self.objects = linked, link_map, objects
         self.fates, self.freed, self.cold, self.named = fates.kept, fates.freed, fates.cold, fates.named
         self.stones, self.facts, self.outcome, self.decoder = stones, facts, outcome, decoder
+        self.judge = judge
         self.mask = (1 << 8 * linked.word) - 1
         self.trap = bytes(facts["trap"])
         self.stone_of = {stone.of: stone for stone in stones}

@@ -57,11 +57,13 @@ class LinkMap:
 
 @dataclass(frozen=True)
 class Stone:
-    """One tombstone, as ``tombstones.json`` tells it."""
+    """One tombstone, as ``tombstones.json`` tells it; ``answer``: the value that it returns, "" if it does
+    not."""
 
     of: Name
     address: int
     names: tuple[str, ...]
+    answer: str = ""
 
     def __str__(self) -> str:
         return f"the tombstone of {self.of[0]}:{self.of[1]}"
@@ -151,7 +153,7 @@ def read_fates(path: Path) -> Fates:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "plan", 3)
+    value = read_json(path, "plan", 4)
     try:
         pieces: dict[str, dict[str, list[tuple[str, int, int]]]] = {}
         for name, section, parts in value["pieces"]:
@@ -219,7 +221,7 @@ def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
     Raises:
         UserError: missing or damaged, or the plan's are other ones.
     """
-    value = read_json(path, "tombstones", 3)
+    value = read_json(path, "tombstones", 4)
     found: dict[str, dict[str, Trimmed]] = {}
     try:
         for row in value["trimmed"]:
@@ -241,10 +243,15 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "tombstones", 3)
+    value = read_json(path, "tombstones", 4)
     try:
         return tuple(
-            Stone(_name(row["object"], row["section"]), int(row["address"]), tuple(map(str, row["names"])))
+            Stone(
+                _name(row["object"], row["section"]),
+                int(row["address"]),
+                tuple(map(str, row["names"])),
+                str(row["answer"]),
+            )
             for row in value["tombstones"]
         )
     except MISSHAPEN as error:

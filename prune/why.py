@@ -10,6 +10,7 @@ import numpy as np
 
 from prune.callgraph import CallGraph
 from prune.image import Image
+from prune.plan_file import Answer as Said
 from prune.plan_file import Plan
 from tracer.host import UserError
 
@@ -27,7 +28,8 @@ class Answer:
     """Why one unit is kept or dropped. ``path`` leads to it from what ran or from a root.
 
     For a dropped unit the path says how kept code could still reach it, at its tombstone. ``cold``: the
-    ranges of a kept one that were taken out.
+    ranges of a kept one that were taken out; ``policy``: what it does when it is called although it was
+    dropped.
     """
 
     function: str
@@ -37,11 +39,14 @@ class Answer:
     path: tuple[Step, ...]
     referenced_by: int
     cold: tuple[tuple[int, int], ...] = ()
+    policy: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.function} ({self.unit}): {'kept' if self.kept else 'dropped'}, {self.reason}"]
         if not self.kept:
             lines.append(f"  kept units that refer to it: {self.referenced_by}")
+        if self.policy:
+            lines.append(f"  when it is called: {self.policy}")
         if self.cold:
             size = sum(end - begin for begin, end in self.cold)
             where = ", ".join(f"{begin:#x}-{end:#x}" for begin, end in self.cold[:8])
@@ -88,7 +93,12 @@ def _answer(image: Image, graph: CallGraph, plan: Plan, function: str, unit: int
         path,
         int(plan.keep[np.unique(into)].sum()) if len(into) else 0,
         plan.cold.get(plan.units[unit][:2], ()),
+        _policy(plan.answers.get(plan.units[unit][:2])),
     )
+
+
+def _policy(answer: Said | None) -> str:
+    return f"{answer.on_miss} {answer.value}".rstrip() + f", by policy {answer.policy}" if answer else ""
 
 
 def _path(image: Image, graph: CallGraph, plan: Plan, sources: list[int], unit: int) -> tuple[Step, ...]:

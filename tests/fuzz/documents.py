@@ -11,8 +11,8 @@ from typing import Any
 from prune.cmd_compare import compare, group_by, read_kernel, table
 from prune.cmd_decode import load_kernel, read_log, told
 from prune.cmd_ledger import read_units
-from prune.decode import addresses, decode, with_lines
 from prune.cves import read_holes
+from prune.decode import addresses, decode, with_lines
 from prune.exposure import read_exposure
 from prune.folder import Folder
 from prune.graveyard import read_graveyard
@@ -20,7 +20,7 @@ from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
 from prune.held_out import read_programs
 from prune.memory import of_console
-from prune.misses import executed_blocks, find_misses
+from prune.misses import executed_blocks, find_answered, find_misses
 from prune.options import read_options
 from prune.page import as_script
 from prune.plan_file import Plan, load_plan, save_plan
@@ -29,6 +29,7 @@ from prune.results import validation
 from prune.rules import read_rules
 from prune.settings import Settings, load_settings
 from prune.system_map import read_system_map
+from prune.verify_answers import read_option, read_planned
 from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
 from tests.fuzz.harness import ROOT, Target
 from tests.fuzz.mutate import of_json, of_text
@@ -53,23 +54,24 @@ _SYMBOLS = {
     "functions": [[4096, 16, "net/a.o", ".text.f", "f", True], [4112, 0, "net/a.o", ".text.g", "g", False]],
 }  # fmt: skip
 _PLAN = {
-    "schema_version": 3, "arch": "x86_64", "build_id": "aa", "width": "ran", "unused_rules": ["x*"],
+    "schema_version": 4, "arch": "x86_64", "build_id": "aa", "width": "ran", "unused_rules": ["x*"],
     "named": False, "objects": {"a.o": "01", "b.o": "02"},
     "columns": ["object", "section", "size", "fate", "reason"],
     "pieces": [["a.o", ".init.text", [[".init.text.f", 0, 8], [".init.text.g", 8, 8]]]],
     "cold": [["b.o", ".text.h", [[4, 8], [12, 16]]]],
+    "answers": [["a.o", ".init.text.g", "g", "return", -25, "-ENOTTY", "ioctl"]],
     "units": [
         ["a.o", ".init.text.f", 8, "boot", "ran: web"], ["a.o", ".init.text.g", 8, "drop", ""],
         ["b.o", ".text.h", 32, "keep", "root: x"],
     ],
 }  # fmt: skip
 _STONES = {
-    "schema_version": 3, "start": 4096,
+    "schema_version": 4, "start": 4096,
     "tombstones": [
         {"symbol": "gone", "object": "a.o", "section": ".text.gone", "names": ["gone", "away"],
-         "address": 4096},
+         "address": 4096, "size": 1, "answer": ""},
         {"symbol": "dump", "object": "x.o", "section": ".text.dump", "names": ["dump"],
-         "address": 0xFFFFFFFF810E6D08},
+         "address": 0xFFFFFFFF810E6D08, "size": 9, "answer": "-ENOTTY"},
     ],
     "freed": [{"symbol": "f", "object": "a.o", "section": ".init.text.f", "placed": "x", "size": 8,
                "address": 8192}],
@@ -81,7 +83,7 @@ _HEALED = (
     Healed("g", "a.o", ".text.g", "", "web", 1, 2, 4),
 )
 _BOOTS = {
-    "schema_version": 1, "boots": 2, "passed": 1, "repeated": 0, "misses": [],
+    "schema_version": 1, "boots": 2, "passed": 1, "repeated": 0, "misses": [], "answered": [],
     "each": [{"number": 1, "variation": "none", "seconds": 2.5, "problem": "", "misses": []}],
 }  # fmt: skip
 _LEDGER = {
@@ -124,6 +126,7 @@ def _profile(data: bytes, folder: Path) -> object:
 def _plan(data: bytes, folder: Path) -> object:
     path = _file(data, folder, "plan.json")
     read_fates(path)
+    read_planned(path)
     plan: Plan = load_plan(path)
     save_plan(plan, folder / "again.json")
     return load_plan(folder / "again.json")
@@ -134,7 +137,7 @@ def _tombstones(data: bytes, folder: Path) -> object:
     fates = read_fates(_file(json.dumps(_PLAN).encode(), folder, "plan.json"))
     graves = read_graveyard(path)
     log = executed_blocks(test_misses.LOG)
-    missed = find_misses(graves, log, test_misses.OOPS, ((0, "boot"),))
+    missed = find_misses(graves, log, test_misses.OOPS, ((0, "boot"),)), find_answered(graves, log)
     return str(missed), graves.range, read_stones(path), read_trimmed(path, fates)
 
 
@@ -222,7 +225,8 @@ def _exposure(data: bytes, folder: Path) -> object:
 
 
 def _rules(data: bytes, folder: Path) -> object:
-    return [str(rule) for rule in read_rules(_file(data, folder, "rules.toml"))]
+    found = read_rules(_file(data, folder, "rules.toml"))
+    return [str(rule) for rule in (*found.keep, *found.policies)]
 
 
 def _decode(data: bytes, folder: Path) -> object:
@@ -247,7 +251,8 @@ def _programs(data: bytes, folder: Path) -> object:
 
 
 def _options(data: bytes, folder: Path) -> object:
-    return read_options(_file(data, folder, "config"))
+    path = _file(data, folder, "config")
+    return read_option(path, "CONFIG_A"), read_options(path)
 
 
 def _console(data: bytes, folder: Path) -> object:
@@ -327,6 +332,29 @@ _EXPOSURE = {
             {"symbol": "f", "object": "a.o", "state": "gone", "base": 1, "pruned": 0},
             {"symbol": "f", "object": "b.o", "state": "present", "base": 1, "pruned": 1}]}]}],
 }  # fmt: skip
+_POLICIES = b"""\
+builtin = ["ioctl", "xattr"]
+[[policy]]
+functions = ["foo_*", "bar"]
+object = "drivers/*"
+types = ["int (struct foo *, *)"]
+on_miss = "return"
+value = "-ENODEV"
+[[policy]]
+functions = ["g"]
+on_miss = "return"
+value = "ERR_PTR(-ENOENT)"
+[[policy]]
+functions = ["h"]
+on_miss = "return"
+value = -22
+[[policy]]
+functions = ["i"]
+on_miss = "keep"
+[[policy]]
+functions = ["j"]
+on_miss = "panic"
+"""
 _OPTIONS = b'# c\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C="x"\n'
 _LINK = {"schema_version": 1, "script": "./vmlinux.lds", "argv": ARGV}
 
@@ -342,7 +370,7 @@ TARGETS = [
     Target("ledger", _dumped(_LEDGER), _ledger, of_json),
     Target("grid", _dumped(made_up_grid()), _grid, of_json, weight=4),
     Target("workload", lambda _: [test_tracer_workload.GOOD.encode()], _workload, of_text),
-    Target("rules", lambda _: [_RULES], _rules, of_text),
+    Target("rules", lambda _: [_RULES, _POLICIES], _rules, of_text),
     Target("decode", lambda _: _LOGS, _decode, of_text),
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
     Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),

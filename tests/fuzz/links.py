@@ -14,12 +14,13 @@ import numpy as np
 from prune.boots import read_pruned
 from prune.buildid import build_id
 from prune.counters import read_kernel_file
+from prune.dwarf_types import read_function_types
 from prune.generate import generate
 from prune.knowledge import Knowledge, read_knowledge
 from prune.linkmap import read_link_map
 from prune.nameless import hide_tombstones, tombstone_addresses
 from prune.paint import true_sizes
-from prune.plan_file import Plan, load_plan, save_plan
+from prune.plan_file import Answer, Plan, load_plan, save_plan
 from prune.refine import refine
 from prune.store import Stored, stored
 from prune.verify import verify_image
@@ -69,6 +70,7 @@ def _objects_of(flags: Sequence[str], written: Sequence[bytes]) -> Callable[[Pat
     return samples
 
 
+_types, _types_32 = (_objects_of(["-g", *more], []) for more in ([], ["-m32"]))
 _objects = _objects_of(["-mcmodel=kernel"], [OTHER, TABLES, _CODE])
 _objects_32 = _objects_of(["-m32"], [_code(32)])
 
@@ -88,6 +90,10 @@ def _named(random: Random, _: Sequence[bytes]) -> bytes:
 
 def _object(knowledge: Knowledge) -> Run:
     return lambda data, _: refine(parse_object(Path("a.o"), data, knowledge.machine), knowledge)
+
+
+def _typed(knowledge: Knowledge) -> Run:
+    return lambda data, _: read_function_types(Path("a.o"), data, knowledge)
 
 
 def _image(knowledge: Knowledge, beside: bytes) -> Run:
@@ -112,9 +118,14 @@ def _pruned(tree: Path, made: Stored, knowledge: Knowledge) -> object:
     image, count = made.image, len(made.image.units)
     keep = np.ones(count, bool)
     keep[np.flatnonzero(image.units["function"])[::2]] = False
+    gone = [image.rows[unit][:2] for unit in np.flatnonzero(~keep).tolist()]
+    answers = {
+        place: Answer(place[1], ("return", "panic")[n % 2], -n, f"-{n}", "") for n, place in enumerate(gone)
+    }
     plan = Plan(
-        knowledge.arch, "", "ran", (), image.rows, keep, np.zeros_like(keep), [""] * count, image.pieces
-    )
+        knowledge.arch, "", "ran", (), image.rows, keep, np.zeros_like(keep), [""] * count, image.pieces,
+        answers=answers,
+    )  # fmt: skip
     save_plan(plan, tree / "plan.json")
     (tree / "vmlinux.lds").write_text(LDS)
     (tree / ".config").write_text("CONFIG_A=y\n")
@@ -228,7 +239,7 @@ def _vmlinux(data: bytes, folder: Path) -> object:
 
 def _system_map(data: bytes, folder: Path) -> object:
     (folder / "System.map").write_bytes(data)
-    stones = '{"schema_version": 3, "tombstones": [], "freed": [], "trimmed": []}'
+    stones = '{"schema_version": 4, "tombstones": [], "freed": [], "trimmed": []}'
     (folder / "tombstones.json").write_text(stones)
     found = read_pruned(folder, False)
     return found.name_of(0xFFFFFFFF81000010), found.name_of(0)
@@ -257,6 +268,8 @@ _SYSTEM_MAP = (
 TARGETS = [
     Target("object", _objects, _object(X86), _OBJECTS),
     Target("object_32", _objects_32, _object(I386), of_elf),
+    Target("types", _types, _typed(X86), of_some(of_elf, of_bytes)),
+    Target("types_32", _types_32, _typed(I386), of_some(of_elf, of_bytes)),
     Target("image", _objects, _image(X86, OTHER), _OBJECTS, weight=8),
     Target("image_32", _objects_32, _image(I386, _code(32)), of_elf, weight=8),
     Target("map", lambda _: [MAP.encode()], _map, of_text),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prune.answers import find_answers
 from prune.assemble import read_image
 from prune.callgraph import make_call_graph
 from prune.image import Image
@@ -18,9 +19,11 @@ from prune.link import LINK_MAP
 from prune.linkmap import read_link_map
 from prune.plan import make_plan
 from prune.plan_file import Plan, save_plan
+from prune.policy import Policy
 from prune.rules import KeepRule
 from prune.script import named_symbols
 from prune.tables import find_tables
+from prune.typed import TypeReader
 from prune.verify import Verdict, verify_image
 
 SOURCES = Path(__file__).parent / "src"
@@ -99,8 +102,12 @@ class Toy:
         healed: tuple[tuple[str, str], ...] = (),
         never: tuple[str, ...] = (),
         small: int = 0,
+        also: tuple[str, ...] = (),
+        policies: tuple[Policy, ...] = (),
+        options: frozenset[str] = frozenset(),
     ) -> Plan:
-        """The plan for a profile in which :data:`HOT` and the hot twins ran, but not ``never``."""
+        """The plan for a profile in which :data:`HOT`, ``also`` and the hot twins ran, but not ``never``;
+        ``options`` of the kernel, for ``policies``."""
         image = self.image()
         ran = {
             ("lib/two.o", ".text.clock_read"),
@@ -108,7 +115,11 @@ class Toy:
             ("init/one.o", ".text.twin"),
             ("lib/two.o", ".noinstr.text.cold_twin_user"),
         }
-        ran |= {(obj, f".text.{name}") for obj in image.objects for name in (*HOT, f"{self.target.calls}hot")}
+        ran |= {
+            (obj, f".text.{name}")
+            for obj in image.objects
+            for name in (*HOT, *also, f"{self.target.calls}hot")
+        }
         units = image.unit_of
         hot = {units[place]: "toy" for place in ran if place in units and place[1] not in never}
         graph = make_call_graph(image, find_tables(image, self.knowledge), self.knowledge)
@@ -117,6 +128,12 @@ class Toy:
             image, graph, hot, rules, self.knowledge, build_id="toy", width=width, script_symbols=script,
             healed=dict.fromkeys((units[place] for place in healed), "missed by a boot"), small=small,
         )  # fmt: skip
+        if policies:
+            types = TypeReader(
+                self.tree, dict(zip(image.objects, image.digests, strict=True)), self.knowledge
+            )
+            answers, unused = find_answers(image, plan.keep, policies, types, self.knowledge, options)
+            plan = replace(plan, answers=answers, unused_rules=tuple(map(str, unused)))
         save_plan(plan, self.tree / "plan.json")
         shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)
         return plan

@@ -67,7 +67,8 @@ def write_run(
     _write(
         folder / "pruned" / "tombstones.json",
         {
-            "schema_version": 3, "tombstones": stones, "freed": freed or [], "trimmed": trimmed or [],
+            "schema_version": 4, "tombstones": [{"size": 1, "answer": "", **stone} for stone in stones],
+            "freed": freed or [], "trimmed": trimmed or [],
             "start": known.get("start", 0) if start is None else start,
         },
     )  # fmt: skip
@@ -82,8 +83,9 @@ def write_run(
     _write(
         folder / "plan.json",
         {
-            "schema_version": 3, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
-            "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "units": units,
+            "schema_version": 4, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
+            "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "answers": [],
+            "units": units,
             "columns": ["object", "section", "size", "fate", "reason"],
         },
     )  # fmt: skip

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from prune.boots import Boot, summary
 from prune.graveyard import Graveyard, read_graveyard
-from prune.misses import executed_blocks, find_misses
+from prune.misses import Answered, executed_blocks, find_answered, find_misses
 from tracer.host import UserError
 
 LOG = b"""----------------
@@ -57,11 +58,14 @@ def graveyard(tmp_path: Path) -> Path:
         ("other_dead", 0xFFFFFFFF810E7A53),
     ]
     stones = [
-        {"symbol": name, "object": "x.o", "section": f".text.{name}", "names": [name], "address": address}
+        {
+            "symbol": name, "object": "x.o", "section": f".text.{name}", "names": [name], "address": address,
+            "size": 1, "answer": "",
+        }
         for name, address in rows
-    ]
+    ]  # fmt: skip
     path = tmp_path / "tombstones.json"
-    value = {"schema_version": 3, "start": 0, "tombstones": stones, "freed": [], "trimmed": []}
+    value = {"schema_version": 4, "start": 0, "tombstones": stones, "freed": [], "trimmed": []}
     path.write_text(json.dumps(value))
     return path
 
@@ -101,7 +105,7 @@ def test_the_range_covers_every_tombstone(graveyard: Path) -> None:
 
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "tombstones.json"
-    path.write_text('{"schema_version": 3, "tombstones": [{}]}')
+    path.write_text('{"schema_version": 4, "tombstones": [{}]}')
     with pytest.raises(UserError, match="link again"):
         read_graveyard(path)
 
@@ -112,6 +116,20 @@ def test_a_miss_knows_its_phase() -> None:
     phases = ((0, "boot"), (20, "web"))
     found = find_misses(stones, executed_blocks(log), "", phases)
     assert [(miss.function, miss.phase) for miss in found] == [("f", "boot"), ("g", "web")]
+
+
+def test_what_a_policy_answered_for_is_no_miss() -> None:
+    graves = {0x10: ("f", "a.o", ".text.f"), 0x19: ("g", "a.o", ".text.g")}
+    stones = Graveyard(graves, {"f": 0x10, "g": 0x19}, answers={0x10: "-ENOTTY"})
+    log = b"IN:\n0x00000010:  b8\n\nIN:\n0x00000019:  0f 0b\n\nIN:\n0x00000010:  b8\n"
+    phases = ((0, "boot"), (50, "web"))
+    assert [miss.function for miss in find_misses(stones, executed_blocks(log), "", phases)] == ["g"]
+    (found,) = find_answered(stones, executed_blocks(log), phases)
+    assert found == Answered("f", "a.o", ".text.f", "-ENOTTY", "boot")
+    assert str(found) == "f (a.o) returned -ENOTTY"
+    quiet = Boot(0, "", 1.0, "", 0, (), answered=(found,))
+    once = summary((quiet, quiet))
+    assert (once["passed"], once["misses"], [each["function"] for each in once["answered"]]) == (2, [], ["f"])
 
 
 # What i386 says of a function that it has freed, when nothing else lies there yet.
@@ -159,7 +177,7 @@ def trimmed(tmp_path: Path) -> Path:
         "symbol": "tcp_ack", "object": "net/ipv4/tcp_input.o", "section": ".text.tcp_ack",
         "address": 0xFFFFFFFF81003000, "traps": [[0x20, 0x20], [0x44, 0x90]],
     }  # fmt: skip
-    value = {"schema_version": 3, "start": 0, "tombstones": [], "freed": [], "trimmed": [row]}
+    value = {"schema_version": 4, "start": 0, "tombstones": [], "freed": [], "trimmed": [row]}
     path.write_text(json.dumps(value))
     return path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prune.image import Image
-from prune.rules import KeepRule, apply_rules, read_rules
+from prune.rules import KeepRule, Rules, apply_rules, read_rules
 from tests.conftest import image
 from tracer.host import UserError
 
@@ -84,9 +84,9 @@ def test_a_rule_whose_object_is_wrong_is_unused(made: Image) -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     path.write_text('[[keep]]\npattern = "a*"\nobject = "net/*"\nreason = "because"\n')
-    assert read_rules(path) == (KeepRule("a*", "because", "net/*"),)
+    assert read_rules(path) == Rules((KeepRule("a*", "because", "net/*"),))
     path.write_text("")
-    assert read_rules(path) == ()
+    assert read_rules(path) == Rules()
 
 
 @pytest.mark.parametrize(

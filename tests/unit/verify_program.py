@@ -283,13 +283,20 @@ def build(folder: Path, machine: Machine, link: Callable[[Path, list[str]], None
     built = Built(folder, machine)
     _write_plan(built)
     stones = [
-        {"symbol": name, "object": "a.o", "section": f".text.{name}", "names": [name], "address": built[name]}
+        {
+            "symbol": name,
+            "object": "a.o",
+            "section": f".text.{name}",
+            "names": [name],
+            "address": built[name],
+            "answer": "",
+        }
         for name in ("gone", "lost")
     ]
     traps = [[_COLD + nth * len(machine.trap), place] for nth, place in enumerate((_COLD, _LATER))]
     trimmed = [{"object": "a.o", "section": ".text.cut", "address": built["cut"], "traps": traps}]
     value = {
-        "schema_version": 3,
+        "schema_version": 4,
         "start": built["__kprune_tombstones_start"],
         "tombstones": stones,
         "trimmed": trimmed,
@@ -317,11 +324,12 @@ def _write_plan(built: Built) -> None:
     units = [unit for unit in units if unit[1] != ".init.text"]
     units += [["a.o", name, size, "keep", "test"] for name, _, size in _PIECES]
     plan = {
-        "schema_version": 3,
+        "schema_version": 4,
         "objects": {"a.o": "", "b.o": ""},
         "pieces": [["a.o", ".init.text", _PIECES]],
         "cold": [["a.o", ".text.cut", [[_COLD, _WARM]]]],
         "named": False,
+        "answers": [],
         "units": units,
     }
     (built.folder / "plan.json").write_text(json.dumps(plan))

@@ -1,0 +1,117 @@
+"""What lies at a tombstone: the trap, or for a policy code that returns a value, or panics.
+
+A body is bytes and distances to symbols, which only the linker knows: it is laid down by the script. It has
+    no relocation, since it counts from its own place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prune.elf import Rows
+from prune.image import Image
+from prune.knowledge import Knowledge
+from prune.plan_file import Answer
+from prune.policy import PANIC, RETURN
+from prune.script import quoted
+from tracer.host import UserError
+
+#: The function that ends the machine (kernel/panic.c).
+_PANIC = "panic"
+_FIELD = 4
+
+
+@dataclass(frozen=True)
+class Toward:
+    """A field of four bytes: how far it is from its end to a symbol."""
+
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Body:
+    """What one tombstone is made of."""
+
+    parts: tuple[bytes | Toward, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(_FIELD if isinstance(part, Toward) else len(part) for part in self.parts)
+
+    def statements(self, begin: str) -> str:
+        """The same for a linker script.
+
+        Args:
+            begin: the symbol where it begins: lld knows no location counter within a statement.
+        """
+        words, at = [], 0
+        for part in self.parts:
+            if isinstance(part, Toward):
+                at += _FIELD
+                words.append(f"LONG({quoted(part.symbol)} - ({quoted(begin)} + {at}))")
+            else:
+                at += len(part)
+                words += [f"BYTE({value:#04x})" for value in part]
+        return " ".join(words)
+
+
+def check_kernel(what: str, image: Image, keep: Rows, knowledge: Knowledge, options: frozenset[str]) -> None:
+    """Whether code of this kind works in this kernel.
+
+    Args:
+        what: ``return`` or ``panic``.
+
+    Raises:
+        UserError: it does not.
+    """
+    known = knowledge.answer
+    refused = sorted(options & set(known["refused"]))
+    if refused:
+        raise UserError(
+            f"policy: this kernel checks what it calls ({refused[0]}): no code may stand in for a function "
+            f'(on_miss = "{what}")',
+            'use "trap" or "keep"',
+        )
+    if what == RETURN and known["checked"] in image.globals_:
+        raise UserError(
+            f"policy: this kernel warns of returns that it does not know ({known['checked']}, with "
+            'CONFIG_MITIGATION_RETHUNK): on_miss = "return" is not possible',
+            'use "trap" or "keep", or configure without it',
+        )
+    if what == PANIC and not _is_kept(image, keep, _PANIC):
+        raise UserError(f'policy: this kernel has no {_PANIC}(): on_miss = "panic" is not possible')
+
+
+def _is_kept(image: Image, keep: Rows, name: str) -> bool:
+    unit = int(image.symbol_unit[image.globals_[name]]) if name in image.globals_ else -1
+    return unit >= 0 and bool(keep[unit])
+
+
+def answer_bodies(
+    answers: Mapping[tuple[str, str], Answer], image: Image, knowledge: Knowledge, options: frozenset[str]
+) -> dict[tuple[str, str], Body]:
+    """What lies at the tombstone of each unit that answers."""
+    known = knowledge.answer
+    landing = bytes(known["landing"]["code"]) if known["landing"]["option"] in options else b""
+    # A global one: a header may define an empty function of that name (arch/x86/include/asm/nospec-branch.h).
+    ending: Sequence[bytes | Toward] = [bytes(known["return"])]
+    if known["thunk"] in image.globals_:
+        ending = [bytes(known["jump"]), Toward(known["thunk"]), bytes(known["return"])[1:]]
+    return {
+        place: Body((landing, *(_panic(place, answer, knowledge) if answer.on_miss == PANIC else (
+            bytes(known["load"]) + (answer.number & 0xFFFFFFFF).to_bytes(4, "little"), *ending
+        ))))
+        for place, answer in answers.items()
+    }  # fmt: skip
+
+
+def _panic(place: tuple[str, str], answer: Answer, knowledge: Knowledge) -> tuple[bytes | Toward, ...]:
+    text = panic_text(answer.function, place[0]).encode("ascii", "replace") + b"\0"
+    over, call = bytes(knowledge.answer["over"]), bytes(knowledge.answer["call"])
+    return over + len(text).to_bytes(4, "little") + text + call, Toward(_PANIC)
+
+
+def panic_text(function: str, object: str) -> str:
+    """What the kernel says when it panics; names are no formats."""
+    return f"kprune: {function} ({object}) was pruned".replace("%", "?")

@@ -1,0 +1,98 @@
+"""A dropped ioctl is answered by policy: the machine goes on, and the boot says what was asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.runs import ROOT, kprune
+
+pytestmark = pytest.mark.kernel
+#: What a busy machine makes late is not what this is about.
+RULES = """\
+builtin = ["ioctl", "xattr", "mmap"]
+
+[[keep]]
+pattern = "*"
+object = "kernel/workqueue.o"
+reason = "rare"
+
+[[keep]]
+pattern = "*"
+object = "kernel/time/*"
+reason = "rare"
+"""
+#: A file of /proc is no terminal: stty asks for its settings, and says that it cannot have them.
+APPS = """\
+[[app]]
+name = "tty"
+command = "stty -F /proc/uptime; test $? = 1"
+timeout = 30
+
+[[app]]
+name = "ps"
+command = "ps"
+timeout = 30
+"""
+ASKED = "proc_reg_unlocked_ioctl"
+
+
+def planned(micro: Path, folder: Path, rules: str) -> tuple[Path, Path]:
+    """(a copy of the run, rules for it)."""
+    out = folder / "out"
+    for name in ("base", "trace", "imports", "heal"):
+        if (micro / name).is_dir():
+            shutil.copytree(micro / name, out / name)
+    for name in ("run.json", "heal.json"):
+        if (micro / name).is_file():
+            shutil.copy(micro / name, out)
+    (folder / "rules.toml").write_text(rules)
+    return out, folder / "rules.toml"
+
+
+def with_other_apps(out: Path, folder: Path) -> None:
+    """The run's workload with :data:`APPS` instead of its own."""
+    shutil.copytree(ROOT / "examples/micro", folder / "workload")
+    path = folder / "workload/workload.toml"
+    head = path.read_text().partition("[[app]]")[0].replace("any_order = true\n", "")
+    path.write_text(head.replace("forward = [22, 80]\n", "") + APPS)
+    settings = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(settings | {"workload": str(folder / "workload")}))
+
+
+def test_an_ioctl_is_answered_and_the_machine_goes_on(micro: Path, tmp_path: Path) -> None:
+    out, rules = planned(micro, tmp_path, RULES)
+    with_other_apps(out, tmp_path)
+    kprune("plan", out, "--rules", rules)
+    said = kprune("why", ASKED, out).stdout
+    assert "dropped" in said and "when it is called: return -ENOTTY, by policy ioctl" in said
+    kprune("link", out)
+    kprune("verify", out)
+    check = next(
+        c for c in json.loads((out / "verify.json").read_text())["checks"] if c["name"] == "tombstones"
+    )
+    assert "of them answer by policy" in check["note"]
+    boots = json.loads(kprune("boot", out, "--boots", "1", "--json").stdout)
+    assert (boots["passed"], boots["misses"]) == (1, [])
+    asked = {each["function"]: each for each in boots["answered"]}
+    assert (asked[ASKED]["value"], asked[ASKED]["phase"]) == ("-ENOTTY", "tty")
+
+
+@pytest.mark.parametrize(
+    ("functions", "value", "says"),
+    [
+        ("pipe_ioctl", "NULL", "is long (struct file *, unsigned int, unsigned long): it returns no pointer"),
+        ("pipe_wait_readable", "0", "is void (struct pipe_inode_info *): it returns nothing"),
+    ],
+)
+def test_a_value_that_a_type_does_not_have(
+    micro: Path, tmp_path: Path, functions: str, value: str, says: str
+) -> None:
+    """Debian's configuration has no debug information here: the one object is compiled once more."""
+    rule = f'[[policy]]\nfunctions = ["{functions}"]\non_miss = "return"\nvalue = "{value}"\n'
+    out, rules = planned(micro, tmp_path, rule)
+    done = kprune("plan", out, "--rules", rules, check=2)
+    assert says in done.stderr.splitlines()[-1] and functions in done.stderr.splitlines()[-1]
