@@ -47,7 +47,7 @@ _GONE = {
 _OUTCOMES = {
     PANIC: "the machine went down: {panic}",
     STUCK: "the task is stuck; the machine must be rebooted",
-    KILLED: "the task was killed, the machine went on",
+    KILLED: "the task was killed; the log has no panic for it",
     NOBODY: "nobody died of it",
     CUT_OFF: "the log does not say; it breaks off",
 }
