@@ -10,16 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prune.buildid import build_id
 from prune.folder import Folder
-from prune.held_out import FAULTS, OUTCOMES, SAME, Fate, count, judge, read_programs
+from prune.held_out import FAULTS, OUTCOMES, SAME, SCHEMA, Fate, count, judge, read_programs
 from prune.settings import WIDTHS, Settings, cache_folder, load_settings
 from tracer.host import UserError, ValidationFailed, say, show, write_json
 
 if TYPE_CHECKING:
     from prune.held_out import ProgramList, Ran
     from tracer.workload import Workload
-
-SCHEMA = 1
 
 
 def add_parser(verbs: Any) -> None:
@@ -93,9 +92,14 @@ def run(options: argparse.Namespace) -> int:
                 pipeline.settings.keep, settings.grain, size["text_bytes"], size["resident_text_bytes"], fates
             )
         )
-    value = {"schema_version": SCHEMA, "kernels": [kernel.to_json() for kernel in kernels]}
+    value = {
+        "schema_version": SCHEMA,
+        "build_id": build_id(folder.pruned("vmlinux")),
+        "kernels": [kernel.to_json() for kernel in kernels],
+    }
     write_json(folder.path("holdout.json"), value)
     show(json.dumps(value, indent=1) if options.json else table(kernels))
+    say(f"next: kprune report {options.out}, which draws it")
     faults = [fate for kernel in kernels for fate in kernel.fates if fate.outcome in FAULTS]
     if faults:
         first = ", ".join(f"{fate.name}: {fate.outcome}" for fate in faults[:5])

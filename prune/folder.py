@@ -70,6 +70,11 @@ class Folder:
         return self.out / "security.json"
 
     @property
+    def holdout(self) -> Path:
+        """What became of programs that nobody profiled."""
+        return self.out / "holdout.json"
+
+    @property
     def page(self) -> Path:
         return self.out / "report.html"
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tracer.host import UserError
+from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.shapes import PACKAGE, WrongShape, check_shape
 
 SCHEMA = 1
@@ -110,6 +111,45 @@ def _package(name: object) -> str:
     if not isinstance(name, str) or not PACKAGE.fullmatch(name):
         raise WrongShape(f"{name!r} is not the name of a Debian package")
     return name
+
+
+def read_holdout(path: Path) -> tuple[str, dict[str, Any]]:
+    """The pruned kernel's build id, and what the page shows of ``holdout.json``: ``outcomes``; ``kernels``,
+    rows of label, bytes of text, programs by outcome; ``programs``, rows of name, outcome on each, why.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    found = read_json(path, "programs that were not profiled", SCHEMA)
+    try:
+        kernels = found["kernels"]
+        fates = [{str(fate["name"]): fate for fate in kernel["fates"]} for kernel in kernels]
+        shown = {
+            "outcomes": list(OUTCOMES),
+            "kernels": [
+                [
+                    f"--keep {kernel['keep']}", int(kernel["text_bytes"]),
+                    [int(kernel["outcomes"][outcome]) for outcome in OUTCOMES],
+                ]
+                for kernel in kernels
+            ],
+            "programs": [
+                [name, *(str(each[name]["outcome"]) for each in fates), _why(fate)]
+                for name, fate in fates[0].items()
+            ],
+        }  # fmt: skip
+        return str(found["build_id"]), shown
+    except (*MISSHAPEN, IndexError) as error:
+        raise UserError(
+            f"reading programs that were not profiled: {path}: {error!r}", "make it again: kprune holdout"
+        ) from error
+
+
+def _why(fate: Mapping[str, Any]) -> str:
+    """What was missed, or the line that was another one."""
+    wanted, got = (str(text) for text in fate["differs"])
+    differs = f'"{got}" instead of "{wanted}"' if wanted or got else ""
+    return "; ".join(str(name) for name in fate["missed"]) or differs
 
 
 def judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:

@@ -16,13 +16,14 @@ DROPPED, RESIDENT, FREED = range(3)
 def page_data(
     ledger: Ledger, profile: Profile, report: Mapping[str, Any], boots: Sequence[Mapping[str, Any]], log: str,
     facts: Sequence[str], minram: Mapping[str, Any] | None = None, security: Mapping[str, Any] | None = None,
+    holdout: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The page's data.
 
     Args:
         boots: ``each`` of boots.json. log: what the console of one boot said. facts: words for the head.
         minram: what minram.json holds, None where nobody searched; security: of
-            :func:`prune.exposure.read_exposure`.
+            :func:`prune.exposure.read_exposure`. holdout: of :func:`prune.held_out.read_holdout`.
     """
     apps = _apps(profile)
     return {
@@ -44,6 +45,7 @@ def page_data(
         "log": log,
         "minram": _minram(minram) if minram else None,
         "security": security,
+        "holdout": holdout,
     }
 
 

@@ -11,6 +11,7 @@ from prune.exposure import SIDES, read_exposure
 from prune.file_ledger import account_file
 from prune.folder import Folder
 from prune.graveyard import read_graveyard
+from prune.held_out import read_holdout
 from prune.kbuild import KernelBuild
 from prune.ledger import Ledger, make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
@@ -79,10 +80,24 @@ def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], versi
     ]  # fmt: skip
     minram = read_result(folder.minram, "smallest memory", ("sides",)) if folder.minram.is_file() else None
     security = _security(folder)
-    data = page_data(ledger, load_profile(folder.profile), report, each, log, facts, minram, security)
+    holdout = _holdout(folder)
+    data = page_data(
+        ledger, load_profile(folder.profile), report, each, log, facts, minram, security, holdout
+    )
     with whole_file(folder.page) as stream:
         stream.write(make_page(data))
     say(f"the report to look at: {folder.page}")
+
+
+def _holdout(folder: Folder) -> dict[str, Any] | None:
+    """What ``kprune holdout`` found, if it was about these kernels."""
+    if not folder.holdout.is_file():
+        return None
+    identity, found = read_holdout(folder.holdout)
+    if identity != build_id(folder.pruned("vmlinux")):
+        say(f"{folder.holdout} is of another kernel and not shown; again: kprune holdout {folder.out}")
+        return None
+    return found
 
 
 def _security(folder: Folder) -> dict[str, Any] | None:

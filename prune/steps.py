@@ -259,7 +259,7 @@ class Steps:
             for path in (
                 folder.base("vmlinux.map"), folder.pruned("vmlinux"), folder.pruned("vmlinux.map"),
                 folder.plan, folder.profile, folder.boots, folder.verdict, folder.healed, folder.stale,
-                folder.minram, folder.security,
+                folder.minram, folder.security, folder.holdout,
             )
         }  # fmt: skip
         run_stage(

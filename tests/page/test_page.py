@@ -55,6 +55,11 @@ def data(units: int) -> dict[str, Any]:
             "calls": [*(["c", 64, 10, None, 20, None] for _ in range(400)), [HOSTILE, 64, 10, 5, 20, 10]],
             "cves": [["CVE-1", "gone", HOSTILE, HOSTILE], ["CVE-2", HOSTILE, "f: unknown", ""]],
         },
+        "holdout": {
+            "outcomes": ["same output", "hang"],
+            "kernels": [["--keep ran", 100, [3, 1]], ["--keep reachable", 300, [4, 0]]],
+            "programs": [*([f"p{i}", "same output", "hang", ""] for i in range(200)), ["q", *[HOSTILE] * 3]],
+        },
     }  # fmt: skip
 
 
@@ -94,6 +99,9 @@ document.querySelector("#call-box details").dispatchEvent(new Event("toggle"));
 seen.callRows = document.querySelectorAll("#call-box tbody tr").length;
 seen.firstCall = document.querySelector("#call-box tbody td").textContent;
 seen.holes = $("hole-box").textContent;
+seen.held = $("held-bars").textContent;
+document.querySelector("#held-programs details").dispatchEvent(new Event("toggle"));
+seen.heldRows = document.querySelectorAll("#held-programs tbody tr").length;
 const out = document.createElement("pre");
 out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
 """
@@ -128,7 +136,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_everything_is_there_and_nothing_went_wrong(seen: dict[str, Any]) -> None:
     assert seen["errors"] == [] and seen["requests"] == 0
-    assert len(seen["headings"]) == 8
+    assert len(seen["headings"]) == 9
     assert seen["tiles"] > 5 and seen["painted"] > 20
 
 
@@ -147,6 +155,8 @@ def test_system_calls_and_holes_are_shown(seen: dict[str, Any]) -> None:
     """Those that answer come first; all rows are made when somebody asks."""
     assert "1 of 401 answer" in seen["answering"] and seen["callRows"] == 401
     assert seen["firstCall"].startswith("</script>")
+    assert "--keep reachable: 300 bytes of text" in seen["held"] and "75%" in seen["held"]
+    assert seen["heldRows"] == 201
     assert "CVE-1gone</script>" in seen["holes"] and "f: unknown" in seen["holes"]
 
 

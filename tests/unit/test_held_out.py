@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from prune.cmd_holdout import Held, table
 from prune.held_out import (
     ENOSYS,
     HUNG,
@@ -13,12 +15,14 @@ from prune.held_out import (
     OUTCOMES,
     PANICKED,
     SAME,
+    SCHEMA,
     VARIES,
     WRONG,
     Fate,
     Ran,
     count,
     judge,
+    read_holdout,
     read_programs,
 )
 from tracer.host import UserError
@@ -94,3 +98,26 @@ def test_every_outcome_is_counted() -> None:
     found = count([Fate("a", SAME), Fate("b", HUNG), Fate("c", SAME)])
     assert list(found) == list(OUTCOMES)
     assert (found[SAME], found[HUNG], sum(found.values())) == (2, 1, 3)
+
+
+def test_what_the_page_shows_is_read_again(tmp_path: Path) -> None:
+    fates = (
+        Fate("a", SAME),
+        Fate("b", KILLED, ("f (a.o), called by g",), ("1", "")),
+        Fate("c", WRONG, (), ("1", "2")),
+    )
+    held = Held("ran", "function", 1000, 800, fates)
+    path = tmp_path / "holdout.json"
+    value = {"schema_version": SCHEMA, "build_id": "aa", "kernels": [held.to_json()]}
+    path.write_text(json.dumps(value))
+    identity, shown = read_holdout(path)
+    assert (identity, shown["outcomes"]) == ("aa", list(OUTCOMES))
+    assert shown["kernels"] == [["--keep ran", 1000, [1, 0, 1, 0, 1, 0, 0]]]
+    assert shown["programs"] == [
+        ["a", SAME, ""], ["b", KILLED, "f (a.o), called by g"], ["c", WRONG, '"2" instead of "1"'],
+    ]  # fmt: skip
+    assert "a: " not in table([held]) and '  c: wrong output: "2" instead of "1"' in table([held])
+    for damage in ({"kernels": []}, {"kernels": [{}]}, {"kernels": [held.to_json() | {"outcomes": {}}]}):
+        path.write_text(json.dumps(value | damage))
+        with pytest.raises(UserError, match="make it again: kprune holdout"):
+            read_holdout(path)
