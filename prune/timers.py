@@ -19,7 +19,7 @@ from prune.knowledge import Knowledge
 _STEPS = 2
 #: Arguments are loaded before a call among the last few relocations, within so many bytes: compilers move
 #: them to where they cost least.
-_REFERENCES, _BYTES = 3, 128
+_REFERENCES, _BYTES = 3, 256
 
 
 def may_go_off(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
