@@ -27,7 +27,9 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "rootfs": {
         "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
     },
-    "on": {"kernel_config": (str, list), "cpu": (str,), "nic": (str,), "busybox": (str,)},
+    "on": {
+        "kernel_config": (str, list), "cpu": (str,), "nic": (str,), "tight": (str,), "busybox": (str,),
+    },
     "rootfs.file": {"source": (str,), "target": (str,), "mode": (str,)},
     "app": {
         "name": (str,), "command": (str,), "ready": (str,), "check": (str,), "client": (str, list),

@@ -109,12 +109,13 @@ class _Reader:
 
     def machine(self, raw: dict[str, Any], own: dict[str, Any]) -> Machine:
         self.check(raw, "machine", "[machine]")
+        tight = own.get("tight", raw.get("tight", ""))
         return Machine(
             memory=self.memory(raw.get("memory", "128M")),
             cmdline=raw.get("cmdline", ""),
             forward=tuple(self.port(port) for port in raw.get("forward", [])),
             cpu=own.get("cpu", raw.get("cpu", "")),
-            tight=self.memory(raw["tight"], "tight") if "tight" in raw else 0,
+            tight=self.memory(tight, "tight") if tight else 0,
             nic=self.nic(own.get("nic", raw.get("nic", NIC))),
         )
 

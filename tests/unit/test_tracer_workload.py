@@ -170,6 +170,7 @@ ON_TWO += """
 kernel_config = "c"
 cpu = "pentium"
 nic = "ne2k_pci"
+tight = "8M"
 busybox = "page"
 """
 
@@ -184,6 +185,7 @@ def test_one_workload_on_two_architectures(folder: Path) -> None:
     assert [path.name for path in first.kernel_configs] == ["a", "b"]
     assert [path.name for path in second.kernel_configs] == ["a", "b", "c"]
     assert (first.machine.cpu, second.machine.cpu) == ("max", "pentium")
+    assert (first.machine.tight, second.machine.tight) == (0, 8 << 20)
     assert (first.machine.nic, second.machine.nic) == ("virtio-net-pci", "ne2k_pci")
     assert (first.rootfs.own_busybox, second.rootfs.own_busybox) == (None, folder / "page")
     assert first.content_hash() != second.content_hash()
