@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     pipelines = [Pipeline(settings)]
     for width in dict.fromkeys(options.keep):
         if width != settings.keep:
-            pipelines.append(_other_width(settings, into / f"keep-{width}", width))
+            pipelines.append(_other_width(settings, (into / f"keep-{width}").absolute(), width))
     wanted, ran = _run_all(workload, listed, root, folder, [each.folder for each in pipelines])
     kernels = []
     for pipeline, results in zip(pipelines, ran, strict=True):
