@@ -20,9 +20,9 @@ function survival(kernels) {
     image.append(svg("line", {x1: L, x2: W - 20, y1: y(i / 4), y2: y(i / 4), stroke: "var(--line)"}), svg("text", {x: L - 8, y: y(i / 4) + 4, "text-anchor": "end"}, i * 25 + "%"));
   }
   image.append(svg("polyline", {points: points.map(p => x(p[1]) + "," + y(p[2])).join(" "), fill: "none", stroke: "var(--stay)", "stroke-width": 2}));
-  for (const [label, text, share] of points) {
-    image.append(svg("circle", {cx: x(text), cy: y(share), r: 4, fill: "var(--stay)"}), svg("text", {x: x(text), y: y(share) + (share > 0.5 ? 18 : -8), "text-anchor": "middle"}, label + ": " + Math.round(share * 100) + "%"));
-  }
+  points.forEach(([label, text, share], i) => {
+    image.append(svg("circle", {cx: x(text), cy: y(share), r: 4, fill: "var(--stay)"}), svg("text", {x: x(text), y: y(share) + (i % 2 ? 20 : -8), "text-anchor": "middle"}, label + ": " + Math.round(share * 100) + "%"));
+  });
   image.append(svg("text", {x: (W + L) / 2, y: H - 3, "text-anchor": "middle"}, "bytes of text"));
   return image;
 }
