@@ -1,7 +1,7 @@
 """What lies at a tombstone: the trap, or for a policy code that returns a value, or panics.
 
 A body is bytes and distances to symbols, which only the linker knows: it is laid down by the script. It has
-    no relocation, since it counts from its own place.
+no relocation, since it counts from its own place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.plan_file import Answer
-from prune.policy import PANIC, RETURN
+from prune.policy import PANIC, RETURN, panic_text
 from prune.script import quoted
 from tracer.host import UserError
 
@@ -110,8 +110,3 @@ def _panic(place: tuple[str, str], answer: Answer, knowledge: Knowledge) -> tupl
     text = panic_text(answer.function, place[0]).encode("ascii", "replace") + b"\0"
     over, call = bytes(knowledge.answer["over"]), bytes(knowledge.answer["call"])
     return over + len(text).to_bytes(4, "little") + text + call, Toward(_PANIC)
-
-
-def panic_text(function: str, object: str) -> str:
-    """What the kernel says when it panics; names are no formats."""
-    return f"kprune: {function} ({object}) was pruned".replace("%", "?")

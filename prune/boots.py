@@ -64,6 +64,11 @@ def read_pruned(folder: Path, smp: bool) -> PrunedKernel:
     return PrunedKernel(folder / "bzImage", graveyard, read_system_map(folder / "System.map"), smp)
 
 
+def unpruned(image: Path, smp: bool) -> PrunedKernel:
+    """A kernel that misses nothing, to be booted in the same way."""
+    return PrunedKernel(image, Graveyard({}, {}), SystemMap(()), smp)
+
+
 def boot_pruned(
     workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path
 ) -> tuple[Boot, ...]:

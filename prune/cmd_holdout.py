@@ -18,6 +18,7 @@ from tracer.host import UserError, ValidationFailed, say, show, write_json
 
 if TYPE_CHECKING:
     from prune.held_out import ProgramList, Ran
+    from prune.pipeline import Pipeline
     from tracer.workload import Workload
 
 
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from tracer.workload_file import load_workload
 
     listed = read_programs(options.programs)
-    settings = load_settings(options.out)
+    settings = load_settings(options.out.absolute())
     folder = Folder(settings.out)
     if not folder.pruned("bzImage").is_file():
         raise UserError(f"running programs: {options.out} has no pruned kernel", f"kprune link {options.out}")
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     pipelines = [Pipeline(settings)]
     for width in dict.fromkeys(options.keep):
         if width != settings.keep:
-            pipelines.append(_other_width(settings, (into / f"keep-{width}").absolute(), width))
+            pipelines.append(_other_width(settings, into / f"keep-{width}", width))
     wanted, ran = _run_all(workload, listed, root, folder, [each.folder for each in pipelines])
     kernels = []
     for pipeline, results in zip(pipelines, ran, strict=True):
@@ -107,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _other_width(settings: Settings, out: Path, width: str) -> Any:
+def _other_width(settings: Settings, out: Path, width: str) -> Pipeline:
     """The same kernel pruned by the same profile, another width around what ran; not booted."""
     from prune.pipeline import Pipeline
 
@@ -125,16 +126,14 @@ def _run_all(
     workload: Workload, listed: ProgramList, root: Path, folder: Folder, pruned: Sequence[Folder]
 ) -> tuple[list[list[Ran]], list[list[Ran]]]:
     """What every program did on the base, twice, and on each pruned kernel."""
-    from prune.boots import PrunedKernel, read_pruned
-    from prune.graveyard import Graveyard
+    from prune.boots import read_pruned, unpruned
     from prune.holdout import Guests, answers_nothing
     from prune.knowledge import read_knowledge
     from prune.profiling import is_smp
-    from prune.system_map import SystemMap
     from tracer.parallel import in_parallel
 
     smp = is_smp(folder.base(".config"))
-    base = PrunedKernel(folder.base("bzImage"), Graveyard({}, {}), SystemMap(()), smp)
+    base = unpruned(folder.base("bzImage"), smp)
     guests = [Guests(f"base {i}", workload, base, root, folder.path(f"holdout/base-{i}")) for i in (1, 2)]
     for each in pruned:
         kernel = read_pruned(each.path("pruned"), smp)

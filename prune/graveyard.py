@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prune.policy import panicked_for
 from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.oops import Entry, Oops, Place
 
@@ -18,8 +19,8 @@ SCHEMA = 4
 FIRST = "__kprune_tombstones_start"
 #: What may be missed: a function, a block that was taken out of one, a function that was freed after boot.
 TOMBSTONE, BLOCK, FREED = "tombstone", "block", "freed"
-#: The last tombstone is a trap, or a policy's answer, of at most so many bytes.
-_TRAP = 32
+#: A trap has at most so many bytes, and code that follows tombstones begins so many behind them at most.
+_TRAP = 16
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Graveyard:
 
     ``freed``: (first, last address, function, object, section) of what is freed after boot. The traps within
     functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
-    stands, ``trimmed``: the addresses of such functions by name. ``first``, ``last``: tombstones proper.
+    stands, ``trimmed``: the addresses of such functions by name. ``first``, ``end``: of tombstones proper.
     ``answers``: address -> the value that a policy makes the function there return; ``size``: bytes of all
     tombstones."""
 
@@ -49,7 +50,7 @@ class Graveyard:
     offsets: dict[int, int] = field(default_factory=dict)
     trimmed: dict[str, list[int]] = field(default_factory=dict)
     first: int = 0
-    last: int = 0
+    end: int = 0
     answers: dict[int, str] = field(default_factory=dict)
     size: int = 0
 
@@ -75,7 +76,7 @@ class Graveyard:
         place = oops.place
         if place is None or place.name != FIRST:
             return False
-        return not (self.stones and 0 < place.size - (self.last - self.first) <= _TRAP)
+        return not (self.stones and 0 <= place.size - (self.end - self.first) < _TRAP)
 
     def stone_at(self, oops: Oops) -> int | None:
         """The address of the tombstone, or of the trap in a function, that an oops stands on."""
@@ -98,11 +99,18 @@ class Graveyard:
     def grave_of(self, oops: Oops) -> Grave | None:
         """What an oops fell into; None when it is no miss."""
         address = self.stone_at(oops)
+        address = self._panicked_at(oops) if address is None else address
         if address is not None:
             offset = self.offsets.get(address, -1)
             return Grave(BLOCK if address in self.offsets else TOMBSTONE, *self.stones[address], offset)
         unit = self._freed_by(oops)
         return Grave(FREED, *unit) if unit else None
+
+    def _panicked_at(self, oops: Oops) -> int | None:
+        """The tombstone for which a policy made the machine panic, which says the name."""
+        named = panicked_for(oops.panic)
+        stones = (at for at, stone in self.stones.items() if stone[:2] == named and at not in self.offsets)
+        return next(stones, None)
 
     def _freed_by(self, oops: Oops) -> tuple[str, str, str] | None:
         """What was asked for after it had been freed: it may not be executed (``fetched``), or the kernel has
@@ -124,8 +132,11 @@ class Graveyard:
         """Who called ``function``, in which an oops is: what of its call trace comes first that is neither
         that nor a tombstone, whose addresses are data. Who calls a tombstone has its return address on top of
         the stack, whatever the unwinder makes of that; within a function it knows better."""
-        slide = oops.slide or 0
-        others = [entry for entry in oops.trace if not self._is_dead(entry.place, slide)]
+        slide, trace = oops.slide or 0, list(oops.trace)
+        if panicked_for(oops.panic):  # What shows the trace is in it, up to the tombstone.
+            dead = (i for i, entry in enumerate(trace) if self._is_dead(entry.place, slide))
+            trace = trace[next(dead, len(trace)) :]
+        others = [entry for entry in trace if not self._is_dead(entry.place, slide)]
         others = [entry for entry in others if not function or entry.place.name != function]
         sure = [entry for entry in others if entry.sure] if self.trimmed.get(function) else []
         return next(iter(sure or others), None)
@@ -149,7 +160,8 @@ def read_graveyard(path: Path) -> Graveyard:
             int(row["address"]): (str(row["symbol"]), str(row["object"]), str(row["section"]))
             for row in value["tombstones"]
         }
-        first, last = int(value["start"]), max(stones, default=0)
+        first = int(value["start"])
+        end = max((int(row["address"]) + int(row["size"]) for row in value["tombstones"]), default=first)
         offsets, trimmed = _read_traps(value["trimmed"], stones)
         names = {str(name): int(row["address"]) for row in value["tombstones"] for name in row["names"]}
         freed = tuple(
@@ -163,7 +175,7 @@ def read_graveyard(path: Path) -> Graveyard:
         size = sum(int(row["size"]) for row in value["tombstones"])
     except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names, freed, offsets, trimmed, first, last, answers, size)
+    return Graveyard(stones, names, freed, offsets, trimmed, first, end, answers, size)
 
 
 def _read_traps(

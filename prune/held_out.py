@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import MISSHAPEN, UserError, read_json
+from tracer.phase_names import RESERVED
 from tracer.shapes import PACKAGE, WrongShape, check_shape
 
 SCHEMA = 1
-SAME, ENOSYS, KILLED, PANICKED, WRONG, HUNG, VARIES = OUTCOMES = (
-    "same output", "no such system call", "killed by name", "panicked by name", "wrong output", "hang",
-    "varies by itself",
+SAME, ENOSYS, ANSWERED, KILLED, PANICKED, WRONG, HUNG, VARIES = OUTCOMES = (
+    "same output", "no such system call", "answered by policy", "killed by name", "panicked by name",
+    "wrong output", "hang", "varies by itself",
 )  # fmt: skip
 #: Seconds that a program has, and may have.
 _TIMEOUT, _LONGEST = 15, 3600
@@ -48,13 +49,15 @@ class ProgramList:
 @dataclass(frozen=True)
 class Ran:
     """One program on one kernel: its exit status and what it printed, line by line; ``missed``: the pruned
-    functions that were asked for meanwhile; ``unanswered``: a system call was that does not exist there;
-    ``ended``: "" when the guest went on, or "panicked", or "hung"."""
+    functions that were asked for meanwhile, ``answered``: those for which a policy answered;
+    ``unanswered``: a system call was asked for that does not exist there; ``ended``: "" when the guest went
+    on, or "panicked", or "hung"."""
 
     status: int
     lines: tuple[str, ...]
     missed: tuple[str, ...] = ()
     unanswered: bool = False
+    answered: tuple[str, ...] = ()
     ended: str = ""
 
     @property
@@ -100,6 +103,8 @@ def read_programs(path: Path) -> ProgramList:
 def _program(raw: object) -> Program:
     row = check_shape(raw, "program")
     timeout = row.get("timeout", _TIMEOUT)
+    if row["name"] in RESERVED:
+        raise WrongShape(f'the name "{row["name"]}" is that of a phase')
     if not re.fullmatch(r"[a-z0-9-]+", row["name"]):
         raise WrongShape(f'the name "{row["name"]}" may hold only a-z, 0-9 and "-"')
     if not 0 < timeout <= _LONGEST:
@@ -170,6 +175,8 @@ def judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:
     differs = first_difference(wanted[0], got)
     if missed:
         return Fate(name, KILLED, missed, differs)
+    if got.answered:
+        return Fate(name, ANSWERED, got.answered, differs)
     return Fate(name, ENOSYS if got.unanswered else WRONG, (), differs)
 
 

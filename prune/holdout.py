@@ -7,21 +7,21 @@ lock. Translations are forgotten between two programs, so that the log has what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune.boots import PrunedKernel, watched
 from prune.held_out import Program, Ran
 from prune.knowledge import Knowledge
-from prune.misses import executed_blocks, find_misses
-from tracer.host import say
+from prune.misses import executed_blocks, find_answered, find_misses, phase_at
+from tracer.host import GuestLost, say
 from tracer.newc import directory
-from tracer.outcome import GuestHung, GuestPanicked, VmVanished
+from tracer.outcome import GuestPanicked
 from tracer.rootfs import COMMAND, Tree
 from tracer.runner import open_session
 from tracer.session import Session
-from tracer.session_options import SessionOptions
+from tracer.session_options import Mark, SessionOptions
 from tracer.workload import App, Workload
 
 #: Exit status and lines.
@@ -65,47 +65,55 @@ class Guests:
         calls = tuple((address, 1) for address in self.unanswered)
         if calls:
             options = replace(options, block_log=log, block_filter=(*options.block_filter, *calls))
-        printed: list[Printed] = []
+        printed: dict[str, Printed] = {}
         ended, console = "", ""
         with open_session(self.kernel.image, self.root, self.workload, options, into) as session:
             try:
                 session.watch_boot_end() if options.boot_ends else None
                 session.expect_hello()
                 for number in range(first, len(programs)):
-                    printed.append(_one(session, number, programs[number]))
-                    if self._missed(log, session):
+                    printed[programs[number].name] = _NOTHING
+                    printed[programs[number].name] = _one(session, number, programs[number])
+                    if self._seen(log, session.vm.console_text(), session.marks).misses:
                         break
-            except (GuestPanicked, GuestHung, VmVanished) as error:
-                printed.append(_NOTHING)
+            except (GuestPanicked, GuestLost) as error:
+                printed = printed or {programs[first].name: _NOTHING}
                 ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
-                console = error.console
-            console = console or session.vm.console_text()
-            phases = tuple((mark.offset, mark.phase) for mark in session.marks)
-        blocks = executed_blocks(log.read_bytes() if log.is_file() else b"")
-        return self._ran(programs[first:], printed, ended, console, blocks, phases)
+                console = getattr(error, "console", "")
+            seen = self._seen(log, console or session.vm.console_text(), session.marks)
+        return _ran(printed, ended, seen)
 
-    def _missed(self, log: Path, session: Session) -> bool:
-        blocks = executed_blocks(log.read_bytes() if log.is_file() else b"")
-        phases = tuple((mark.offset, mark.phase) for mark in session.marks)
-        return bool(find_misses(self.kernel.graveyard, blocks, session.vm.console_text(), phases))
-
-    def _ran(
-        self, programs: Sequence[Program], printed: Sequence[Printed], ended: str, console: str,
-        blocks: Sequence[tuple[int, int]], phases: Sequence[tuple[int, str]],
-    ) -> list[Ran]:  # fmt: skip
-        """What was printed, and what the log says of each program. A miss in a guest belongs to its last
-        program, for it ends the guest's list."""
-        names = tuple(
-            dict.fromkeys(str(miss) for miss in find_misses(self.kernel.graveyard, blocks, console, phases))
+    def _seen(self, log: Path, console: str, marks: Sequence[Mark]) -> _Seen:
+        """What a guest has asked for so far, and is not there."""
+        phases = tuple((mark.offset, mark.phase) for mark in marks)
+        stones, blocks = self.kernel.graveyard, executed_blocks(log.read_bytes() if log.is_file() else b"")
+        of_phase: dict[str, list[tuple[int, int]]] = {}
+        for block in blocks:
+            of_phase.setdefault(phase_at(block[1], phases), []).append(block)
+        return _Seen(
+            tuple(dict.fromkeys(map(str, find_misses(stones, blocks, console, phases)))),
+            {name: tuple(map(str, find_answered(stones, mine))) for name, mine in of_phase.items()},
+            {name for name, mine in of_phase.items() if any(at in self.unanswered for at, _ in mine)},
         )
-        begins = [offset for offset, _ in phases[-len(printed) :]] if printed else []
-        made = []
-        for i, (status, lines) in enumerate(printed):
-            last = i == len(printed) - 1
-            end = begins[i + 1] if not last else float("inf")
-            asked = any(begins[i] <= at < end and where in self.unanswered for where, at in blocks)
-            made.append(Ran(status, lines, names if last else (), asked, ended if last else ""))
-        return made
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """``misses`` in words; ``answered``: program -> what policies answered for; ``unanswered``: the programs
+    that asked for system calls that are gone."""
+
+    misses: tuple[str, ...]
+    answered: Mapping[str, tuple[str, ...]]
+    unanswered: Container[str]
+
+
+def _ran(printed: Mapping[str, Printed], ended: str, seen: _Seen) -> list[Ran]:
+    """What each program did. A miss in a guest belongs to its last one, for it ends the guest's list."""
+    *others, last = printed
+    return [
+        *(Ran(*printed[name], (), name in seen.unanswered, seen.answered.get(name, ())) for name in others),
+        Ran(*printed[last], seen.misses, last in seen.unanswered, seen.answered.get(last, ()), ended),
+    ]
 
 
 def _one(session: Session, number: int, program: Program) -> Printed:

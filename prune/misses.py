@@ -85,7 +85,7 @@ def find_misses(
         first.setdefault(address, end)
     missed = [
         Miss(
-            *graveyard.stones[address], callers.get(address, ""), _phase_at(offset, phases),
+            *graveyard.stones[address], callers.get(address, ""), phase_at(offset, phases),
             graveyard.offsets.get(address, -1),
         )
         for address, offset in first.items()
@@ -99,7 +99,7 @@ def find_answered(
 ) -> tuple[Answered, ...]:
     """What policies answered for in a run, each function once; arguments as for :func:`find_misses`."""
     return tuple(
-        Answered(*graveyard.stones[address], graveyard.answers[address], _phase_at(offset, phases))
+        Answered(*graveyard.stones[address], graveyard.answers[address], phase_at(offset, phases))
         for address, offset in _first_executed(graveyard, executed).items() if address in graveyard.answers
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def _executed_freed(
         if unit is not None and freed_from is not None and offset >= freed_from:
             oops = next((o for o in reports if o.place and o.place.name == unit[0]), None)
             caller = _caller(graveyard, oops, unit[0]) if oops else ""
-            return [Miss(*unit, caller, _phase_at(offset, phases))]
+            return [Miss(*unit, caller, phase_at(offset, phases))]
     return []
 
 
@@ -151,7 +151,8 @@ def _caller(graveyard: Graveyard, oops: Oops, function: str) -> str:
     return entry.place.name if entry else ""
 
 
-def _phase_at(offset: int, phases: Sequence[tuple[int, str]]) -> str:
+def phase_at(offset: int, phases: Sequence[tuple[int, str]]) -> str:
+    """The phase in which the log had ``offset`` bytes, of (size of the log when it began, name) of each."""
     return next((name for begin, name in reversed(phases) if begin <= offset), "")
 
 

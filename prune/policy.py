@@ -32,6 +32,7 @@ ON_MISS = (RETURN, TRAP, PANIC, KEEP)
 _KEYS = {"functions", "object", "types", "on_miss", "value"}
 _POINTER = re.compile(r"ERR_PTR\((-\w+)\)")
 _NUMBER = re.compile(r"-?\d{1,10}")
+_PANICKED = re.compile(r"kprune: (\S+) \((\S+)\) was pruned")
 #: Of the immediate that is loaded, sign-extended where the register is wider.
 LEAST, MOST = -(1 << 31), (1 << 31) - 1
 
@@ -165,3 +166,14 @@ def _globs(row: Mapping[str, Any], key: str, doing: str, some: bool = False) -> 
     if some and not value:
         raise UserError(f"{doing}: a policy needs functions: {row}")
     return tuple(value)
+
+
+def panic_text(function: str, object: str) -> str:
+    """What the kernel says when a policy makes it panic; names are no formats."""
+    return f"kprune: {function} ({object}) was pruned".replace("%", "?")
+
+
+def panicked_for(text: str) -> tuple[str, str] | None:
+    """(function, object) of a panic that a policy made."""
+    found = _PANICKED.fullmatch(text)
+    return (found[1], found[2]) if found else None

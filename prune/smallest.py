@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prune.boots import Boot, PrunedKernel, boot_once, read_pruned
+from prune.boots import Boot, PrunedKernel, boot_once, read_pruned, unpruned
 from prune.breakdown import Breakdown, break_down, tightest
 from prune.counters import Counters, find_counters, part_sizes, read_kernel_file
 from prune.folder import Folder
-from prune.graveyard import Graveyard
 from prune.minram import Search, Trial, search, short
 from prune.profiling import is_smp
-from prune.system_map import SystemMap
 from tracer.host import say
 from tracer.machine import machine_kind
 from tracer.session_options import SessionOptions
@@ -84,10 +82,9 @@ def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain
     kind = machine_kind(workload.arch)
     whole = read_kernel_file(folder.base("vmlinux"))
     file = whole if side == "base" else read_kernel_file(folder.pruned("vmlinux"))
+    smp = is_smp(folder.base(".config"))
     kernel = (
-        PrunedKernel(folder.base("bzImage"), Graveyard({}, {}), SystemMap(()), is_smp(folder.base(".config")))
-        if side == "base"
-        else read_pruned(folder.path("pruned"), is_smp(folder.base(".config")))
+        unpruned(folder.base("bzImage"), smp) if side == "base" else read_pruned(folder.path("pruned"), smp)
     )
     into = folder.path("minram") / side
     guests = _Guests(side, workload, kernel, root, into, find_counters(whole, file))

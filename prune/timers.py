@@ -41,14 +41,18 @@ def timer_functions(image: Image, knowledge: Knowledge, ran: Rows) -> Rows:
     names = [image.globals_[name] for name in knowledge.closure["timers"]["setup"] if name in image.globals_]
     setters = image.symbol_unit[np.array(names, np.int64)]
     code = image.units["flags"] & SHF_EXECINSTR != 0
+    hot = code & ran
+    calling = np.isin(rows["target"], setters[setters >= 0]) & hot[rows["unit"]]
+    # Objects list what they relocate in no order that anybody promises.
+    rows = rows[np.isin(rows["unit"], rows["unit"][calling])]
+    rows = rows[np.lexsort((rows["offset"], rows["unit"]))]
     calls = np.flatnonzero(np.isin(rows["target"], setters[setters >= 0]))
-    calls = calls[code[rows["unit"][calls]] & ran[rows["unit"][calls]]]
     loads = np.isin(rows["before"] & 0xFF, knowledge.kinds("second_argument"))
     found: list[Rows] = []
     for step in range(1, _REFERENCES + 1):
         row = calls - step
         near = (row >= 0) & (rows["unit"][row] == rows["unit"][calls])
-        near &= np.abs(rows["offset"][calls] - rows["offset"][row]) <= _BYTES
+        near &= rows["offset"][calls] - rows["offset"][row] <= _BYTES
         target = rows["target"][row[near & loads[row]]]
         found.append(target[(target >= 0) & image.units["function"][target]])
     return distinct(np.concatenate(found))

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError
+from tracer.phase_names import RESERVED
 from tracer.servers import Server
 from tracer.shapes import PACKAGE, WrongShape, check_shape
 from tracer.workload import DEVICES, NIC, App, Machine, Rootfs, RootfsFile, Workload, is_file
 
 SCHEMA_VERSION = 1
-#: Names of phases and sources that an app would be confused with.
-RESERVED_NAMES = frozenset({"boot", "start", "shutdown", "miss"})
 
 
 def memory_size(text: str) -> int | None:
@@ -187,7 +186,7 @@ class _Reader:
         name = table["name"]
         if not re.fullmatch(r"[a-z0-9-]+", name):
             raise self.fail(f'{where}: name "{name}" may hold only a-z, 0-9 and "-"')
-        if name in RESERVED_NAMES:
+        if name in RESERVED:
             raise self.fail(f'{where}: name "{name}" is the name of a phase', "choose another")
         client = self.strings(table.get("client", []), f"{where}: client")
         app = App(

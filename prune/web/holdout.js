@@ -1,5 +1,5 @@
 // Programs that nobody profiled: what became of them on each pruned kernel, and how that goes with its size.
-const ENDS = ["#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#d55e00", "#000000", "#999999"];
+const ENDS = ["#009e73", "#56b4e9", "#0072b2", "#e69f00", "#cc79a7", "#d55e00", "#000000", "#999999"];
 
 function holdout() {
   const found = D.holdout, box = $("held-bars");

@@ -267,3 +267,22 @@ def test_what_cannot_be_read(
     (run / "pruned" / "System.map").unlink()
     assert kprune(path, run) == 2
     assert "System.map" in capsys.readouterr().err
+
+
+def test_a_panic_of_a_policy_is_a_miss(tmp_path: Path) -> None:
+    """Its tombstone is code that calls panic(): no oops, and the dump of the stack is in its own trace."""
+    stone = {"symbol": "gone", "object": "a.o", "section": ".text.gone", "names": ["gone"], "address": 0x5000}
+    write_run(
+        tmp_path, tombstones=[stone | {"size": 60}], start=0x5000, system_map="00001000 T asks\n",
+        functions=[[0x1000, 32, "a.o", ".text.asks", "asks", True]],
+    )  # fmt: skip
+    text = (
+        "Kernel panic - not syncing: kprune: gone (a.o) was pruned\n"
+        "CPU: 0 PID: 7 Comm: sh Not tainted 6.1.0 #1\nCall Trace:\n dump_stack_lvl+0x2d/0x3c\n"
+        " panic+0xd5/0x2a0\n __kprune_tombstones_start+0x30/0x3c\n asks+0x4/0x20\n"
+    )
+    (found,) = decoded(text, tmp_path)
+    assert (found.missed, said(found)) == ("tombstone", ("gone", "a.o", "asks+0x4"))
+    assert (found.outcome, found.pid) == ("panic", 7)
+    (other,) = decoded(text.replace("gone (a.o)", "stays (a.o)"), tmp_path)
+    assert not other.missed

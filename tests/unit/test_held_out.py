@@ -9,6 +9,7 @@ import pytest
 
 from prune.cmd_holdout import Held, table
 from prune.held_out import (
+    ANSWERED,
     ENOSYS,
     HUNG,
     KILLED,
@@ -45,6 +46,7 @@ def test_the_example_has_more_than_a_hundred_programs() -> None:
         ("schema_version = 2\nprogram = []", "schema_version is 2, not 1"),
         ("schema_version = 1\nprogram = []", "there is no [[program]]"),
         ('schema_version = 1\n[[program]]\nname = "a"', 'the key "command" is missing'),
+        ('schema_version = 1\n[[program]]\nname = "boot"\ncommand = ""', "that of a phase"),
         ('schema_version = 1\n[[program]]\nname = "a b"\ncommand = ""', 'the name "a b" may hold only'),
         ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeout = 0', "timeout is not between"),
         ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeuot = 1', 'did you mean "timeout"'),
@@ -75,6 +77,7 @@ def test_no_list(tmp_path: Path) -> None:
         ((BASE, BASE), Ran(139, ("one",), ("f (a.o)",)), KILLED),
         ((BASE, BASE), Ran(-1, (), ("f (a.o)",), ended="panicked"), PANICKED),
         ((BASE, BASE), Ran(1, ("one", "Function not implemented"), unanswered=True), ENOSYS),
+        ((BASE, BASE), Ran(1, ("one", "Not a typewriter"), answered=("f (a.o) returned -ENOTTY",)), ANSWERED),
         ((BASE, BASE), Ran(1, BASE.lines), WRONG),
         ((BASE, BASE), Ran(0, ("one", "2")), WRONG),
         # It went down, and nobody can say for what.
@@ -112,7 +115,7 @@ def test_what_the_page_shows_is_read_again(tmp_path: Path) -> None:
     path.write_text(json.dumps(value))
     identity, shown = read_holdout(path)
     assert (identity, shown["outcomes"]) == ("aa", list(OUTCOMES))
-    assert shown["kernels"] == [["--keep ran", 1000, [1, 0, 1, 0, 1, 0, 0]]]
+    assert shown["kernels"] == [["--keep ran", 1000, [1, 0, 0, 1, 0, 1, 0, 0]]]
     assert shown["programs"] == [
         ["a", SAME, ""], ["b", KILLED, "f (a.o), called by g"], ["c", WRONG, '"2" instead of "1"'],
     ]  # fmt: skip
