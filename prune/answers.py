@@ -17,10 +17,10 @@ from prune.dwarf_types import ENUM, INTEGER, NOTHING, POINTER, FunctionType
 from prune.elf import Rows, distinct
 from prune.image import Image
 from prune.instructions import ever_returns
-from prune.knowledge import Knowledge
+from prune.knowledge import Knowledge, debug_option
 from prune.plan_file import Answer
 from prune.policy import PANIC, RETURN, TRAP, Policy, Value
-from prune.typed import OPTION, Types
+from prune.typed import Types
 from tracer.host import UserError
 
 _LEAVE_OUT = 'give it a policy of its own before that one: on_miss = "trap"'
@@ -124,7 +124,7 @@ def _fits(
     if typed is None and not types(place):
         raise UserError(
             f"policy {policy}: there is no type information for {name}, nor for anything else in {place}",
-            f"configure the kernel with {OPTION}",
+            f"configure the kernel with {debug_option()}",
         )
     return typed is not None and any(fnmatchcase(typed.text, glob) for glob in policy.types)
 
@@ -132,7 +132,8 @@ def _fits(
 def _why_not(value: Value, typed: FunctionType | None, knowledge: Knowledge) -> str:
     """Why a function of this type may not return the value, "" if it may."""
     if typed is None:
-        return f"has no type that its object tells of; {OPTION} tells more, but never of variants (.isra.0)"
+        more = debug_option()
+        return f"has no type that its object tells of; {more} tells more, but never of variants (.isra.0)"
     said = f"is {typed.text}"
     if typed.kind == NOTHING:
         return f"{said}: it returns nothing"

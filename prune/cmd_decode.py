@@ -31,7 +31,7 @@ from prune.decode import (
 from prune.folder import Folder
 from prune.graveyard import BLOCK, FREED, TOMBSTONE, read_graveyard
 from prune.heal import add_misses, load_healed
-from prune.knowledge import FOLDER, read_toml
+from prune.knowledge import debug_option
 from prune.misses import Miss
 from prune.system_map import read_system_map
 from tracer.host import GuestFailed, UserError, read_at_most, say, show
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
             show("\nto keep what was missed from now on:\n  " + "\n  ".join(mend))
             show(f"or, without guests, instead of heal: {_by_hand(options.out)}")
     if lines.lack:
-        say(f"no source lines: {lines.lack}; {_dwarf_option()}=y in the configuration gives them")
+        say(f"no source lines: {lines.lack}; {debug_option()} in the configuration gives them")
     _say_what(options, found, misses, added)
     return GuestFailed.exit_code if any(each.missed for each in found) else 0
 
@@ -194,7 +194,3 @@ def told(each: Decoded) -> str:
     return "\n".join(
         [f"line {each.line}: {head}", *(f"  {name:9}{text}" for name, text in rows if text)]
     )  # fmt: skip
-
-
-def _dwarf_option() -> str:
-    return str(read_toml(FOLDER / "kbuild.toml")["debug_info"])

@@ -32,6 +32,7 @@ from pathlib import Path
 from prune.feature import plain
 from prune.surface import Kernel
 from tracer.host import UserError, read_at_most
+from tracer.shapes import WrongShape, check_shape
 
 #: What has become of a function. UNTIL_BOOT: it is freed when the kernel has booted. NOT_BUILT: of a file of
 #: the sources that the base kernel was built without. SEVERAL: not the same in all objects that have one of
@@ -121,6 +122,8 @@ def read_holes(path: Path) -> tuple[Hole, ...]:
         raise UserError(f"reading the list of CVEs {path}: {error.strerror or error}") from error
     except RecursionError:
         raise UserError(f"reading the list of CVEs {path}: it is nested too deeply") from None
+    except WrongShape as error:
+        raise UserError(f"reading the list of CVEs {path}: {error}", error.remedy) from None
     except (ValueError, csv.Error) as error:
         raise UserError(
             f"reading the list of CVEs {path}: {error}",
@@ -129,22 +132,16 @@ def read_holes(path: Path) -> tuple[Hole, ...]:
 
 
 def _of_toml(text: str) -> Iterator[Hole]:
-    value = tomllib.loads(text)
-    rows = value.get("cve", [])
-    if set(value) - {"cve"} or not isinstance(rows, list):
-        raise ValueError("it has something else than [[cve]] tables")
     seen: set[str] = set()
-    for row in rows:
-        if not isinstance(row, dict) or set(row) - {"id", "file", "functions", "note"}:
-            raise ValueError(f"an entry has id, functions, file and note only: {row}")
-        names = row.get("functions")
-        texts = [row.get("id", ""), row.get("file", ""), row.get("note", "")]
-        if not isinstance(names, list) or not all(isinstance(each, str) for each in [*names, *texts]):
-            raise ValueError(f"an entry has a list of functions, and texts: {row}")
-        if texts[0] in seen:
-            raise ValueError(f"{texts[0]} is there twice")
-        seen.add(texts[0])
-        yield _hole(texts[0], [(name, texts[1]) for name in names], texts[2])
+    for raw in check_shape(tomllib.loads(text), "cves").get("cve", []):
+        row = check_shape(raw, "cve")
+        name, file = row["id"], row.get("file", "")
+        if not all(isinstance(each, str) for each in row["functions"]):
+            raise ValueError(f"{name}: functions are texts")
+        if name in seen:
+            raise ValueError(f"{name} is there twice")
+        seen.add(name)
+        yield _hole(name, [(each, file) for each in row["functions"]], row.get("note", ""))
 
 
 def _of_csv(text: str) -> Iterator[Hole]:

@@ -124,28 +124,22 @@ def _relocated(file: ObjectFile, knowledge: Knowledge) -> bytes:
 
 def _attribute(die: DIE, name: str) -> Any:
     """An attribute of a subprogram, or of what it is an instance of."""
-    for _ in range(_DEEPEST):
-        if name in die.attributes:
-            return die.attributes[name]
-        same = next((each for each in _SAME if each in die.attributes), None)
-        if same is None:
-            return None
-        die = die.get_DIE_from_attribute(same)
-    raise ValueError("an instance of itself")
+    return next((each.attributes[name] for each in _instances(die) if name in each.attributes), None)
 
 
-def _declared(die: DIE) -> DIE:
-    """The subprogram that says how a function was declared."""
+def _instances(die: DIE) -> Iterator[DIE]:
+    """A subprogram, what it is an instance of, and so on; last what says how it was declared."""
     for _ in range(_DEEPEST):
+        yield die
         same = next((each for each in _SAME if each in die.attributes), None)
         if same is None:
-            return die
+            return
         die = die.get_DIE_from_attribute(same)
     raise ValueError("an instance of itself")
 
 
 def _function_type(die: DIE) -> FunctionType:
-    declared = _declared(die)
+    *_, declared = _instances(die)
     returned = _type_of(declared)
     text = f"{_text(returned)} ({_parameters(declared, 0)})"
     if _attribute(die, "DW_AT_noreturn") is not None:

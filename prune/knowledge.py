@@ -144,6 +144,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HostError(f"reading {path}: {error}", "install kprune again") from error
 
 
+def debug_option() -> str:
+    """What a kernel's configuration needs for DWARF."""
+    return f"{read_toml(FOLDER / 'kbuild.toml')['debug_info']}=y"
+
+
 def read_places() -> tuple[Place, ...]:
     """The placement rules, the only part that a link without a plan needs."""
     common = read_toml(FOLDER / "common.toml")

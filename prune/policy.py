@@ -26,10 +26,10 @@ from typing import Any
 
 from prune.knowledge import FOLDER, read_toml
 from tracer.host import UserError
+from tracer.shapes import WrongShape, check_shape
 
 RETURN, TRAP, PANIC, KEEP = "return", "trap", "panic", "keep"
 ON_MISS = (RETURN, TRAP, PANIC, KEEP)
-_KEYS = {"functions", "object", "types", "on_miss", "value"}
 _POINTER = re.compile(r"ERR_PTR\((-\w+)\)")
 _NUMBER = re.compile(r"-?\d{1,10}")
 _PANICKED = re.compile(r"kprune: (\S+) \((\S+)\) was pruned")
@@ -78,9 +78,12 @@ def make_policies(rows: Any, doing: str) -> tuple[Policy, ...]:
     Raises:
         UserError: a table that has another shape, or a value that nobody knows.
     """
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list):
         raise UserError(f"{doing}: policy is no table", "write [[policy]]")
-    return tuple(_policy(row, doing) for row in rows)
+    try:
+        return tuple(_policy(check_shape(row, "policy"), doing) for row in rows)
+    except WrongShape as error:
+        raise UserError(f"{doing}: [[policy]]: {error}", error.remedy) from None
 
 
 def builtin_policies(names: Any, doing: str) -> tuple[Policy, ...]:
@@ -138,14 +141,9 @@ def _number(text: str) -> int | None:
 
 
 def _policy(row: Mapping[str, Any], doing: str) -> Policy:
-    unknown = set(row) - _KEYS
-    if unknown:
-        raise UserError(f"{doing}: a policy has no {min(unknown)}", f"it has {', '.join(sorted(_KEYS))}")
     on_miss, place = row.get("on_miss", TRAP), row.get("object", "*")
     if on_miss not in ON_MISS:
         raise UserError(f"{doing}: on_miss is {on_miss}", f"it can be {', '.join(ON_MISS)}")
-    if not isinstance(place, str):
-        raise UserError(f"{doing}: object is a glob over object paths: {row}")
     if (on_miss == RETURN) != ("value" in row):
         raise UserError(f'{doing}: a value belongs to on_miss = "return", and to no other: {row}')
     if on_miss == KEEP and "types" in row:
@@ -161,7 +159,7 @@ def _policy(row: Mapping[str, Any], doing: str) -> Policy:
 
 def _globs(row: Mapping[str, Any], key: str, doing: str, some: bool = False) -> tuple[str, ...]:
     value = row.get(key, [])
-    if not isinstance(value, list) or not all(isinstance(glob, str) and glob for glob in value):
+    if not all(isinstance(glob, str) and glob for glob in value):
         raise UserError(f"{doing}: {key} is a list of globs: {row}")
     if some and not value:
         raise UserError(f"{doing}: a policy needs functions: {row}")

@@ -24,8 +24,6 @@ from tracer.host import MISSHAPEN, BuildFailed, UserError, read_json, run_progra
 SCHEMA = 1
 #: In the object tree.
 FOLDER = Path(".kprune/types")
-#: What an error advises.
-OPTION = "CONFIG_DEBUG_INFO_DWARF5=y"
 _COMMAND = re.compile(r"^(?:saved)?cmd_\S+\.o := (.*)$", re.M)
 _FLAGS = ("-g", "-gno-split-dwarf", "-gz=none", "-w")
 #: Where gcc and clang note what an object was made of; kbuild reads that.

@@ -21,11 +21,8 @@ from tracer.host import MISSHAPEN, UserError, read_json
 
 Name = tuple[str, str]
 _LONGEST = 512
-_LOADS = "mov"
 _PANIC = "panic"
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
-#: What may stand behind the call over the text and before that of ``panic``: arguments are handed over.
-_BETWEEN = ("pop rdi", "xor eax, eax")
 
 
 @dataclass(frozen=True)
@@ -120,9 +117,11 @@ class Judge:
         load, leave = rows[0], rows[1]
         bits = 8 * self.linked.word
         number = planned.number & ((1 << bits) - 1)
-        if not _is_load(load, known["register"], number):
+        if not _is_load(load, known, number):
             return Found(load[1], f"does not load {planned.value} but does {_said(load)}")
-        wanted = f"jmp {self.linked.symbols.get(self.through, 0):#x}" if self.through else "ret"
+        says = known["says"]
+        thunk = f"{says['jump']} {self.linked.symbols.get(self.through, 0):#x}"
+        wanted = thunk if self.through else says["return"]
         if _said(leave) != wanted:
             return Found(load[1] + leave[1], f"goes on with {_said(leave)}, not with {wanted}")
         fill = bytes(known["return"])[1:]
@@ -131,29 +130,31 @@ class Judge:
         return Found(size + len(fill), "" if behind == fill else f"has {behind.hex(' ')} behind its return")
 
     def _panics(self, planned: Planned, place: str, begin: int, code: bytes) -> Found:
+        says = self.facts["answer"]["says"]
         rows = list(self.decoder.rows(code[:16], begin))
-        over = self.decoder.target(rows[0][2], rows[0][3]) if rows and rows[0][2] == "call" else None
+        over = self.decoder.target(rows[0][2], rows[0][3]) if rows and rows[0][2] == says["call"] else None
         if over is None or not begin + rows[0][1] < over < begin + len(code):
             return Found(1, "does not call over its text")
         text = code[rows[0][1] : over - begin]
         size = over - begin
         for row in self.decoder.rows(code[size : size + 32], over):
             size += row[1]
-            if row[2] == "call":
+            if row[2] == says["call"]:
                 if self.decoder.target(row[2], row[3]) != self.linked.symbols.get(_PANIC, 0):
                     return Found(size, f"calls {row[3]}, not {_PANIC}")
                 break
-            if _said(row) not in _BETWEEN:
+            if _said(row) not in says["before_call"]:  # arguments are handed over
                 return Found(size, f"does {_said(row)} before it calls {_PANIC}")
         names = f"kprune: {planned.function} ({place}) was pruned".replace("%", "?")
         whole = text == names.encode("ascii", "replace") + b"\0"
         return Found(size, "" if whole else f"says {text!r}, not {names}")
 
 
-def _is_load(row: Row, register: str, number: int) -> bool:
-    """Whether an instruction loads a number into the whole of a register."""
+def _is_load(row: Row, known: Mapping[str, Any], number: int) -> bool:
+    """Whether an instruction loads a number into the whole of the register for what is returned."""
     to, _, operand = row[3].partition(", ")
-    return row[2] in (_LOADS, "movabs") and to == register and _unsigned(operand) == number
+    right = row[2] in known["says"]["load"] and to == known["register"]
+    return right and _unsigned(operand) == number
 
 
 def _unsigned(operand: str) -> int | None:

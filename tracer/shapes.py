@@ -1,5 +1,5 @@
-"""The shape of each table of ``workload.toml`` and of lists of programs (:mod:`prune.held_out`), as data, and
-a table checked against its shape.
+"""The shape of each table of ``workload.toml`` and of other files that users write (lists of programs and of
+CVEs, policies), as data, and a table checked against its shape.
 
 A key that is not in the shape is an error that names the nearest one that is, because a silently ignored line
 would be a silently smaller profile.
@@ -40,6 +40,11 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "programs": {"schema_version": (int,), "packages": (list,), "program": (list,)},
     "program": {"name": (str,), "command": (str,), "timeout": (int, float)},
+    "policy": {
+        "functions": (list,), "object": (str,), "types": (list,), "on_miss": (str,), "value": (str, int),
+    },
+    "cves": {"cve": (list,)},
+    "cve": {"id": (str,), "functions": (list,), "file": (str,), "note": (str,)},
 }  # fmt: skip
 REQUIRED: dict[str, tuple[str, ...]] = {
     "": ("schema_version", "name", "arch", "app"),
@@ -48,6 +53,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "server": ("name", "command", "ready", "timeout"),
     "programs": ("schema_version", "program"),
     "program": ("name", "command"),
+    "policy": ("functions",),
+    "cve": ("id", "functions"),
 }
 WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false",
          list: "a list", dict: "a table"}  # fmt: skip

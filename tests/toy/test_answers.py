@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from prune.graveyard import read_graveyard
+from prune.knowledge import debug_option
 from prune.policy import Policy, make_policies
 from prune.typed import FOLDER
 from tracer.host import BuildFailed, UserError
@@ -211,9 +212,9 @@ def test_a_policy_may_choose_by_type(toy: Toy) -> None:
 
 def test_without_type_information_the_error_says_what_gives_it(typed: Toy, tmp_path: Path) -> None:
     bare = build(tmp_path / "bare", more=("answers",), arch=typed.arch)
-    with pytest.raises(UserError, match=r"cold_int .* has no type .*CONFIG_DEBUG_INFO_DWARF5=y"):
+    with pytest.raises(UserError, match=rf"cold_int .* has no type .*{debug_option()}"):
         bare.plan(also=HOT, policies=policies(cold_int="-ENOTTY"))
-    with pytest.raises(UserError, match=r"no type information for cold_.*CONFIG_DEBUG_INFO_DWARF5=y"):
+    with pytest.raises(UserError, match=rf"no type information for cold_.*{debug_option()}"):
         row = {"functions": ["cold_*"], "types": ["int *"], "on_miss": "return", "value": 0}
         bare.plan(also=HOT, policies=make_policies([row], "testing"))
 
