@@ -130,6 +130,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
     parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
+    parser.add_argument(
+        "--fragment", type=Path, action="append", default=[], metavar="FILE",
+        help="configuration fragment over the workload's; may be given again",
+    )  # fmt: skip
     parser.add_argument("--toolchain", choices=TOOLCHAINS, default="gcc", help="compiler and linker (gcc)")
     parser.add_argument(
         "--lto", choices=LTO, default="none", help="link-time optimisation, with clang (none)"
@@ -258,6 +262,10 @@ def _settings(options: argparse.Namespace) -> Settings:
         changes[name] = value.absolute() if value else None
         if value and not value.exists():
             raise UserError(f"reading --{name}: {value} does not exist")
+    for fragment in options.fragment:
+        if not fragment.is_file():
+            raise UserError(f"reading --fragment: {fragment} does not exist")
+    changes["fragments"] = tuple(fragment.absolute() for fragment in options.fragment)
     from tracer.workload_file import load_workload
 
     workload = load_workload(options.workload, options.arch)

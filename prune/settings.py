@@ -27,7 +27,7 @@ class Settings:
     runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
     profile at all, what no reference from the kernel's beginnings reaches goes; ``sleepers``: a profile that
     says where tasks sleep, so that no traced kernel has to; ``arch``: one of the workload's, "" for its
-    first."""
+    first; ``fragments``: of the configuration, over the workload's."""
 
     workload: Path
     out: Path
@@ -53,6 +53,7 @@ class Settings:
     opt: str = "config"
     sleepers: Path | None = None
     arch: str = ""
+    fragments: tuple[Path, ...] = ()
 
     @property
     def traces_on_traced(self) -> bool:
@@ -66,9 +67,7 @@ class Settings:
         return "blocks" not in self.sources or (not given and self.traces_on_traced)
 
     def save(self) -> None:
-        value: dict[str, Any] = {
-            key: str(item) if isinstance(item, Path) else item for key, item in asdict(self).items()
-        }
+        value: dict[str, Any] = msgspec.to_builtins(asdict(self), enc_hook=str)
         write_json(self.out / "run.json", {"schema_version": SCHEMA, **value})
 
 

@@ -59,8 +59,8 @@ class Steps:
         settings = self.settings
         toolchain = find_toolchain(settings.toolchain, settings.lto, settings.opt)
         require([*_TO_BUILD, *toolchain.tools])
-        source = resolve_source(self.settings.kernel, cache_folder())
-        fragments = [*self.workload.kernel_configs, *more]
+        source = resolve_source(settings.kernel, cache_folder())
+        fragments = [*self.workload.kernel_configs, *settings.fragments, *more]
         return describe_build(
             flavour, source, self.workload.arch, fragments, settings.config, cache_folder(), toolchain
         )
