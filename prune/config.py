@@ -111,7 +111,7 @@ def _check_survived(asked: dict[str, str], got: dict[str, str], fragments: Seque
         if got.get(key, "n") != value
     ]
     if lost:
-        shown = "; ".join(lost[:80]) + (f"; and {len(lost) - 8} more" if len(lost) > 8 else "")
+        shown = "; ".join(lost[:8]) + (f"; and {len(lost) - 8} more" if len(lost) > 8 else "")
         raise UserError(
             f"making the kernel configuration: {shown} (asked in {', '.join(map(str, fragments))})",
             "this kernel has no such option, or one that it depends on is missing or wins over it",
