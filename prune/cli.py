@@ -141,6 +141,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--opt", choices=OPTIMISATIONS, default="config", help="-Os, -O2, or as configured (config)"
     )
+    parser.add_argument(
+        "--single-build", action="store_true",
+        help="build one kernel, with ftrace in it, which is traced and pruned",
+    )  # fmt: skip
     heal = parser.add_mutually_exclusive_group()
     heal.add_argument("--heal", action="store_true", default=True, help="mend what boots miss (default)")
     heal.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
@@ -279,6 +283,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         lto=options.lto,
         opt=options.opt,
         heal=options.heal,
+        single_build=options.single_build,
         **changes,
     )
 

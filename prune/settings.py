@@ -27,7 +27,8 @@ class Settings:
     runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
     profile at all, what no reference from the kernel's beginnings reaches goes; ``sleepers``: a profile that
     says where tasks sleep, so that no traced kernel has to; ``arch``: one of the workload's, "" for its
-    first; ``fragments``: of the configuration, over the workload's."""
+    first; ``fragments``: of the configuration, over the workload's; ``single_build``: the production kernel
+    has what the traced one has, and is both."""
 
     workload: Path
     out: Path
@@ -54,6 +55,7 @@ class Settings:
     sleepers: Path | None = None
     arch: str = ""
     fragments: tuple[Path, ...] = ()
+    single_build: bool = False
 
     @property
     def traces_on_traced(self) -> bool:

@@ -36,6 +36,8 @@ from tracer.workload_file import load_workload
 
 _PRUNE = Path(__file__).parent
 _TRACER = Path(tracer.__file__).parent
+#: What the tracer needs of a kernel.
+TRACED = _TRACER / "traced.config"
 _TO_BUILD = (
     "make", "gcc", "flex", "bison", "bc", "xz", "perl", "cpio",
     "/usr/include/libelf.h", "/usr/include/openssl/ssl.h",
@@ -67,11 +69,13 @@ class Steps:
 
     @cached_property
     def production(self) -> KernelBuild:
-        return self._describe("production")
+        return self._describe("production", *([TRACED] if self.settings.single_build else []))
 
     @cached_property
     def traced(self) -> KernelBuild:
-        return self._describe("traced", _TRACER / "traced.config")
+        if self.settings.single_build:
+            return self.production
+        return self._describe("traced", TRACED)
 
     @cached_property
     def model(self) -> Model:
@@ -87,7 +91,7 @@ class Steps:
         sides = {"base": self.production}
         if traced or self.settings.needs_traced:
             sides["traced"] = self.traced
-        for build in sides.values():
+        for build in dict.fromkeys(sides.values()):
             build_kernel(build, self.settings.jobs, self.dry_run)
         if self.dry_run:
             return

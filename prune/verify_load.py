@@ -8,7 +8,7 @@ from pathlib import Path
 from prune.verify_answers import Judge, read_option, read_planned, thunk_of
 from prune.verify_apart import take_apart
 from prune.verify_decode import Decoder
-from prune.verify_elf import read_linked, read_original
+from prune.verify_elf import read_linked
 from prune.verify_model import Model
 from prune.verify_read import (
     Fates,
@@ -21,6 +21,7 @@ from prune.verify_read import (
     relocation_widths,
 )
 from prune.verify_trim import Outcome, take_out
+from prune.verify_wide import read_object
 from tracer.host import say
 
 
@@ -58,7 +59,7 @@ def load_model(
     trimmed, outcome = read_trimmed(tombstones, fates), Outcome()
     objects = {
         name: take_out(
-            take_apart(read_original(objtree, name, widths), fates.pieces.get(name, {}), operands, decoder),
+            take_apart(read_object(objtree, name, widths), fates.pieces.get(name, {}), operands, decoder),
             trimmed.get(name, {}), facts, outcome, decoder,
         )
         for name in fates.objects

@@ -24,8 +24,9 @@ from prune.plan_file import Answer, Plan, load_plan, save_plan
 from prune.refine import refine
 from prune.store import Stored, stored
 from prune.verify import verify_image
-from prune.verify_elf import read_linked, read_original
+from prune.verify_elf import read_linked
 from prune.verify_read import read_facts, read_map, relocation_widths
+from prune.verify_wide import read_object
 from tests.conftest import X86
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import HOSTILE, of_bytes, of_elf, of_json, of_some, of_text
@@ -255,7 +256,7 @@ def _original(arch: str, word: int) -> Run:
 
     def run(data: bytes, folder: Path) -> object:
         (folder / "a.o").write_bytes(data)
-        return read_original(folder, "a.o", widths)
+        return read_object(folder, "a.o", widths)
 
     return run
 
