@@ -25,6 +25,7 @@ from prune import (
     ssh_trace,
 )
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
+from prune.source import is_package
 from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
 from tracer.host import HostError, KpruneError, UserError, leave, say, show
 from tracer.parallel import interrupt_on_term
@@ -128,7 +129,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workload", type=Path, metavar="WORKLOAD", help="folder with a workload.toml")
     parser.add_argument("--arch", default="", help="one of the workload's architectures (its first)")
     parser.add_argument("--out", "-o", type=Path, help="folder for the results (default out/NAME)")
-    parser.add_argument("--kernel", type=Path, help="a 6.x source tree or tarball (default: Debian's 6.1)")
+    parser.add_argument(
+        "--kernel",
+        type=Path,
+        help="a 6.x source tree or tarball, or a package of Debian's (default: linux-source-6.1)",
+    )
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
     parser.add_argument(
         "--fragment", type=Path, action="append", default=[], metavar="FILE",
@@ -261,15 +266,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         if changes:
             settings.save()
         return settings
-    for name in ("kernel", "config"):
-        value = getattr(options, name)
-        changes[name] = value.absolute() if value else None
-        if value and not value.exists():
-            raise UserError(f"reading --{name}: {value} does not exist")
-    for fragment in options.fragment:
-        if not fragment.is_file():
-            raise UserError(f"reading --fragment: {fragment} does not exist")
-    changes["fragments"] = tuple(fragment.absolute() for fragment in options.fragment)
+    kernel, config = options.kernel, options.config
+    packaged = kernel is not None and is_package(kernel)
+    given = [("kernel", None if packaged else kernel), ("config", config)]
+    for name, path in (*given, *(("fragment", each) for each in options.fragment)):
+        if path and not path.exists():
+            raise UserError(f"reading --{name}: {path} does not exist")
+    changes["kernel"] = kernel.absolute() if kernel and not packaged else kernel
+    changes["config"] = config.absolute() if config else None
+    changes["fragments"] = tuple(each.absolute() for each in options.fragment)
     from tracer.workload_file import load_workload
 
     workload = load_workload(options.workload, options.arch)

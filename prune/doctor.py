@@ -170,7 +170,8 @@ def _busybox() -> Check:
 
 def _kernel_source() -> Check:
     fetch = shutil.which("apt-get") is not None
-    found = str(INSTALLED) if INSTALLED.is_file() else ("fetched when first needed" if fetch else "")
+    installed = INSTALLED / f"{DEBIAN_PACKAGE}.tar.xz"
+    found = str(installed) if installed.is_file() else ("fetched when first needed" if fetch else "")
     mend = "" if found else "give --kernel"
     return Check(DEBIAN_PACKAGE, bool(found), found, "the kernel source, unless --kernel is given", mend)
 

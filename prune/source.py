@@ -1,4 +1,4 @@
-"""The kernel source: a tree, a tarball, or Debian's ``linux-source-6.1``. It is never written to."""
+"""The kernel source: a tree, a tarball, or a package of Debian's. It is never written to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from tracer.host import HostError, UserError, file_hash, run_program, say, whole_file
 
 DEBIAN_PACKAGE = "linux-source-6.1"
-INSTALLED = Path("/usr/src") / f"{DEBIAN_PACKAGE}.tar.xz"
+INSTALLED = Path("/usr/src")
+_PACKAGE = re.compile(r"linux-source-[0-9]+\.[0-9]+")
 _UNPACKERS = {".xz": "xz", ".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".tar": "tar"}
 # Of what tar says when it fails: the machine's fault, not the tarball's.
 _MACHINE = re.compile(
@@ -35,12 +36,17 @@ class Source:
 def resolve_source(kernel: Path | None, cache: Path) -> Source:
     """Find the kernel source, unpacking or fetching it into the cache when needed.
 
+    Args:
+        kernel: a tree, a tarball, or the name of a Debian package; None for Debian's 6.1.
+
     Raises:
         UserError: not a clean Linux 6.x tree.
         HostError: Debian's package cannot be fetched, or the disk is full.
     """
-    if kernel is None:
-        kernel = INSTALLED if INSTALLED.is_file() else _fetch(cache)
+    if kernel is None or is_package(kernel):
+        package = kernel.name if kernel else DEBIAN_PACKAGE
+        installed = INSTALLED / f"{package}.tar.xz"
+        kernel = installed if installed.is_file() else _fetch(package, cache)
     if kernel.is_dir():
         return Source(kernel.absolute(), tree_version(kernel), _tree_hash(kernel.absolute(), cache))
     if not kernel.is_file():
@@ -48,6 +54,11 @@ def resolve_source(kernel: Path | None, cache: Path) -> Source:
     digest = file_hash(kernel)
     tree = _unpack(kernel, digest, cache)
     return Source(tree, tree_version(tree), digest)
+
+
+def is_package(kernel: Path) -> bool:
+    """Whether it is the name of one of Debian's source packages, and no file or folder."""
+    return bool(_PACKAGE.fullmatch(str(kernel))) and not kernel.exists()
 
 
 def tree_version(tree: Path) -> str:
@@ -76,28 +87,26 @@ def tree_version(tree: Path) -> str:
     return version
 
 
-def _fetch(cache: Path) -> Path:
-    """Debian's source package, unpacked from the .deb into the cache: works without root."""
+def _fetch(package: str, cache: Path) -> Path:
+    """The tarball of Debian's source package, out of its .deb, in the cache: works without root."""
     home = cache / "debian"
-    found = home / "unpacked" / "usr" / "src" / f"{DEBIAN_PACKAGE}.tar.xz"
+    found = home / "unpacked" / "usr" / "src" / f"{package}.tar.xz"
     if found.is_file():
         return found
-    say(f"fetching {DEBIAN_PACKAGE} (140 MB) from Debian ...")
+    say(f"fetching {package} (140 MB) from Debian ...")
     home.mkdir(parents=True, exist_ok=True)
     try:
-        run_program(["apt-get", "download", DEBIAN_PACKAGE], doing=f"fetching {DEBIAN_PACKAGE}", cwd=home)
+        run_program(["apt-get", "download", package], doing=f"fetching {package}", cwd=home)
     except HostError as error:
         raise HostError(str(error), "apt-get update (as root) and try again, or give --kernel") from error
-    package = max(home.glob(f"{DEBIAN_PACKAGE}_*.deb"), key=lambda path: path.stat().st_mtime)
-    temporary = Path(tempfile.mkdtemp(dir=home))
-    try:
-        run_program(["dpkg-deb", "-x", package, temporary], doing=f"unpacking {package.name}")
-        shutil.rmtree(home / "unpacked", ignore_errors=True)
-        temporary.rename(home / "unpacked")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    if not found.is_file():
-        raise HostError(f"fetching {DEBIAN_PACKAGE}: {package.name} holds no {found.name}", "give --kernel")
+    archive = max(home.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
+    with tempfile.TemporaryDirectory(dir=home) as temporary:
+        run_program(["dpkg-deb", "-x", archive, temporary], doing=f"unpacking {archive.name}")
+        tarball = Path(temporary) / "usr" / "src" / found.name
+        if not tarball.is_file():
+            raise HostError(f"fetching {package}: {archive.name} holds no {found.name}", "give --kernel")
+        found.parent.mkdir(parents=True, exist_ok=True)
+        tarball.rename(found)
     return found
 
 
