@@ -24,6 +24,7 @@ _COUNT, _NAMES, _MARKERS, _BASE = (
 _TOKENS, _INDEX, _ORDER = (f"kallsyms_{what}" for what in ("token_table", "token_index", "seqs_of_names"))
 _WORDS, _OFFSETS = "kallsyms_addresses", "kallsyms_offsets"
 _ALL = (_COUNT, _NAMES, _MARKERS, _BASE, _TOKENS, _INDEX, _ORDER, _WORDS, _OFFSETS)
+_EACH_PROCESSOR = ("__per_cpu_start", "__per_cpu_end")
 _MARKED = 256  # names from one marker to the next
 
 
@@ -103,6 +104,9 @@ def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
     there = [kind for address, kind in model.linked.named.get(entry.name, ()) if address == entry.address]
     if not there:
         return f"is no symbol of vmlinux: {model.name_of(entry.address)}", False
+    begin, end = (model.linked.symbols.get(name) for name in _EACH_PROCESSOR)
+    if begin is not None and end is not None and begin <= entry.address <= end:
+        there.append("A")  # make_percpus_absolute()
     if entry.kind not in there:
         return f"is called {entry.kind}, and vmlinux has {', '.join(sorted(set(there)))}", False
     first, last = (model.linked.symbols.get(name, 0) for name in TOMBSTONES)
