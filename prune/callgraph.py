@@ -1,8 +1,9 @@
 """The call graph: vertices are units, edges are relocations.
 
 A relocation in an entry of a kernel table is an edge from the entry's owner, not from the table: what
-``__ex_table`` says of a function matters when the function is there. Rows are kept as arrays; the
-networkx digraph for graph questions is made when one is asked.
+``__ex_table`` says of a function matters when the function is there. What functions of an object put aside,
+in one section for all of them, leads back to them, which is no edge. Rows are kept as arrays; the networkx
+digraph for graph questions is made when one is asked.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ def edges(
     rows = image.relocations
     valid = (rows["target"] >= 0) & (within | (rows["target"] != tables.owner))
     executable = image.units["flags"] & SHF_EXECINSTR != 0
+    aside = np.array([name in knowledge.aside for name in image.names], bool)
+    valid &= ~(aside[rows["unit"]] & executable[rows["target"]])
     source, target = tables.owner[valid], rows["target"][valid]
     from_table = np.isin(rows["unit"][valid], tables.rows["unit"])
     kind = np.full(len(source), ADDRESS, np.int8)

@@ -85,6 +85,7 @@ class Knowledge:
     shared: frozenset[str]
     boot_code: tuple[str, ...]
     walkers: tuple[str, ...]
+    aside: tuple[str, ...]
     place: tuple[Place, ...]
     align: tuple[Align, ...]
     tables: tuple[Table, ...]
@@ -181,6 +182,7 @@ def read_knowledge(arch: str) -> Knowledge:
         shared=frozenset(units["shared"]),
         boot_code=tuple(units["boot_code"]),
         walkers=tuple(units["walkers"]),
+        aside=tuple(units["aside"]),
         place=read_places(),
         tables=tuple(_table(row, machine.layout) for row in (*common["table"], *own.get("table", ()))),
         align=tuple(

@@ -276,3 +276,15 @@ def test_a_cut_plan_is_one_clear_error(made: Image, tmp_path: Path) -> None:
         path.write_text(text[:size])
         with pytest.raises(UserError, match=r"plan\.json"):
             load_plan(path)
+
+
+def test_no_function_leads_to_another_by_what_both_put_aside(tmp_path: Path) -> None:
+    functions = [code("one", (JUMP, ".altinstr_aux")), code("two", (JUMP, ".altinstr_aux"))]
+    aside = ".altinstr_aux"
+    back = [Rela(aside, 5 * n + 1, name, 4) for n, name in enumerate(("one", "two"))]
+    sections = [*(section for section, _ in functions), Section(aside, (JUMP + bytes(4)) * 2)]
+    symbols = [Symbol(name, f".text.{name}") for name in ("one", "two")]
+    relocations = [row for _, rows in functions for row in rows]
+    made = image(tmp_path, {"k/a.o": write_elf(sections, symbols, [*relocations, *back])})
+    found = reasons(plan(made, "one", width="reachable"))
+    assert found == {"one": "ran: app", "altinstr_aux": "root: no section of its own"}
