@@ -218,6 +218,8 @@ def _is_built(build: KernelBuild) -> bool:
         return False
     if not (build.objtree / ".config").is_file():
         return False
+    if build.module_targets and not any(name.startswith(f"{MODULES}/") for name in hashes):
+        return False  # of a kprune that did not build modules
     files = {name: build.artefacts / name for name in hashes}
     return all(path.is_file() and file_hash(path) == hashes[name] for name, path in files.items())
 

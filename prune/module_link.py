@@ -1,8 +1,8 @@
 """Link the modules of the workload without what is cold, and write what a pruned kernel's guests get.
 
 As the kernel itself: edited objects, and the script with what is dropped discarded and tombstones behind
-the functions. A module stays a relocatable file: a tombstone is a symbol of its text, and gets its address from the
-loader. kbuild has linked the module once (:mod:`prune.ld`); kprune makes that link again.
+the functions. A module stays a relocatable file: a tombstone is a symbol of its text, and the loader places
+it. kbuild has linked the module once (:mod:`prune.ld`); kprune makes that link again.
 """
 
 from __future__ import annotations

@@ -105,18 +105,26 @@ def _information(file: ObjectFile, key: str) -> list[str]:
 def _with_dependencies(module: Module, direct: Mapping[str, Sequence[str]]) -> Module:
     """All that has to be loaded before, each once, what is needed first at the end, as in modules.dep."""
     order: list[str] = []
-    waiting = list(direct[module.name])
-    while waiting:
-        name = waiting.pop(0)
-        if name in order:
-            order.remove(name)
-        order.append(name)
-        waiting += [each for each in direct[name] if each != module.name]
-        if len(order) + len(waiting) > 10_000:  # kbuild refuses such a circle itself (depmod)
-            raise UserError(f"reading modules: {module.name} depends on itself")
+    _visit(module.name, direct, (), order)
     return Module(
-        module.name, module.path, module.needs, module.exports, module.aliases, tuple(order), module.shipped
+        module.name,
+        module.path,
+        module.needs,
+        module.exports,
+        module.aliases,
+        tuple(order[-2::-1]),
+        module.shipped,
     )
+
+
+def _visit(name: str, direct: Mapping[str, Sequence[str]], users: tuple[str, ...], order: list[str]) -> None:
+    """Put a module into ``order``, behind all that it depends on."""
+    if name in users:
+        raise UserError(f"reading modules: {name} depends on itself, by {', '.join(users)}")
+    for other in () if name in order else direct[name]:
+        _visit(other, direct, (*users, name), order)
+    if name not in order:
+        order.append(name)
 
 
 def shipped(modules: Sequence[Module], wanted: Sequence[str]) -> tuple[Module, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,11 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
         folder.pruned("vmlinux"), folder.pruned("vmlinux.map"), folder.plan, folder.pruned("tombstones.json"),
         objtree, arch, folder.profile,
     )  # fmt: skip
+    if (folder.pruned("modules") / "modules.json").is_file():
+        from prune.verify_modules import check_modules
+
+        more = check_modules(folder.path("pruned"), folder.module_plans, objtree, arch)
+        verdict = replace(verdict, checks=(*verdict.checks, more))
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict
 

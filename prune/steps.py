@@ -213,6 +213,7 @@ class Steps:
         names = ("vmlinux", "vmlinux.map", "tombstones.json")
         inputs: dict[str, str | int | Path | None] = {name: self.folder.pruned(name) for name in names}
         inputs |= {"code": self.own_code, "plan": self.folder.plan}
+        inputs |= {"modules": self.folder.pruned(FOLDER), "module plans": self.folder.module_plans}
         run_stage(
             self.settings.out, "verify", inputs, [self.folder.verdict],
             lambda: passes.verify(self.folder, self.production.objtree, self.workload.arch),

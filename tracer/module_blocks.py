@@ -3,8 +3,8 @@
 A module lies where there is room, and after it another one may lie there; who unloads a module within an app
 leaves nothing to be asked. But the log has the bytes of every block, and prune has written down what each
 module looks like in memory (``modules/code.json``): its executable sections one behind the other, as the
-loader lays them out from a page's boundary on (layout_sections() of kernel/module/main.c), with the bytes that
-relocations fill marked.
+loader lays them out from a page's boundary on (layout_sections() of kernel/module/main.c), and which bytes
+relocations fill.
 
 A block that agrees with a module at some place says where that module may lie. Where enough blocks say so, it
 did, and what ran there were its functions; also blocks that the kernel has patched since.

@@ -9,8 +9,8 @@ ip link add dummy2 type dummy
 brctl addif br0 dummy2
 ifconfig dummy2 up
 ifconfig br0 10.6.0.1 netmask 255.255.255.0 up
-echo hello | nc -u -w 1 10.6.0.2 9 || true
-brctl show
+ping -c 1 -W 1 10.6.0.2 || true
+[ -e /sys/class/net/br0/brif/dummy2 ]
 ifconfig br0 down
 brctl delif br0 dummy2
 brctl delbr br0

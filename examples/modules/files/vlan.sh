@@ -8,7 +8,7 @@ ip link set dummy1 up
 ip link add link dummy1 name dummy1.5 type vlan id 5
 ifconfig dummy1.5 10.5.0.1 netmask 255.255.255.0 up
 cat /proc/net/vlan/config
-echo hello | nc -u -w 1 10.5.0.2 9 || true
+ping -c 1 -W 1 10.5.0.2 || true
 ip link del dummy1.5
 ip link del dummy1
 modprobe -r 8021q
