@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from prune.edit import edit_image
+from prune.elf import read_object
 from prune.folder import Folder
 from prune.generate import check_same
 from prune.graveyard import MODULES_SCHEMA
@@ -24,6 +25,7 @@ from prune.knowledge import Knowledge, read_module_places
 from prune.link import PREPARED, Prepared, pruned_arguments
 from prune.module_export import write_refused
 from prune.module_model import ModuleModel, read_module_model, recorded_link
+from prune.module_symbols import without_unneeded
 from prune.modules import Module, load_modules, read_modules, save_modules
 from prune.plan_file import Plan, load_plan
 from prune.room import DROPPED
@@ -112,6 +114,9 @@ def _link(
         [build.toolchain.real_linker, *words, f"-Map={root / home / 'module.map'}"],
         doing=f"linking module {model.module.name}", cwd=root, failure=BuildFailed,
     )  # fmt: skip
+    left = without_unneeded(read_object(into, knowledge.machine))
+    with whole_file(into, "wb") as stream:
+        stream.write(left)
     return PrunedModule(model.module.name, tuple(_stones(image.objects, model, burial)))
 
 

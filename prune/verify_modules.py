@@ -82,8 +82,10 @@ def check_modules(pruned: Path, plans: Path, objtree: Path, arch: str) -> Check:
             _check_units(tally, read, facts)
             _check_stones(tally, read, bytes(facts["trap"]))
             _check_tables(tally, read, facts)
-        before = _undefined(read_original(objtree, row["path"], relocation_widths(facts)))
-        for name in _undefined(read_original(folder, row["path"], relocation_widths(facts))):
+        before, now = (
+            read_original(root, row["path"], relocation_widths(facts)).undefined for root in (objtree, folder)
+        )
+        for name in sorted(now):
             tally.expect(name in before, f"{row['name']} needs {name}, and did not before")
             tally.expect(name in exported, f"{row['name']} needs {name}, which nothing exports")
     return tally.done(f"{len(stones)} modules")
@@ -101,11 +103,6 @@ def _listed(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[dict[str
 def _exports(folder: Path, path: str, facts: Mapping[str, Any]) -> set[str]:
     symbols = read_original(folder, path, relocation_widths(facts)).symbols
     return {each.name.removeprefix(_EXPORT) for each in symbols if each.name.startswith(_EXPORT)}
-
-
-def _undefined(made: Object) -> set[str]:
-    fields = (field for section in made.sections.values() for field in section.fields)
-    return {f.symbol.name for f in fields if f.symbol.section == NOWHERE and f.symbol.name}
 
 
 def _read(
