@@ -274,7 +274,7 @@ class Steps:
             for path in (
                 folder.base("vmlinux.map"), folder.pruned("vmlinux"), folder.pruned("vmlinux.map"),
                 folder.plan, folder.profile, folder.boots, folder.verdict, folder.healed, folder.stale,
-                folder.minram, folder.security, folder.holdout,
+                folder.minram, folder.security, folder.holdout, folder.pruned(FOLDER),
             )
         }  # fmt: skip
         run_stage(

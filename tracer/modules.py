@@ -49,8 +49,8 @@ def _tree(folder: Path, value: Mapping[str, Any]) -> dict[str, Entry]:
         f"kernel/{row['path']}:{''.join(f' kernel/{path_of[n]}' for n in row['depends'])}" for row in rows
     ]
     aliases = [f"alias {alias} {row['name']}" for row in rows for alias in row["aliases"]]
-    tree[f"{home}/modules.dep"] = regular("".join(f"{line}\n" for line in needed).encode())
-    tree[f"{home}/modules.alias"] = regular("".join(f"{line}\n" for line in aliases).encode())
+    tree[f"{home}/modules.dep"] = regular("".join(f"{line}\n" for line in needed).encode(errors="replace"))
+    tree[f"{home}/modules.alias"] = regular("".join(f"{line}\n" for line in aliases).encode(errors="replace"))
     refused = folder / REFUSED
     if refused.is_file():
         tree[f"kprune/{REFUSED}"] = regular(refused.read_bytes())
