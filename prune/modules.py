@@ -17,8 +17,8 @@ import numpy as np
 from prune.elf import SHN_UNDEF, STB_LOCAL, ObjectFile, read_object
 from prune.layout import Machine
 from prune.options import read_options
-from tracer.host import BuildFailed, UserError, read_json, write_json
-from tracer.module_list import FOLDER, LIST, SCHEMA, module_name
+from tracer.host import MISSHAPEN, BuildFailed, UserError, read_json, write_json
+from tracer.module_list import FOLDER, LIST, SCHEMA, is_module_path, module_name
 
 #: What modules of a tree are, in the order of their folders (scripts/Makefile.build).
 ORDER = "modules.order"
@@ -170,14 +170,17 @@ def load_modules(kernel: Path) -> tuple[Module, ...]:
     if not path.is_file():
         return ()
     try:
+        rows = read_json(path, "list of modules", SCHEMA)["modules"]
+        if not all(is_module_path(row["path"]) for row in rows):
+            raise ValueError("a path that is none of a module")
         return tuple(
             Module(
                 str(row["name"]), str(row["path"]), tuple(row["needs"]), tuple(row["exports"]),
                 tuple(row["aliases"]), tuple(row["depends"]), bool(row["shipped"]),
             )
-            for row in read_json(path, "list of modules", SCHEMA)["modules"]
+            for row in rows
         )  # fmt: skip
-    except (KeyError, TypeError) as error:
+    except MISSHAPEN as error:
         raise UserError(
             f"reading the list of modules: {path} is damaged: {error!r}", "kprune build"
         ) from error

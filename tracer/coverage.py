@@ -197,18 +197,21 @@ def read_coverage(
     ran = {MISS: touched_from(blocks, symbols, poke.before_phase)} if poke else touched(blocks, symbols)
     executed = blocks.executed_by(len(blocks.phase_names))
     again = len(np.unique(blocks.starts)) < len(blocks.starts) * 0.9
-    outside = symbols.outside(executed)
     flushed = again or poke is not None
-    in_modules = _in_modules(blocks, modules) if modules and not poke else {}
+    if modules is None or poke:
+        return Coverage(plan, result, ran, executed, symbols.outside(executed), flushed)
+    in_modules, strange = _in_modules(blocks, modules)
+    image = executed.starts < np.uint64(symbols.ends.max())
+    outside = symbols.outside(Ranges(executed.starts[image], executed.ends[image])) + strange
     return Coverage(plan, result, ran, executed, outside, flushed, in_modules)
 
 
-def _in_modules(blocks: Blocks, modules: ModuleCode) -> dict[str, frozenset[Identity]]:
-    """Per phase, the functions of modules that ran in it."""
+def _in_modules(blocks: Blocks, modules: ModuleCode) -> tuple[dict[str, frozenset[Identity]], int]:
+    """(per phase, the functions of modules that ran in it; how many blocks lie in no module)."""
     phases: dict[int, list[Block]] = {}
     for row, code in blocks.codes.items():
         phases.setdefault(int(blocks.phases[row]), []).append(Block(int(blocks.starts[row]), code))
-    return by_phase(phases, blocks.phase_names, modules)[0]
+    return by_phase(phases, blocks.phase_names, modules)
 
 
 def touched(blocks: Blocks, symbols: Symbols) -> dict[str, Flags]:

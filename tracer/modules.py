@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tracer.host import UserError, read_json
-from tracer.module_list import FOLDER, LIST, REFUSED, SCHEMA
+from tracer.module_list import FOLDER, LIST, REFUSED, SCHEMA, is_module_path
 from tracer.newc import Entry, regular
 
 _RELEASE = re.compile(r"[\w.+~-]{1,64}")
-_PATH = re.compile(r"(?:[\w+-][\w.+-]*/)*[\w+-][\w.+-]*\.ko")
 
 
 def module_tree(kernel: Path) -> dict[str, Entry]:
@@ -41,7 +40,7 @@ def _tree(folder: Path, value: Mapping[str, Any]) -> dict[str, Entry]:
     release = value["release"]
     rows = [row for row in value["modules"] if row["shipped"]]
     path_of = {row["name"]: row["path"] for row in rows}
-    if not _RELEASE.fullmatch(release) or not all(map(_PATH.fullmatch, path_of.values())):
+    if not _RELEASE.fullmatch(release) or not all(map(is_module_path, path_of.values())):
         raise KeyError("a name that is none of a file")
     home = f"usr/lib/modules/{release}"
     tree = {f"{home}/kernel/{path}": regular((folder / path).read_bytes()) for path in path_of.values()}
