@@ -23,10 +23,9 @@ from tracer.module_list import FOLDER, LIST, SCHEMA, is_module_path, module_name
 #: What modules of a tree are, in the order of their folders (scripts/Makefile.build).
 ORDER = "modules.order"
 _EXPORT = "__ksymtab_"
-#: What cannot be kept while modules are edited, and why.
+#: Options of a kernel whose modules cannot be pruned, and the way out.
 _REFUSED = {
-    "CONFIG_LTO_CLANG": "a module with link-time optimisation is one object",
-    "CONFIG_CFI_CLANG": "the types of indirect calls are checked",
+    "CONFIG_LD_IS_LLD": "modules are linked again with GNU ld alone; --toolchain gcc",
 }
 
 
@@ -43,11 +42,6 @@ class Module:
     aliases: tuple[str, ...]
     depends: tuple[str, ...] = ()
     shipped: bool = False
-
-
-def is_modular(options: Mapping[str, str]) -> bool:
-    """Whether a kernel of these options loads modules."""
-    return options.get("CONFIG_MODULES") == "y"
 
 
 def module_paths(objtree: Path) -> tuple[str, ...]:
@@ -187,14 +181,12 @@ def load_modules(kernel: Path) -> tuple[Module, ...]:
 
 
 def check_options(config: Path) -> None:
-    """Refuse what kprune cannot prune modules of.
+    """Refuse to ship modules of a kernel that is built in a way in which they cannot be pruned.
 
     Raises:
         UserError: the configuration has it.
     """
     options = read_options(config)
-    if not is_modular(options):
-        return
     for name, why in _REFUSED.items():
         if options.get(name) == "y":
-            raise UserError(f"building a kernel with modules and {name}: {why}, which is not supported")
+            raise UserError(f"shipping modules of a kernel with {name}: that is not supported", why)

@@ -1,5 +1,5 @@
-"""Modules on a kernel that wants them signed and versioned: loaded, used and unloaded by a pruned kernel; refused
-by the name of what they miss; missed and healed by name."""
+"""Modules on a kernel that wants them signed and versioned: loaded, used and unloaded by a pruned kernel;
+refused by the name of what they miss; missed and healed by name."""
 
 from __future__ import annotations
 

@@ -10,7 +10,15 @@ import pytest
 
 from prune.elf import SHN_UNDEF, parse_object
 from prune.module_needs import needed_exports
-from prune.modules import Module, load_modules, module_paths, read_modules, save_modules, shipped
+from prune.modules import (
+    Module,
+    check_options,
+    load_modules,
+    module_paths,
+    read_modules,
+    save_modules,
+    shipped,
+)
 from prune.refused import NAME, NEEDS, refused
 from prune.signing import sign_modules
 from tests.conftest import X86
@@ -178,3 +186,9 @@ def test_modules_are_signed_or_it_is_said_why_not(tmp_path: Path, config: str, p
 def test_a_module_is_no_other_for_being_shipped(modules: tuple[Module, ...]) -> None:
     (tun,) = (each for each in shipped(modules, ["tun"]) if each.shipped)
     assert replace(tun, shipped=False) in modules
+
+
+def test_modules_of_a_kernel_that_lld_links_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".config").write_text("CONFIG_MODULES=y\nCONFIG_LD_IS_LLD=y\n")
+    with pytest.raises(UserError, match=r"CONFIG_LD_IS_LLD.*--toolchain gcc"):
+        check_options(tmp_path / ".config")
