@@ -19,7 +19,7 @@ from tracer.rootfs import Roots
 from tracer.session_options import SessionOptions
 from tracer.workload_file import load_workload
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 HERE = Path(__file__).parent / "modules"
 REFUSE = """
 ! insmod /root/autofs4.ko
