@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from prune.link import PREPARED, Prepared, pruned_arguments
 from prune.module_export import write_refused
 from prune.module_model import ModuleModel, read_module_model, recorded_link
 from prune.module_symbols import without_unneeded
-from prune.modules import Module, load_modules, read_modules, save_modules
+from prune.modules import load_modules, read_modules, save_modules
 from prune.plan_file import Plan, load_plan
 from prune.room import DROPPED
 from prune.script import bury, discard_units
@@ -71,7 +71,8 @@ def link_modules(build: KernelBuild, folder: Folder, knowledge: Knowledge) -> No
             else:
                 made.append(_link(build, model, load_plan(plan), into / module.path, knowledge))
     release = read_json(folder.base(FOLDER) / LIST, "list of modules", SCHEMA)["release"]
-    now = _as_shipped(read_modules(into, [module.path for module in known], knowledge.machine))
+    made_of = read_modules(into, [module.path for module in known], knowledge.machine)
+    now = tuple(replace(module, shipped=True) for module in made_of)
     save_modules(now, str(release), into)
     write_json(
         into / TOMBSTONES,
@@ -79,12 +80,6 @@ def link_modules(build: KernelBuild, folder: Folder, knowledge: Knowledge) -> No
     )
     write_refused(into, now, knowledge)
     sign_modules(build.objtree, build.source.path, sorted(into.rglob("*.ko")))
-
-
-def _as_shipped(modules: Sequence[Module]) -> tuple[Module, ...]:
-    return tuple(
-        Module(m.name, m.path, m.needs, m.exports, m.aliases, m.depends, shipped=True) for m in modules
-    )
 
 
 def _copy(source: Path, target: Path) -> None:

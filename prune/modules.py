@@ -8,7 +8,7 @@ another module, which has to be loaded before. ``modules.json`` says it all, for
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -100,15 +100,7 @@ def _with_dependencies(module: Module, direct: Mapping[str, Sequence[str]]) -> M
     """All that has to be loaded before, each once, what is needed first at the end, as in modules.dep."""
     order: list[str] = []
     _visit(module.name, direct, (), order)
-    return Module(
-        module.name,
-        module.path,
-        module.needs,
-        module.exports,
-        module.aliases,
-        tuple(order[-2::-1]),
-        module.shipped,
-    )
+    return replace(module, depends=tuple(order[-2::-1]))
 
 
 def _visit(name: str, direct: Mapping[str, Sequence[str]], users: tuple[str, ...], order: list[str]) -> None:
@@ -137,9 +129,7 @@ def shipped(modules: Sequence[Module], wanted: Sequence[str]) -> tuple[Module, .
                 f"set its option to m in the workload's kernel_config; it has {known}",
             )
         chosen.update(name for each in found for name in (each.name, *each.depends))
-    return tuple(
-        Module(m.name, m.path, m.needs, m.exports, m.aliases, m.depends, m.name in chosen) for m in modules
-    )
+    return tuple(replace(module, shipped=module.name in chosen) for module in modules)
 
 
 def save_modules(modules: Iterable[Module], release: str, folder: Path) -> None:

@@ -84,7 +84,10 @@ def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
     profile = load_profile(folder.profile, references=False, ran=settings.grain == "block")
-    made = decide(settings, folder, model, profile, _plan_modules(settings, folder, model))
+    exported, used = _plan_modules(settings, folder, model)
+    made = decide(settings, folder, model, profile, exported)
+    unused = (rule for rule in made.unused_rules if rule not in used)
+    made = replace(made, unused_rules=tuple(unused))
     for rule in made.unused_rules:
         say(f"warning: rule {rule} matches nothing")
     save_plan(made, folder.plan)
@@ -92,28 +95,33 @@ def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     return made
 
 
-def _plan_modules(settings: Settings, folder: Folder, model: Model) -> dict[str, str] | None:
-    """Plan the modules that the workload ships, each into a file of its own; which exports they need then."""
+def _plan_modules(
+    settings: Settings, folder: Folder, model: Model
+) -> tuple[dict[str, str] | None, frozenset[str]]:
+    """Plan the modules that the workload ships, each into a file of its own; (which exports they need then,
+    the rules that match something in one of them)."""
     shutil.rmtree(folder.module_plans, ignore_errors=True)
     ships = [module for module in load_modules(folder.path("base")) if module.shipped]
     if not ships:
-        return None
+        return None, frozenset()
     from prune.module_model import read_module_model
     from prune.module_plan import plan_modules, save_module_plans
 
     known = folder.module_profile
     found = {module.name: read_module_model(model.objtree, module, model.knowledge) for module in ships}
+    rules = read_rules(settings.rules).keep if settings.rules else ()
     plans = plan_modules(
         [each for each in found.values() if each],
         load_profile(known, references=False, ran=False) if known.is_file() else None,
-        read_rules(settings.rules).keep if settings.rules else (),
+        rules,
         model.knowledge,
         build_id(folder.base("vmlinux")),
         "reachable" if settings.static else settings.keep,
     )
     save_module_plans(plans, folder.module_plans)
     whole = {module.name: module.needs for module in ships if not found[module.name]}
-    return needed_exports(whole | {plan.name: plan.needs for plan in plans})
+    used = {str(rule) for rule in rules for each in plans if str(rule) not in each.plan.unused_rules}
+    return needed_exports(whole | {plan.name: plan.needs for plan in plans}), frozenset(used)
 
 
 def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:
