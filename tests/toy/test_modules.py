@@ -26,9 +26,13 @@ from tracer.profile import Profile, Seen, records
 from tracer.symbols import Identity
 
 X86 = read_knowledge("x86_64")
+#: Flags of the compiler, ld's emulation, flags of the assembler.
+TARGETS = {
+    "x86_64": (["-mcmodel=kernel"], "elf_x86_64", "--64"),
+    "i386": (["-m32", "-mregparm=3"], "elf_i386", "--32"),
+}
 CFLAGS = (
-    "-O1 -fno-pic -mcmodel=kernel -ffunction-sections -fdata-sections -fcf-protection=none "
-    "-fno-asynchronous-unwind-tables"
+    "-O1 -fno-pic -ffunction-sections -fdata-sections -fcf-protection=none -fno-asynchronous-unwind-tables"
 ).split()
 KPRUNE_LD = Path(sys.executable).with_name("kprune-ld")
 LDS = """SECTIONS {
@@ -84,9 +88,11 @@ int main(int n, char **v) {
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> tuple[KernelBuild, Folder]:
+def made(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[KernelBuild, Folder]:
     """Two modules as a build leaves them, and a run's folder that ships both."""
-    build = KernelBuild("production", Source(tmp_path, "6.1.0", ""), "x86_64", "CONFIG_MODULES=y\n", tmp_path)
+    arch = getattr(request, "param", "x86_64")
+    flags, emulation, _ = TARGETS[arch]
+    build = KernelBuild("production", Source(tmp_path, "6.1.0", ""), arch, "CONFIG_MODULES=y\n", tmp_path)
     tree = build.objtree
     (tree / "scripts").mkdir(parents=True)
     (tree / "scripts/module.lds").write_text(LDS)
@@ -96,13 +102,27 @@ def made(tmp_path: Path) -> tuple[KernelBuild, Folder]:
     for name, text, struct in (("toy", MODULE, STRUCT), ("user", USER, USER_STRUCT)):
         for source, content in ((name, text), (f"{name}.mod", struct)):
             (tree / f"{source}.c").write_text(content)
-            words = ["gcc", "-c", *CFLAGS]
+            words = ["gcc", "-c", *CFLAGS, *flags]
             subprocess.run([*words, f"{source}.c", "-o", f"{source}.o"], cwd=tree, check=True)
-        link = ["-r", "-T", "scripts/module.lds", "-o", f"{name}.ko", f"{name}.o", f"{name}.mod.o"]
+        link = [
+            "-m",
+            emulation,
+            "-r",
+            "-T",
+            "scripts/module.lds",
+            "-o",
+            f"{name}.ko",
+            f"{name}.o",
+            f"{name}.mod.o",
+        ]
         subprocess.run([KPRUNE_LD, *link], cwd=tree, check=True)
     folder = Folder(tmp_path / "out")
     paths = ["toy.ko", "user.ko"]
-    save_modules(shipped(read_modules(tree, paths, X86.machine), ["*"]), "6.1.0", folder.base("modules"))
+    save_modules(
+        shipped(read_modules(tree, paths, read_knowledge(arch).machine), ["*"]),
+        "6.1.0",
+        folder.base("modules"),
+    )
     for path in paths:
         (folder.base("modules") / path).write_bytes((tree / path).read_bytes())
     return build, folder
@@ -116,8 +136,9 @@ def profile(*functions: str) -> Profile:
 
 def plans(build: KernelBuild, folder: Folder, known: Profile | None) -> tuple[ModulePlan, ...]:
     listed = load_modules(folder.path("base"))
-    models = [model for m in listed if (model := read_module_model(build.objtree, m, X86))]
-    return plan_modules(models, known, (), X86, "id")
+    knowledge = read_knowledge(build.arch)
+    models = [model for m in listed if (model := read_module_model(build.objtree, m, knowledge))]
+    return plan_modules(models, known, (), knowledge, "id")
 
 
 HOT = ("hot", "warm", "both")
@@ -128,14 +149,15 @@ def pruned(made: tuple[KernelBuild, Folder]) -> tuple[KernelBuild, Folder]:
     """The same, linked by a plan for what was hot."""
     build, folder = made
     save_module_plans(plans(build, folder, profile(*HOT)), folder.module_plans)
-    link_modules(build, folder, X86)
+    link_modules(build, folder, read_knowledge(build.arch))
+    _, emulation, bits = TARGETS[build.arch]
     exports = "".join(
         f".globl __ksymtab_{n}\n__ksymtab_{n}: .long 0\n" for n in ("from_kernel", "only_for_cold")
     )
     into = folder.path("pruned")
     (into / "v.s").write_text(f".data\n{exports}")
-    subprocess.run(["as", "v.s", "-o", "v.o"], cwd=into, check=True)
-    subprocess.run(["ld", "-e", "0", "v.o", "-o", "vmlinux"], cwd=into, check=True)
+    subprocess.run(["as", bits, "v.s", "-o", "v.o"], cwd=into, check=True)
+    subprocess.run(["ld", "-m", emulation, "-e", "0", "v.o", "-o", "vmlinux"], cwd=into, check=True)
     return made
 
 
@@ -195,9 +217,10 @@ def test_a_tombstone_is_a_symbol_of_the_module_by_which_an_oops_names_it(
     assert not sizes.get("__bug_table", 0)
 
 
+@pytest.mark.parametrize("made", TARGETS, indirect=True)
 def test_what_was_linked_is_proved(pruned: tuple[KernelBuild, Folder]) -> None:
     build, folder = pruned
-    check = check_modules(folder.path("pruned"), folder.module_plans, build.objtree, "x86_64")
+    check = check_modules(folder.path("pruned"), folder.module_plans, build.objtree, build.arch)
     assert check.ok, check.findings
     assert check.checked > 30
 
