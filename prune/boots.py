@@ -18,7 +18,7 @@ from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
-from tracer.rootfs import build_root
+from tracer.rootfs import Roots
 from tracer.runner import caller_during_boot, run_session
 from tracer.session_options import SessionOptions
 from tracer.workload import Workload
@@ -73,7 +73,7 @@ def boot_pruned(
     workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path
 ) -> tuple[Boot, ...]:
     """Boot the pruned kernel once for each number of a variation; ``into`` gets a folder for each."""
-    initrd = build_root(workload, into, cache_folder())
+    initrd = Roots(workload, into, cache_folder()).of(kernel.image)
 
     def boot(number: int) -> Boot:
         made = _boot(workload, kernel, initrd, number, into / str(number))
@@ -97,7 +97,8 @@ def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, i
     elif made.exit_code == GuestLost.exit_code:
         again = _boot_once(workload, kernel, initrd, how, number, into)
         made = replace(again, repeated=made.problem)
-    if made.misses and not made.misses[0].caller and made.misses[0].phase == BOOT:
+    silent = made.misses and not made.misses[0].caller and made.misses[0].phase == BOOT
+    if silent and _stone(made.misses[0])[:3] in kernel.graveyard.stones.values():
         misses = _with_callers(workload, kernel, initrd, how, made.misses, into)
         made = replace(made, misses=misses, problem=_missed(misses))
     return made

@@ -19,6 +19,7 @@ from tracer.host import UserError, ValidationFailed, say, show, write_json
 if TYPE_CHECKING:
     from prune.held_out import ProgramList, Ran
     from prune.pipeline import Pipeline
+    from tracer.rootfs import Roots
     from tracer.workload import Workload
 
 
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     """
     from prune.holdout import folders, with_programs
     from prune.pipeline import Pipeline
-    from tracer.rootfs import build_root
+    from tracer.rootfs import Roots
     from tracer.workload_file import load_workload
 
     listed = read_programs(options.programs)
@@ -75,12 +76,12 @@ def run(options: argparse.Namespace) -> int:
         load_workload(settings.workload, settings.arch), listed.programs, listed.packages
     )
     into = folder.path("holdout")
-    root = build_root(workload, into, cache_folder(), folders(listed.programs))
+    roots = Roots(workload, into, cache_folder(), folders(listed.programs))
     pipelines = [Pipeline(settings)]
     for width in dict.fromkeys(options.keep):
         if width != settings.keep:
             pipelines.append(_other_width(settings, into / f"keep-{width}", width))
-    wanted, ran = _run_all(workload, listed, root, folder, [each.folder for each in pipelines])
+    wanted, ran = _run_all(workload, listed, roots, folder, [each.folder for each in pipelines])
     kernels = []
     for pipeline, results in zip(pipelines, ran, strict=True):
         fates = tuple(
@@ -123,7 +124,7 @@ def _other_width(settings: Settings, out: Path, width: str) -> Pipeline:
 
 
 def _run_all(
-    workload: Workload, listed: ProgramList, root: Path, folder: Folder, pruned: Sequence[Folder]
+    workload: Workload, listed: ProgramList, roots: Roots, folder: Folder, pruned: Sequence[Folder]
 ) -> tuple[list[list[Ran]], list[list[Ran]]]:
     """What every program did on the base, twice, and on each pruned kernel."""
     from prune.boots import read_pruned, unpruned
@@ -134,11 +135,13 @@ def _run_all(
 
     smp = is_smp(folder.base(".config"))
     base = unpruned(folder.base("bzImage"), smp)
+    root = roots.of(base.image)
     guests = [Guests(f"base {i}", workload, base, root, folder.path(f"holdout/base-{i}")) for i in (1, 2)]
     for each in pruned:
         kernel = read_pruned(each.path("pruned"), smp)
         silent = answers_nothing(kernel, read_knowledge(workload.arch))
         name = each.out.name if each.out != folder.out else "pruned"
+        root = roots.of(kernel.image)
         guests.append(Guests(name, workload, kernel, root, folder.path(f"holdout/{name}-guests"), silent))
     ran = in_parallel([partial(guest.run, listed.programs) for guest in guests])
     return list(ran[:2]), list(ran[2:])

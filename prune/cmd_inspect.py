@@ -6,10 +6,14 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prune.settings import cache_folder, load_settings
-from tracer.host import HostError, show
+from tracer.host import HostError, UserError, show
+
+if TYPE_CHECKING:
+    from prune.pipeline import Pipeline
+    from prune.why import Answer
 
 
 def add_parser(verbs: Any) -> None:
@@ -32,6 +36,22 @@ def _doctor(options: argparse.Namespace) -> int:
     return 0 if all(check.ok for check in checks) else HostError.exit_code
 
 
+def _in_modules(pipeline: Pipeline, function: str) -> tuple[Answer, ...]:
+    """What the plans of modules say of functions of this name."""
+    from prune.module_model import read_module_model
+    from prune.module_plan import load_module_plan
+    from prune.modules import load_modules
+    from prune.why import explain
+
+    found: tuple[Answer, ...] = ()
+    for module in load_modules(pipeline.folder.path("base")):
+        plan = load_module_plan(pipeline.folder.module_plans, module.path)
+        model = plan and read_module_model(pipeline.model.objtree, module, pipeline.model.knowledge)
+        if plan and model and function in model.image.text.functions:
+            found += explain(model.image, model.graph, plan, function)
+    return found
+
+
 def _why(options: argparse.Namespace) -> int:
     from prune.pipeline import Pipeline
     from prune.plan_file import load_plan
@@ -39,7 +59,14 @@ def _why(options: argparse.Namespace) -> int:
 
     pipeline = Pipeline(load_settings(options.out.absolute()))
     model = pipeline.model
-    answers = explain(model.image, model.graph, load_plan(pipeline.folder.plan), options.function)
+    answers = _in_modules(pipeline, options.function)
+    try:
+        own = explain(model.image, model.graph, load_plan(pipeline.folder.plan), options.function)
+    except UserError:
+        if not answers:
+            raise
+        own = ()
+    answers = (*own, *answers)
     if options.json:
         show(json.dumps([asdict(answer) for answer in answers], indent=1))
     else:

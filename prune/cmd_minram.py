@@ -88,10 +88,10 @@ def search_both(workload: Workload, folder: Folder, sides: Sequence[str], grain:
     """Side -> what was found; the guests of both sides run at the same time."""
     from prune.smallest import smallest_of
     from tracer.parallel import in_parallel
-    from tracer.rootfs import build_root
+    from tracer.rootfs import Roots
 
-    root = build_root(workload, folder.path("minram"), cache_folder())
-    work = [partial(smallest_of, side, workload, folder, root, grain) for side in sides]
+    roots = Roots(workload, folder.path("minram"), cache_folder())
+    work = [partial(smallest_of, side, workload, folder, roots, grain) for side in sides]
     return dict(zip(sides, in_parallel(work), strict=True))
 
 

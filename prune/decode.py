@@ -207,7 +207,7 @@ def _doubt(oops: Oops, kernel: Kernel) -> str:
             f"{oops.place} is outside of this kernel; with KASLR, only a panic says by how much it moved "
             "(boot with oops=panic or nokaslr)"
         )
-    named = {entry.place.name for entry in oops.trace} - {"", FIRST}
+    named = {entry.place.name for entry in oops.trace if not entry.place.module} - {"", FIRST}
     strange = sorted(named - kernel.system_map.names - kernel.graveyard.names.keys())
     return f"this kernel has no {strange[0]}, which is in the call trace" if strange else ""
 

@@ -24,6 +24,16 @@ class Folder:
         return self.out / "plan.json"
 
     @property
+    def module_profile(self) -> Path:
+        """What of ``profile`` is about modules, where the workload ships some."""
+        return self.out / "module-profile.json"
+
+    @property
+    def module_plans(self) -> Path:
+        """A plan for each module that loses something."""
+        return self.out / "module-plans"
+
+    @property
     def traced_profile(self) -> Path:
         """What this folder's own guests saw; ``profile`` is that and everything that joined it."""
         return self.out / "trace" / "profile.json"

@@ -12,9 +12,12 @@ from typing import Any
 
 from prune.policy import panicked_for
 from tracer.host import MISSHAPEN, UserError, read_json
+from tracer.module_list import FOLDER
 from tracer.oops import Entry, Oops, Place
 
 SCHEMA = 4
+#: Of the tombstones of modules, beside those modules (:mod:`prune.module_link`).
+MODULES_SCHEMA = 1
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
 FIRST = "__kprune_tombstones_start"
 #: What may be missed: a function, a block that was taken out of one, a function that was freed after boot.
@@ -42,7 +45,8 @@ class Graveyard:
     functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
     stands, ``trimmed``: the addresses of such functions by name. ``first``, ``end``: of tombstones proper.
     ``answers``: address -> the value that a policy makes the function there return; ``size``: bytes of all
-    tombstones."""
+    tombstones. ``modules``: (module, name of a tombstone in it) -> (function, object, section); only when the
+    module has been loaded has it an address."""
 
     stones: dict[int, tuple[str, str, str]]
     names: dict[str, int]
@@ -53,6 +57,7 @@ class Graveyard:
     end: int = 0
     answers: dict[int, str] = field(default_factory=dict)
     size: int = 0
+    modules: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
 
     @property
     def range(self) -> tuple[int, int]:
@@ -81,7 +86,7 @@ class Graveyard:
     def stone_at(self, oops: Oops) -> int | None:
         """The address of the tombstone, or of the trap in a function, that an oops stands on."""
         place = oops.place
-        if place is None or oops.own or self.is_of_another(oops):
+        if place is None or place.module or oops.own or self.is_of_another(oops):
             return None
         offset = place.offset - oops.behind
         if not place.name:
@@ -96,6 +101,13 @@ class Graveyard:
         is_stone = offset <= 0 and place.size <= _TRAP and address in self.stones
         return address if is_stone else None
 
+    def in_module(self, oops: Oops) -> tuple[str, str, str] | None:
+        """The tombstone of a module, (function, object, section), that an oops stands on."""
+        place = oops.place
+        if place is None or oops.own or place.offset != oops.behind:
+            return None
+        return self.modules.get((place.module, place.name))
+
     def grave_of(self, oops: Oops) -> Grave | None:
         """What an oops fell into; None when it is no miss."""
         address = self.stone_at(oops)
@@ -103,6 +115,9 @@ class Graveyard:
         if address is not None:
             offset = self.offsets.get(address, -1)
             return Grave(BLOCK if address in self.offsets else TOMBSTONE, *self.stones[address], offset)
+        dead = self.in_module(oops)
+        if dead:
+            return Grave(TOMBSTONE, *dead)
         unit = self._freed_by(oops)
         return Grave(FREED, *unit) if unit else None
 
@@ -142,6 +157,8 @@ class Graveyard:
         return next(iter(sure or others), None)
 
     def _is_dead(self, place: Place, slide: int) -> bool:
+        if (place.module, place.name) in self.modules:
+            return place.size <= _TRAP
         if place.name:
             # A function that stayed may have the name, as static ones have.
             return place.name == FIRST or (place.name in self.names and place.size <= _TRAP)
@@ -175,7 +192,24 @@ def read_graveyard(path: Path) -> Graveyard:
         size = sum(int(row["size"]) for row in value["tombstones"])
     except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
-    return Graveyard(stones, names, freed, offsets, trimmed, first, end, answers, size)
+    modules = _read_modules(path.parent / FOLDER / path.name)
+    return Graveyard(stones, names, freed, offsets, trimmed, first, end, answers, size, modules)
+
+
+def _read_modules(path: Path) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """The tombstones of modules, where there are any."""
+    if not path.is_file():
+        return {}
+    value: Any = read_json(path, "tombstones of modules", MODULES_SCHEMA)
+    try:
+        return {
+            (str(module), str(name)): (str(row["symbol"]), str(row["object"]), str(row["section"]))
+            for module, rows in value["modules"].items()
+            for row in rows
+            for name in row["names"]
+        }
+    except MISSHAPEN as error:
+        raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
 
 
 def _read_traps(

@@ -23,6 +23,7 @@ from prune.build_time import jobs_of
 from prune.config import make_config, write_config
 from prune.knowledge import FOLDER, read_places, read_toml
 from prune.make import run_make
+from prune.modules import module_paths
 from prune.source import Source
 from prune.toolchain import Toolchain, find_toolchain
 from tracer.host import (
@@ -45,6 +46,10 @@ FIXED = {
     "KBUILD_BUILD_HOST": "kprune",
     "KBUILD_BUILD_VERSION": "1",
 }
+#: Where a build says what it is called, below /lib/modules as in vermagic.
+RELEASE = "include/config/kernel.release"
+#: The folder of the artefacts that has the modules.
+MODULES = "modules"
 _UNPRUNED = ("vmlinux", "vmlinux.map", "link.json", "System.map", ".config")
 _PRUNED = ("vmlinux", "vmlinux.map", "tombstones.json", "kprune.lds", "System.map")
 
@@ -59,6 +64,11 @@ class KernelBuild:
     config: str
     home: Path
     toolchain: Toolchain = field(default_factory=find_toolchain)
+
+    @property
+    def module_targets(self) -> tuple[str, ...]:
+        """What make has to make for the configuration's modules: () when it has none."""
+        return ("modules",) if "\nCONFIG_MODULES=y\n" in self.config else ()
 
     @property
     def objtree(self) -> Path:
@@ -172,7 +182,7 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
         BuildFailed: the compiler or the linker failed; the message names the first error and the log.
     """
     image = kbuild_knowledge(build.arch)
-    command = build.make(image["target"], "vmlinux", jobs=jobs)
+    command = build.make(image["target"], "vmlinux", *build.module_targets, jobs=jobs)
     if dry_run:
         print(shlex.join(command))
         return
@@ -187,7 +197,10 @@ def build_kernel(build: KernelBuild, jobs: int = 0, dry_run: bool = False) -> No
         _make(build, command, build.home / "build.log", {})
         seconds = round(time.monotonic() - began, 2)
         _export(build, _UNPRUNED, build.artefacts)
-        names = sorted(path.name for path in build.artefacts.iterdir())
+        if build.module_targets:
+            export_modules(build, module_paths(build.objtree), build.artefacts / MODULES)
+        files = (path for path in build.artefacts.rglob("*") if path.is_file())
+        names = sorted(str(path.relative_to(build.artefacts)) for path in files)
         hashes = {name: file_hash(build.artefacts / name) for name in names}
         stamp = {"schema_version": SCHEMA, "linker": _linker_code(), "sha256": hashes}
         took = {"seconds": seconds, "jobs": jobs_of(command)}
@@ -205,6 +218,8 @@ def _is_built(build: KernelBuild) -> bool:
         return False
     if not (build.objtree / ".config").is_file():
         return False
+    if build.module_targets and not any(name.startswith(f"{MODULES}/") for name in hashes):
+        return False  # of a kprune that did not build modules
     files = {name: build.artefacts / name for name in hashes}
     return all(path.is_file() and file_hash(path) == hashes[name] for name, path in files.items())
 
@@ -258,6 +273,17 @@ def _export(build: KernelBuild, names: Sequence[str], into: Path, image: bool = 
     pairs = [(build.objtree / name, into / name) for name in names]
     if image:
         pairs.append((build.objtree / boot_image, into / Path(boot_image).name))
+    _copy(build, pairs)
+
+
+def export_modules(build: KernelBuild, paths: Sequence[str], into: Path) -> None:
+    """Copy the modules that a build made, under their paths in the object tree, and its release."""
+    shutil.rmtree(into, ignore_errors=True)
+    names = [(path, path) for path in (*paths, RELEASE)]
+    _copy(build, [(build.objtree / source, into / target) for source, target in names])
+
+
+def _copy(build: KernelBuild, pairs: Sequence[tuple[Path, Path]]) -> None:
     for source, target in pairs:
         if not source.is_file():
             raise BuildFailed(

@@ -96,6 +96,8 @@ class Knowledge:
     closure: dict[str, Any]
     disassembler: dict[str, Any]
     answer: dict[str, Any]
+    exports: tuple[str, ...]
+    versions: tuple[str, ...]
     _function: re.Pattern[str] = field(repr=False)
     _data: re.Pattern[str] = field(repr=False)
     _group: re.Pattern[str] = field(repr=False)
@@ -106,8 +108,14 @@ class Knowledge:
         """(one function of its own, data that can go) for an input section's name."""
         if section not in self.shared and self._group.fullmatch(section):
             return False, False
-        data = section in self.shared or bool(self._data.fullmatch(section))
+        data = section in self.shared or bool(self._data.fullmatch(section)) or bool(self.exported(section))
         return bool(self._function.fullmatch(section)), data
+
+    def exported(self, section: str) -> str:
+        """The exported symbol that a section is about, "" for any other section."""
+        if "+" in section and _glob(self.exports + self.versions).fullmatch(section):
+            return section.partition("+")[2]
+        return ""
 
     def is_init(self, section: str) -> bool:
         """Freed after boot or discarded at exit: not counted as text."""
@@ -156,6 +164,17 @@ def read_places() -> tuple[Place, ...]:
     return tuple(Place(row["token"], tuple(row["patterns"])) for row in common["place"])
 
 
+def read_module_places() -> tuple[Place, ...]:
+    """The same for modules: ``token`` is the output section."""
+    common = read_toml(FOLDER / "common.toml")
+    return tuple(Place(row["token"], tuple(row["patterns"])) for row in common["module_place"])
+
+
+def version_symbols() -> frozenset[str]:
+    """What the loader looks up for itself when symbols have versions."""
+    return frozenset(read_toml(FOLDER / "common.toml")["exports"]["looked_up"])
+
+
 @cache
 def generated_objects() -> re.Pattern[str]:
     """Names of objects that link-vmlinux.sh makes from a finished vmlinux, on every architecture."""
@@ -198,6 +217,8 @@ def read_knowledge(arch: str) -> Knowledge:
         closure=_named(read_toml(FOLDER / "closure.toml"), own["system_call"]),
         disassembler=own["disassembler"],
         answer=own["answer"],
+        exports=tuple(common["exports"]["rows"]),
+        versions=tuple(common["exports"]["versions"]),
         _function=_glob(_tuple(units["function"])),
         _data=_glob(_tuple(units["data"])),
         _group=_glob(_tuple(units["group"])),

@@ -1,9 +1,11 @@
 """``kprune-ld``: the ``LD`` of a kernel build.
 
 kbuild rebuilds everything when ``LD=`` changes, so the same wrapper serves from the first object on.
-It is ``ld`` itself for every call but one: the link of ``vmlinux``, known by its script
-``arch/*/kernel/vmlinux.lds``. That link gets a script which places function and data sections, and a
-link map. With ``KPRUNE_PLAN`` in the environment it gets the plan's script and the edited objects.
+It is ``ld`` itself for every call but two. The link of ``vmlinux``, known by its script
+``arch/*/kernel/vmlinux.lds``, gets a script which places function and data sections, and a
+link map. With ``KPRUNE_PLAN`` in the environment it gets the plan's script and the edited objects. The link
+of a module (``-r`` with ``scripts/module.lds``) gets such a script and a map as well, and is recorded: kprune
+makes it again by itself (:mod:`prune.module_link`).
 
 Environment: ``KPRUNE_LD`` (the real linker, default ``ld``), ``KPRUNE_PLAN`` (a plan.json).
 """
@@ -18,6 +20,7 @@ import sys
 from pathlib import Path
 
 _KERNEL_SCRIPT = re.compile(r"(^|/)arch/[^/]+/kernel/vmlinux\.lds$")
+_MODULE_SCRIPT = re.compile(r"(^|/)(scripts|arch/[^/]+)/module\.lds$")
 _FINAL = ("vmlinux", "vmlinux.unstripped")
 
 
@@ -30,13 +33,16 @@ def main() -> None:
     if linker is None:
         print(f"kprune-ld: {wanted} is not there; apt install binutils, or set KPRUNE_LD", file=sys.stderr)
         sys.exit(3)
-    at = script_argument(arguments)
-    if at is None:
+    at, module_at = script_argument(arguments), module_argument(arguments)
+    if at is None and module_at is None:
         os.execv(linker, [linker, *arguments])
     from tracer.host import KpruneError
 
     try:
-        sys.exit(_link_kernel(linker, arguments, at))
+        if at is not None:
+            sys.exit(_link_kernel(linker, arguments, at))
+        if module_at is not None:
+            sys.exit(_link_module(linker, arguments, module_at))
     except KpruneError as error:
         print(f"kprune-ld: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -44,11 +50,22 @@ def main() -> None:
 
 def script_argument(arguments: list[str]) -> int | None:
     """Index of the argument that holds the kernel's linker script, or None: not the kernel's link."""
-    if "-r" in arguments or "--relocatable" in arguments:
-        return None
+    return None if _is_partial(arguments) else _script_at(arguments, _KERNEL_SCRIPT)
+
+
+def module_argument(arguments: list[str]) -> int | None:
+    """Index of the argument that holds the modules' linker script, or None: no last link of a module."""
+    return _script_at(arguments, _MODULE_SCRIPT) if _is_partial(arguments) else None
+
+
+def _is_partial(arguments: list[str]) -> bool:
+    return "-r" in arguments or "--relocatable" in arguments
+
+
+def _script_at(arguments: list[str], script: re.Pattern[str]) -> int | None:
     for index, word in enumerate(arguments):
         name = word.removeprefix("--script=")
-        if _KERNEL_SCRIPT.search(name) and (word != name or arguments[index - 1] in ("-T", "--script")):
+        if script.search(name) and (word != name or arguments[index - 1] in ("-T", "--script")):
             return index
     return None
 
@@ -58,15 +75,42 @@ def output_of(arguments: list[str]) -> str:
     return arguments[arguments.index("-o") + 1] if "-o" in arguments else "a.out"
 
 
+def _read_script(script: Path) -> str:
+    from tracer.host import UserError
+
+    try:
+        return script.read_text()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(f"reading the linker script: {script}: {why}", "build the kernel again") from error
+
+
+def _link_module(linker: str, arguments: list[str], at: int) -> int:
+    from prune.knowledge import read_module_places
+    from prune.script import place_module_units
+    from tracer.host import whole_file, write_json
+
+    script = Path(arguments[at].removeprefix("--script="))
+    home, output = Path(".kprune"), output_of(arguments)
+    placed = home / "module.lds"
+    with whole_file(placed) as stream:
+        stream.write(place_module_units(_read_script(script), read_module_places()))
+    words = list(arguments)
+    words[at] = f"--script={placed}" if words[at].startswith("--script=") else str(placed)
+    map_file = home / "modules" / f"{output}.map"
+    map_file.parent.mkdir(parents=True, exist_ok=True)
+    done, inputs = _run(linker, [*words, f"-Map={map_file}"])
+    if done == 0:
+        _list_inputs(map_file, inputs)
+        write_json(home / "modules" / f"{output}.json", {"schema_version": 1, "argv": words})
+    return done
+
+
 def _link_kernel(linker: str, arguments: list[str], at: int) -> int:
     from tracer.host import HostError, KpruneError, UserError
 
     script = Path(arguments[at].removeprefix("--script="))
-    try:
-        text = script.read_text()
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(f"reading the linker script: {script}: {why}", "build the kernel again") from error
+    text = _read_script(script)
     folder = Path(".kprune")
     try:
         folder.mkdir(exist_ok=True)

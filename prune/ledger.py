@@ -186,7 +186,8 @@ def _unit_row(
 ) -> Row:
     assert cell.unit is not None
     unit = cell.unit
-    table = knowledge.table_of(key[1]) is not None
+    exported = knowledge.exported(key[1])
+    table = bool(exported) or knowledge.table_of(key[1]) is not None
     label = section_label(image, knowledge, unit)
     init = knowledge.is_init(key[1])
     kind = "tables" if table else {"init_text": "init text"}.get(label, label)
@@ -194,7 +195,9 @@ def _unit_row(
         kind = "init data"
     own = image.units["function"][unit] or (image.units["data"][unit] and key[1] not in knowledge.shared)
     symbol = labels.get(unit) or key[1]
-    if own and not labels.get(unit) and ".str" not in key[1] and ".cst" not in key[1]:
+    if exported:
+        symbol = exported
+    elif own and not labels.get(unit) and ".str" not in key[1] and ".cst" not in key[1]:
         symbol = key[1].split(".", 2)[2]  # .data.NAME
     return Row(
         key[0], key[1], symbol, cell.output, kind, cell.base, cell.pruned, plan.reason[unit],

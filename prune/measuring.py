@@ -32,7 +32,7 @@ from tracer.host import KpruneError, say, write_json
 from tracer.machine import machine_kind
 from tracer.measure import Measured, measure, measured_app
 from tracer.phase_names import BOOT
-from tracer.rootfs import build_root
+from tracer.rootfs import Roots
 from tracer.workload import Workload
 
 SCHEMA = 1
@@ -90,9 +90,11 @@ def take_turns(pipeline: Pipeline, turns: int, seconds: float) -> None:
     kind = machine_kind(workload.arch)
     require([kind.program, *workload.needs], {kind.program: kind.package})
     scratch = folder.path("speed")
-    initrd = build_root(workload, scratch, cache_folder())
+    roots = Roots(workload, scratch, cache_folder())
     kernels = (folder.base("bzImage"), folder.pruned("bzImage"))
-    measured = measure(kernels, initrd, workload, turns, seconds, scratch)
+    measured = measure(
+        kernels, (roots.of(kernels[0]), roots.of(kernels[1])), workload, turns, seconds, scratch
+    )
     misses = _misses(folder, measured, workload)
     failure = "missed " + "; ".join(map(str, misses[:5])) if misses else _summary(measured.error)
     value = make_speed(measured, failure, workload.loaded_app() is not None)

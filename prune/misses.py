@@ -91,7 +91,11 @@ def find_misses(
         for address, offset in first.items()
     ]  # fmt: skip
     freed = _executed_freed(graveyard, executed, reports, phases)
-    return (*missed, *(freed or _freed_misses(graveyard, reports, phases)))
+    return (
+        *missed,
+        *_in_modules(graveyard, reports, phases),
+        *(freed or _freed_misses(graveyard, reports, phases)),
+    )
 
 
 def find_answered(
@@ -143,6 +147,19 @@ def _freed_misses(
         if grave and grave.kind == FREED:
             unit = grave.function, grave.object, grave.section
             found.setdefault(unit, Miss(*unit, _caller(graveyard, oops, unit[0]), phase))
+    return list(found.values())
+
+
+def _in_modules(
+    graveyard: Graveyard, reports: Sequence[Oops], phases: Sequence[tuple[int, str]]
+) -> list[Miss]:
+    """The tombstones of modules that the guest reported: nobody else saw them, or knows where they lie."""
+    phase = phases[-1][1] if phases else ""
+    found: dict[tuple[str, str, str], Miss] = {}
+    for oops in reports:
+        dead = graveyard.in_module(oops)
+        if dead:
+            found.setdefault(dead, Miss(*dead, _caller(graveyard, oops, dead[0]), phase))
     return list(found.values())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from prune.kbuild import KernelBuild, relink
 from prune.knowledge import Knowledge, read_knowledge
 from prune.link import LINK_MAP, PREPARED, Made, prepare
 from prune.misses import Miss
+from prune.module_needs import needed_exports
+from prune.modules import load_modules
 from prune.plan_file import Plan, load_plan, save_plan
 from prune.planning import Model, decide
 from prune.recorded import read_last_link
+from prune.rules import read_rules
 from prune.settings import Settings
 from prune.store import stored
 from prune.symbols import write_symbols
@@ -46,8 +49,14 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def export(build: KernelBuild, into: Path, arch: str) -> None:
-    """Copy a finished build's files into the run's folder, with the symbols that the tracer needs."""
+def export(build: KernelBuild, into: Path, arch: str, modules: Sequence[str] = ()) -> None:
+    """Copy a finished build's files into the run's folder, with the symbols that the tracer needs.
+
+    Args:
+        modules: shell patterns of those that the workload ships.
+    """
+    from prune.module_export import export_modules
+
     for name in ("vmlinux", "bzImage", "vmlinux.map", ".config", "link.json"):
         copy_whole(build.artefacts / name, into / name)
     knowledge = read_knowledge(arch)
@@ -58,6 +67,7 @@ def export(build: KernelBuild, into: Path, arch: str) -> None:
         "options": options_hash(into / ".config"),
     }  # fmt: skip
     write_symbols(image, build.flavour, identity, into / "symbols.json")
+    export_modules(build, into, modules, knowledge)
 
 
 def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image:
@@ -74,12 +84,44 @@ def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image
 def plan(settings: Settings, folder: Folder, model: Model) -> Plan:
     """Decide, and write ``plan.json`` with the base link map beside it."""
     profile = load_profile(folder.profile, references=False, ran=settings.grain == "block")
-    made = decide(settings, folder, model, profile)
+    exported, used = _plan_modules(settings, folder, model)
+    made = decide(settings, folder, model, profile, exported)
+    unused = (rule for rule in made.unused_rules if rule not in used)
+    made = replace(made, unused_rules=tuple(unused))
     for rule in made.unused_rules:
         say(f"warning: rule {rule} matches nothing")
     save_plan(made, folder.plan)
     copy_whole(folder.base("vmlinux.map"), folder.path(LINK_MAP))
     return made
+
+
+def _plan_modules(
+    settings: Settings, folder: Folder, model: Model
+) -> tuple[dict[str, str] | None, frozenset[str]]:
+    """Plan the modules that the workload ships, each into a file of its own; (which exports they need then,
+    the rules that match something in one of them)."""
+    shutil.rmtree(folder.module_plans, ignore_errors=True)
+    ships = [module for module in load_modules(folder.path("base")) if module.shipped]
+    if not ships:
+        return None, frozenset()
+    from prune.module_model import read_module_model
+    from prune.module_plan import plan_modules, save_module_plans
+
+    known = folder.module_profile
+    found = {module.name: read_module_model(model.objtree, module, model.knowledge) for module in ships}
+    rules = read_rules(settings.rules).keep if settings.rules else ()
+    plans = plan_modules(
+        [each for each in found.values() if each],
+        load_profile(known, references=False, ran=False) if known.is_file() else None,
+        rules,
+        model.knowledge,
+        build_id(folder.base("vmlinux")),
+        "reachable" if settings.static else settings.keep,
+    )
+    save_module_plans(plans, folder.module_plans)
+    whole = {module.name: module.needs for module in ships if not found[module.name]}
+    used = {str(rule) for rule in rules for each in plans if str(rule) not in each.plan.unused_rules}
+    return needed_exports(whole | {plan.name: plan.needs for plan in plans}), frozenset(used)
 
 
 def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:
@@ -124,6 +166,10 @@ def link(build: KernelBuild, folder: Folder, model: Model) -> None:
         build, folder.plan, folder.path("pruned"), folder.path("link.log"),
         before=lambda: prepare_for(build, folder, model),
     )  # fmt: skip
+    if build.module_targets:
+        from prune.module_link import link_modules
+
+        link_modules(build, folder, model.knowledge)
 
 
 def prepare_for(build: KernelBuild, folder: Folder, model: Model) -> None:
@@ -140,6 +186,11 @@ def verify(folder: Folder, objtree: Path, arch: str) -> Verdict:
         folder.pruned("vmlinux"), folder.pruned("vmlinux.map"), folder.plan, folder.pruned("tombstones.json"),
         objtree, arch, folder.profile,
     )  # fmt: skip
+    if (folder.pruned("modules") / "modules.json").is_file():
+        from prune.verify_modules import check_modules
+
+        more = check_modules(folder.path("pruned"), folder.module_plans, objtree, arch)
+        verdict = replace(verdict, checks=(*verdict.checks, more))
     write_json(folder.verdict, {"schema_version": SCHEMA, **verdict.to_json()})
     return verdict
 

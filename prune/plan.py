@@ -48,6 +48,7 @@ def make_plan(
     named: bool = False,
     whole: bool = False,
     cold: Mapping[int, tuple[tuple[int, int], ...]] | None = None,
+    exported: Mapping[str, str] | None = None,
 ) -> Plan:
     """Make the plan.
 
@@ -65,11 +66,14 @@ def make_plan(
         cold: unit -> the ranges of it that go although it stays (:mod:`prune.trim`); ``image`` and ``graph``
             are without them.
         named: the names of tombstones go into kallsyms.
+        exported: symbol -> why its export row stays; no other one does.
     """
     ruled, unused = apply_rules(image, rules)
     reasons = _because_of_what_ran(image, graph, ran, healed or {}, small)
     for why, units in find_roots(image, graph, knowledge, script_symbols):
         reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
+    rows = _export_rows(image, knowledge, exported or {})
+    reasons.add(list(rows), lambda unit: rows[unit])
     if whole:
         why = "root: shares a section, and nobody saw all that ran"
         reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
@@ -112,6 +116,12 @@ def _because_of_what_ran(
         reasons.add(_beside_healed(image, graph, ran, missed), lambda _: "referred to beside what was healed")
     reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that ran refers to it")
     return reasons
+
+
+def _export_rows(image: Image, knowledge: Knowledge, exported: Mapping[str, str]) -> dict[int, str]:
+    """Unit -> why it stays, of the rows for exported symbols and for their versions."""
+    symbols = ((unit, knowledge.exported(name)) for unit, name in enumerate(image.names) if "+" in name)
+    return {unit: exported[symbol] for unit, symbol in symbols if symbol in exported}
 
 
 def _widen(reasons: _Reasons, graph: CallGraph, ran: Rows, width: str) -> None:

@@ -20,6 +20,8 @@ from prune.folder import Folder
 from prune.functions import Functions
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
+from prune.module_needs import needed_exports
+from prune.modules import load_modules
 from prune.options import read_options
 from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan
@@ -71,8 +73,20 @@ class Model:
 
 
 @uncollected()
-def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -> Plan:
-    """The plan for a profile."""
+def decide(
+    settings: Settings,
+    folder: Folder,
+    model: Model,
+    profile: Profile,
+    exported: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan for a profile.
+
+    Args:
+        exported: symbol -> why its export row stays; None: what the modules need as they were built.
+    """
+    if exported is None:
+        exported = needed_exports({m.name: m.needs for m in load_modules(folder.base("")) if m.shipped})
     # Who saw a boot through ftrace alone has seen too little of it to take init code apart.
     sees_all = bool(SEES_ALL & set(profile.sources))
     script = model.objtree / read_last_link(folder.base("link.json")).script
@@ -115,6 +129,7 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,
+        exported=exported,
     )
     return _with_answers(plan, given.policies, folder, model) if given.policies else plan
 

@@ -14,6 +14,7 @@ from tracer.algebra import merge
 from tracer.collect import CollectOptions, KernelBuild, collect_profile, collect_runs
 from tracer.coverage import BLOCKS
 from tracer.host import UserError, say, write_json
+from tracer.module_blocks import load_module_code
 from tracer.phases import sleepers
 from tracer.profile import Profile, load_profile, save_profile
 from tracer.references import References
@@ -86,6 +87,23 @@ def given(settings: Settings, folder: Folder) -> tuple[Path, ...]:
     return (*((traced,) if wanted else ()), *folder.imports)
 
 
+def _without_modules(profile: Profile, folder: Folder) -> Profile:
+    """The profile without functions of modules, which get a file of their own."""
+    folder.module_profile.unlink(missing_ok=True)
+    areas = load_module_code(folder.base("bzImage")).areas
+    if not areas:
+        return profile
+    objects = {identity.object for area in areas for _, _, identity in area.functions}
+    mine = tuple(each for each in profile.functions if each.object in objects)
+    files = tuple(row for row in profile.files if row[0] in objects)
+    save_profile(replace(profile, functions=mine, files=files, references=None), folder.module_profile)
+    return replace(
+        profile,
+        functions=tuple(each for each in profile.functions if each.object not in objects),
+        files=tuple(row for row in profile.files if row[0] not in objects),
+    )
+
+
 def carried(settings: Settings, folder: Folder, build_id: str) -> list[Profile]:
     """Those among them that are of another build than this, as they were made."""
     if settings.static:
@@ -132,7 +150,7 @@ def gather(
     healed = load_healed(folder.healed, symbols.build_id)
     if healed:
         profiles.append(healed_profile(healed, kernel_id(symbols), dict(symbols.files)))
-    merged = replace(merge(profiles), kernel=kernel_id(symbols))
+    merged = _without_modules(replace(merge(profiles), kernel=kernel_id(symbols)), folder)
     merged = replace(merged, references=None if merged.moved_from else references())
     write_json(folder.stale, {"schema_version": SCHEMA, "stale": [asdict(s) for s in stale]})
     save_profile(merged, folder.profile)

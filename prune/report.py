@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from prune.module_sizes import module_lines
 from prune.sizes import Sizes
 
 SCHEMA = 1
@@ -46,7 +47,7 @@ def make_report(
         stages: seconds of each stage when it last did its work.
         knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
         more: ``ledger``, its summary; ``memory`` that each kernel left for others; ``block_traps``, the traps
-            in functions for cold blocks that were taken out.
+            in functions for cold blocks that were taken out; ``modules`` (:mod:`prune.module_sizes`).
         heal: ``rounds``, ``converged``, ``why`` not, and ``added``, the functions that boots missed.
     """
     return {
@@ -79,6 +80,7 @@ def table(report: Mapping[str, Any]) -> str:
     if report["block_traps"]:
         lines.append(f"{'block traps':12}{'':12}{report['block_traps']:12,}")
     lines += _apart(report["ledger"], report["memory"])
+    lines += module_lines(report.get("modules", {}))
     lines.append("")
     lines.append(f"verify: {validation['verify'] or 'not run'}")
     lines.append(f"boots: {validation['passed']} of {validation['boots']} ran the whole workload")

@@ -15,6 +15,7 @@ from prune.held_out import read_holdout
 from prune.kbuild import KernelBuild
 from prune.ledger import Ledger, make_ledger, save_ledger, summary
 from prune.linkmap import read_link_map
+from prune.module_sizes import module_sizes
 from prune.page import make_page
 from prune.page_data import page_data
 from prune.passes import read_result
@@ -57,6 +58,7 @@ def write_report(settings: Settings, model: Model, production: KernelBuild, work
             "ledger": {**summary(ledger), "file": files},
             "memory": results.memory(folder),
             "block_traps": traps,
+            "modules": module_sizes(folder, plan, knowledge),
         },
     )
     write_json(folder.path("report.json"), report)

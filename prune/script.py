@@ -41,6 +41,21 @@ def place_units(script: str, places: Iterable[Place]) -> str:
     return script
 
 
+def place_module_units(script: str, places: Iterable[Place]) -> str:
+    """Place function and data sections of a module in one section each, where its script leaves them alone.
+
+    Raises:
+        UserError: it is no linker script.
+    """
+    statements = [
+        f" {place.token} 0 : {{ *({place.token} {' '.join(place.patterns)}) }}\n"
+        for place in places
+        if place.patterns[0] not in script
+    ]
+    at = _inside_sections(script)
+    return f"{script[:at]}\n{''.join(statements)}{script[at:]}"
+
+
 def place_pieces(script: str, sections: Iterable[str]) -> str:
     """Place what sections were taken apart into beside them: ``.ref.text.NAME`` beside ``.ref.text``."""
     names = frozenset(sections)
@@ -106,11 +121,15 @@ def _closing_brace(script: str, inside: int) -> int:
 
 def discard_units(script: str, prefix: str) -> str:
     """Drop every section whose name begins with ``prefix``: one pattern, which costs ld nothing."""
+    at = _inside_sections(script)
+    return f"{script[:at]}\n{_discarded(prefix)} }}{script[at:]}"
+
+
+def _inside_sections(script: str) -> int:
     opening = re.search(r"^SECTIONS\s*\{", script, re.M)
     if opening is None:
         raise UserError("reading the linker script: there is no SECTIONS command")
-    at = opening.end()
-    return f"{script[:at]}\n{_discarded(prefix)} }}{script[at:]}"
+    return opening.end()
 
 
 def _discarded(prefix: str) -> str:
@@ -145,12 +164,15 @@ def bury(
     trap: bytes,
     graves: Sequence[Sequence[str]],
     others: Mapping[int, str] | None = None,
+    *,
+    bounds: bool = True,
 ) -> str:
     """Lay down the tombstones right behind the statement that :func:`place_units` made for ``.text``; all
     names of a grave have the same address.
 
     Args:
         others: index of a grave -> the statements of what lies there instead of the trap.
+        bounds: symbols say where they begin and end.
     """
     if not graves:
         return script
@@ -165,10 +187,9 @@ def bury(
         for number, grave in enumerate(graves)
     ]
     body = "\n".join(lines)
-    return (
-        f"{script[:at]}\n  __kprune_tombstones_start = .;\n{body}\n  __kprune_tombstones_end = .;\n"
-        f"{script[at:]}"
-    )
+    if bounds:
+        body = f"  __kprune_tombstones_start = .;\n{body}\n  __kprune_tombstones_end = .;"
+    return f"{script[:at]}\n{body}\n{script[at:]}"
 
 
 def assign(script: str, aliases: Mapping[str, str]) -> str:

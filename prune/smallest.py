@@ -15,6 +15,7 @@ from prune.minram import Search, Trial, search, short
 from prune.profiling import is_smp
 from tracer.host import say
 from tracer.machine import machine_kind
+from tracer.rootfs import Roots
 from tracer.session_options import SessionOptions
 from tracer.vm import Vm
 from tracer.workload import Workload
@@ -73,7 +74,7 @@ class Found:
     memory: Breakdown
 
 
-def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain: int) -> Found:
+def smallest_of(side: str, workload: Workload, folder: Folder, roots: Roots, grain: int) -> Found:
     """Search for the kernel of one side.
 
     Raises:
@@ -87,7 +88,7 @@ def smallest_of(side: str, workload: Workload, folder: Folder, root: Path, grain
         unpruned(folder.base("bzImage"), smp) if side == "base" else read_pruned(folder.path("pruned"), smp)
     )
     into = folder.path("minram") / side
-    guests = _Guests(side, workload, kernel, root, into, find_counters(whole, file))
+    guests = _Guests(side, workload, kernel, roots.of(kernel.image), into, find_counters(whole, file))
     least = file.symbol("__bss_stop")[0] - kind.identity_offset
     found = search(guests.try_with, least, workload.machine.memory, grain)
     console = (guests.folder(found.smallest) / "console.log").read_text(errors="replace")

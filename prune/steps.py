@@ -19,7 +19,7 @@ from prune.doctor import require
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
-from prune.knowledge import FOLDER
+from prune.knowledge import FOLDER as KNOWLEDGE
 from prune.planning import Model
 from prune.references import find_references
 from prune.settings import Settings, cache_folder
@@ -29,6 +29,7 @@ from prune.toolchain import find_toolchain
 from tracer.host import GuestFailed, GuestLost, ValidationFailed
 from tracer.jitter import FIRST_HEALED
 from tracer.machine import machine_kind
+from tracer.module_list import FOLDER, LIST
 from tracer.runner import session_command
 from tracer.session_options import SessionOptions
 from tracer.workload import Workload
@@ -84,7 +85,7 @@ class Steps:
     @cached_property
     def own_code(self) -> str:
         """kprune itself is an input of every stage."""
-        return source_hash(_PRUNE, FOLDER)
+        return source_hash(_PRUNE, KNOWLEDGE)
 
     def build(self, traced: bool = False) -> None:
         """Build the production kernel; the traced one if the settings need it, or ``traced``."""
@@ -99,14 +100,20 @@ class Steps:
 
         def work() -> None:
             for side, build in sides.items():
-                passes.export(build, self.folder.path(side), self.workload.arch)
+                passes.export(build, self.folder.path(side), self.workload.arch, self.workload.rootfs.modules)
 
-        inputs: dict[str, str | int | Path | None] = {"code": self.own_code}
+        inputs: dict[str, str | int | Path | None] = {
+            "code": self.own_code,
+            "shipped": " ".join(self.workload.rootfs.modules),
+        }
         for build in sides.values():
             inputs[build.flavour] = build.artefacts / "vmlinux"
             inputs[f"{build.flavour} image"] = build.artefacts / "bzImage"
+            inputs[f"{build.flavour} modules"] = build.artefacts / "modules"
         names = ("vmlinux", "bzImage", "vmlinux.map", "symbols.json", "link.json", ".config")
         outputs = [self.folder.path(f"{side}/{name}") for side in sides for name in names]
+        lists = [f"{side}/{FOLDER}/{LIST}" for side, build in sides.items() if build.module_targets]
+        outputs += [self.folder.path(name) for name in lists]
         run_stage(self.settings.out, "build", inputs, outputs, work)
 
     def trace(self) -> None:
@@ -126,6 +133,8 @@ class Steps:
             "production": self.folder.base("bzImage"),
             "traced": self.folder.traced("bzImage") if both else None,
             "symbols": self.folder.base("symbols.json"),
+            "modules": self.folder.base(FOLDER),
+            "traced modules": self.folder.traced(FOLDER) if both else None,
             "traced symbols": self.folder.traced("symbols.json") if both else None,
             "sleepers": self.settings.sleepers,
             "sources": self.settings.sources,
@@ -148,6 +157,7 @@ class Steps:
             "stale": str(self.settings.accept_stale),
             "sources": self.settings.sources,
             "static": str(self.settings.static),
+            "modules": self.folder.base("modules/code.json"),
         }
         joined = (*self.folder.imports, *self.folder.retraced)
         inputs |= {str(path.relative_to(self.folder.out)): path for path in joined}
@@ -174,6 +184,8 @@ class Steps:
             "free_boot": str(self.settings.free_boot),
             "named": str(self.settings.named),
             "sleepers": self.settings.sleepers,
+            "module profile": self.folder.module_profile,
+            "modules": self.folder.base("modules/modules.json"),
         }
         inputs |= {f"given {path}": path for path in profiling.given(self.settings, self.folder)}
         run_stage(
@@ -190,6 +202,7 @@ class Steps:
             "plan": self.folder.plan,
             "base": self.folder.base("vmlinux"),
             "objtree": str(self.production.objtree),
+            "module plans": self.folder.module_plans,
         }
         outputs = [self.folder.pruned(n) for n in ("vmlinux", "bzImage", "vmlinux.map", "tombstones.json")]
         run_stage(
@@ -204,6 +217,7 @@ class Steps:
         names = ("vmlinux", "vmlinux.map", "tombstones.json")
         inputs: dict[str, str | int | Path | None] = {name: self.folder.pruned(name) for name in names}
         inputs |= {"code": self.own_code, "plan": self.folder.plan}
+        inputs |= {"modules": self.folder.pruned(FOLDER), "module plans": self.folder.module_plans}
         run_stage(
             self.settings.out, "verify", inputs, [self.folder.verdict],
             lambda: passes.verify(self.folder, self.production.objtree, self.workload.arch),
@@ -232,6 +246,7 @@ class Steps:
             numbers = range(first, first + self.settings.boots)
         inputs: dict[str, str | int | Path | None] = {
             "image": self.folder.pruned("bzImage"),
+            "modules": self.folder.pruned(FOLDER),
             "tombstones": self.folder.pruned("tombstones.json"),
             "workload": self.workload.content_hash(),
             "code": source_hash(_TRACER),
@@ -263,7 +278,7 @@ class Steps:
             for path in (
                 folder.base("vmlinux.map"), folder.pruned("vmlinux"), folder.pruned("vmlinux.map"),
                 folder.plan, folder.profile, folder.boots, folder.verdict, folder.healed, folder.stale,
-                folder.minram, folder.security, folder.holdout,
+                folder.minram, folder.security, folder.holdout, folder.pruned(FOLDER),
             )
         }  # fmt: skip
         run_stage(

@@ -17,6 +17,8 @@
    there only where boot took that way.
 9. *kallsyms*: decoded from the image, every entry is a symbol of vmlinux in something that was kept; of a
    tombstone there is none, unless the plan wants its names.
+10. *exports*: export rows and versions are those that the plan keeps, in the order that the loader relies on.
+11. *modules*: see :mod:`prune.verify_modules`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from prune.verify_code import (
     disassemble,
     instruction_end,
 )
+from prune.verify_exports import check_exports
 from prune.verify_fields import check_fields
 from prune.verify_kallsyms import check_kallsyms
 from prune.verify_load import load_model
@@ -105,4 +108,5 @@ def prove(model: Model, profile: Path | None = None) -> tuple[Check, ...]:
         check_blocks(model, read_blocks(profile) if profile else None),
         check_phases(model, read_ran(profile) if profile else {}),
         check_kallsyms(model),
+        check_exports(model),
     )

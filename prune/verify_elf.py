@@ -68,12 +68,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Object:
-    """Loaded sections by index, the names of ``empty`` ones, and all that it defines."""
+    """Loaded sections by index, the names of ``empty`` ones, and all that it defines; ``undefined``: the
+    names that it does not."""
 
     path: str
     sections: dict[int, Section]
     empty: dict[int, str]
     symbols: tuple[Symbol, ...]
+    undefined: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,10 @@ def read_original(root: Path, name: str, widths: Mapping[int, int]) -> Object:
         for index, section in enumerate(binary.sections)
         if int(section.flags) & ALLOC and not section.size
     }
-    return Object(name, sections, empty, defined)
+    undefined = frozenset(
+        str(symbol.name) for symbol in binary.symtab_symbols if symbol.shndx == UNDEFINED and symbol.name
+    )
+    return Object(name, sections, empty, defined, undefined)
 
 
 def _symbol(symbol: Any) -> Symbol:

@@ -79,7 +79,8 @@ def _read(elf: Any, name: str, widths: Mapping[int, int]) -> Object:
         if symbol.section != NOWHERE and row["st_info"]["type"] not in ("STT_SECTION", "STT_FILE")
     )
     empty = {index: each.name for index, each in loaded.items() if not each["sh_size"]}
-    return Object(name, sections, empty, defined)
+    undefined = frozenset(symbol.name for symbol in symbols if symbol.section == NOWHERE and symbol.name)
+    return Object(name, sections, empty, defined, undefined)
 
 
 def _field(row: Any, content: bytes, symbols: list[Symbol], widths: Mapping[int, int]) -> Field:

@@ -43,6 +43,8 @@ class Sightings:
             phase: [self.production.functions[row] for row in np.flatnonzero(flags)]
             for phase, flags in coverage.ran.items()
         }
+        for phase, found in coverage.modules.items():
+            functions.setdefault(phase, []).extend(sorted(found))
         everything = {function for part in functions.values() for function in part}
         self.add_run(coverage.plan, coverage.result, everything, coverage.outside)
         both = (self.executed, coverage.executed)

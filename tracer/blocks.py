@@ -16,8 +16,8 @@ versions write words instead of bytes for some architectures, and a QEMU without
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,14 @@ _RAW = re.compile(rb"^OBJD-T:\s*([0-9a-f ]+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Blocks:
-    """Kernel blocks in the order of their first run: addresses [start, end) and index of the phase."""
+    """Kernel blocks in the order of their first run: addresses [start, end) and index of the phase;
+    ``codes``: the bytes of those among them that lie where modules may, by their index."""
 
     starts: Addresses
     ends: Addresses
     phases: NDArray[np.int64]
     phase_names: tuple[str, ...]
+    codes: Mapping[int, bytes] = field(default_factory=dict)
 
     def executed_by(self, phase: int) -> Ranges:
         """Everything that ran from power-on to the end of a phase."""
@@ -48,13 +50,19 @@ class Blocks:
 
 
 def read_blocks(
-    log: Path, marks: Sequence[Mark], kernel_start: int, identity_offset: int, entry: int
+    log: Path,
+    marks: Sequence[Mark],
+    kernel_start: int,
+    identity_offset: int,
+    entry: int,
+    image_end: int | None = None,
 ) -> Blocks:
     """Read a block log.
 
     What runs before the kernel's ``entry`` point is firmware, wherever it lies (that of a 32-bit PC begins
     above the kernel). From there on the kernel runs at its physical addresses, which are moved up by
     ``identity_offset``, until the first block above ``kernel_start``; then what lies below is user space.
+    Of blocks from ``image_end`` on the bytes are read, too.
 
     Raises:
         HostError: the log cannot be read.
@@ -65,14 +73,21 @@ def read_blocks(
     except OSError as error:
         raise HostError(f"reading the block log: {log}: {error.strerror}") from error
     try:
-        return _blocks(data, log, marks, kernel_start, identity_offset, entry)
+        return _blocks(data, log, marks, kernel_start, identity_offset, entry, image_end)
     except (ValueError, OverflowError) as error:
         raise ValidationFailed(f"reading the block log: {log} is damaged: {error}", "trace again") from error
 
 
 def _blocks(
-    data: bytes, log: Path, marks: Sequence[Mark], kernel_start: int, identity_offset: int, entry: int
+    data: bytes,
+    log: Path,
+    marks: Sequence[Mark],
+    kernel_start: int,
+    identity_offset: int,
+    entry: int,
+    image_end: int | None,
 ) -> Blocks:
+    codes: dict[int, bytes] = {}
     rows: list[tuple[int, int, int]] = []
     paging, entered = False, False
     offset = 0
@@ -81,6 +96,8 @@ def _blocks(
         entered = entered or (end > 0 and entry in (start, start + identity_offset))
         if entered and start >= kernel_start:
             paging = True
+            if image_end is not None and start >= image_end:
+                codes[len(rows)] = _code(chunk)
             rows.append((start, end, offset))
         elif entered and end and not paging:
             rows.append((start + identity_offset, end + identity_offset, offset))
@@ -94,7 +111,15 @@ def _blocks(
         ends=table[:, 1],
         phases=np.searchsorted(begins, table[:, 2], side="right") - 1,
         phase_names=tuple(mark.phase for mark in marks),
+        codes=codes,
     )
+
+
+def _code(chunk: bytes) -> bytes:
+    """The bytes of one block's text."""
+    body = chunk.partition(b"\n\n")[0]
+    rows = _RAW.findall(body) or [row[2] for line in body.split(b"\n") if (row := _ROW.match(line))]
+    return bytes.fromhex(b"".join(rows).decode())
 
 
 def _block(chunk: bytes) -> tuple[int, int]:

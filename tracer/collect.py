@@ -43,10 +43,11 @@ from tracer.coverage import (
 from tracer.ftrace import read_frames
 from tracer.host import UserError, say
 from tracer.jitter import FIRST_TRACED, SLOWNESS
+from tracer.module_blocks import load_module_code
 from tracer.outcome import AgentFailed, AppFailed, GuestHung
 from tracer.parallel import in_parallel
 from tracer.profile import Profile
-from tracer.rootfs import build_root
+from tracer.rootfs import Roots
 from tracer.runner import SessionResult, run_session
 from tracer.symbols import Identity, Symbols, load_symbols
 from tracer.vm import POWERED_OFF
@@ -105,7 +106,7 @@ def collect_profile(
     sources = _checked(workload, options, traced)
     production_symbols = load_symbols(production.symbols, "production")
     traced_symbols = load_symbols(traced.symbols, "traced") if traced else None
-    guests = Guests(workload, build_root(workload, into, cache), into, production_symbols, options, progress)
+    guests = Guests(workload, Roots(workload, into, cache), into, production_symbols, options, progress)
     sightings = Sightings(workload, production_symbols, traced_symbols)
     coverages: list[Coverage] = []
     ends = boot_ends(production_symbols)
@@ -168,7 +169,7 @@ def collect_runs(
     """These variations of the workload alone: their block coverage, or, with the traced kernel, what ftrace
     sees; what it raises is as above."""
     symbols = load_symbols(production.symbols, "production")
-    guests = Guests(workload, build_root(workload, into, cache), into, symbols, CollectOptions(), progress)
+    guests = Guests(workload, Roots(workload, into, cache), into, symbols, CollectOptions(), progress)
     sightings = Sightings(workload, symbols, load_symbols(traced.symbols, "traced") if traced else None)
     folders = {number: into / f"again-{number}" for number in numbers}
     if traced:
@@ -241,7 +242,7 @@ class Guests:
     """Runs guests, several at a time."""
 
     workload: Workload
-    initrd: Path
+    roots: Roots
     into: Path
     symbols: Symbols
     options: CollectOptions
@@ -259,7 +260,8 @@ class Guests:
         return results[: len(traces)], results[len(traces) :]
 
     def once(self, plan: RunPlan) -> SessionResult:
-        result = run_session(plan.kernel, self.initrd, self.workload, plan.options, self.into / plan.name)
+        root = self.roots.of(plan.kernel)
+        result = run_session(plan.kernel, root, self.workload, plan.options, self.into / plan.name)
         self.progress(f"{plan.name}: {result.outcome} after {result.seconds:.1f} s")
         return result
 
@@ -285,4 +287,5 @@ class Guests:
 
     def cover(self, plan: RunPlan) -> Coverage:
         plan, result = self.session(plan)
-        return read_coverage(plan, result, self.workload, self.symbols, self.options.keep_logs)
+        modules = load_module_code(plan.kernel) if self.workload.rootfs.modules else None
+        return read_coverage(plan, result, self.workload, self.symbols, self.options.keep_logs, modules)

@@ -9,8 +9,8 @@ reports a miss, which no healthy guest takes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ from tracer.boot_trace import BOOT_ENDS
 from tracer.host import UserError, ValidationFailed
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
+from tracer.module_blocks import Block, ModuleCode, by_phase
 from tracer.runner import SessionResult
 from tracer.session import PANICKED
 from tracer.session_options import Poke, SessionOptions
-from tracer.symbols import Flags, Ranges, Symbols, union
+from tracer.symbols import Flags, Identity, Ranges, Symbols, union
 from tracer.workload import Workload
 
 FTRACE, BLOCKS, STACK = "ftrace", "blocks", "stack"
@@ -76,6 +77,7 @@ class RunPlan:
 class Coverage:
     """One block run. ``ran``: per phase (:data:`MISS` for a deliberate one) the function rows that ran in it;
     ``executed``: all addresses that ran; ``outside``: how many of its ranges lie in no known function;
+    ``modules``: per phase the functions of modules that ran in it;
     ``flushed``: later phases show again what earlier ones ran, so that ``ran`` is exact for each."""
 
     plan: RunPlan
@@ -84,6 +86,7 @@ class Coverage:
     executed: Ranges
     outside: int
     flushed: bool = True
+    modules: Mapping[str, frozenset[Identity]] = field(default_factory=dict)
 
 
 def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
@@ -164,7 +167,12 @@ def _block_run(workload: Workload, kernel: Path, into: Path, how: Jitter, option
 
 
 def read_coverage(
-    plan: RunPlan, result: SessionResult, workload: Workload, symbols: Symbols, keep_log: bool
+    plan: RunPlan,
+    result: SessionResult,
+    workload: Workload,
+    symbols: Symbols,
+    keep_log: bool,
+    modules: ModuleCode | None = None,
 ) -> Coverage:
     """What a block run saw; its log is removed unless it is to be kept.
 
@@ -181,15 +189,29 @@ def read_coverage(
         )
     kind = machine_kind(workload.arch)
     entry = int(symbols.starts[0])
-    blocks = read_blocks(log, result.marks, kind.kernel_start, kind.identity_offset, entry)
+    end = int(symbols.ends.max()) if modules and modules.areas else None
+    blocks = read_blocks(log, result.marks, kind.kernel_start, kind.identity_offset, entry, end)
     if not keep_log:
         with contextlib.suppress(OSError):
             log.unlink()
     ran = {MISS: touched_from(blocks, symbols, poke.before_phase)} if poke else touched(blocks, symbols)
     executed = blocks.executed_by(len(blocks.phase_names))
     again = len(np.unique(blocks.starts)) < len(blocks.starts) * 0.9
-    outside = symbols.outside(executed)
-    return Coverage(plan, result, ran, executed, outside, flushed=again or poke is not None)
+    flushed = again or poke is not None
+    if modules is None or poke:
+        return Coverage(plan, result, ran, executed, symbols.outside(executed), flushed)
+    in_modules, strange = _in_modules(blocks, modules)
+    image = executed.starts < np.uint64(symbols.ends.max())
+    outside = symbols.outside(Ranges(executed.starts[image], executed.ends[image])) + strange
+    return Coverage(plan, result, ran, executed, outside, flushed, in_modules)
+
+
+def _in_modules(blocks: Blocks, modules: ModuleCode) -> tuple[dict[str, frozenset[Identity]], int]:
+    """(per phase, the functions of modules that ran in it; how many blocks lie in no module)."""
+    phases: dict[int, list[Block]] = {}
+    for row, code in blocks.codes.items():
+        phases.setdefault(int(blocks.phases[row]), []).append(Block(int(blocks.starts[row]), code))
+    return by_phase(phases, blocks.phase_names, modules)
 
 
 def touched(blocks: Blocks, symbols: Symbols) -> dict[str, Flags]:

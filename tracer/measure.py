@@ -53,9 +53,15 @@ def measured_app(workload: Workload) -> tuple[int, App] | None:
 
 
 def measure(
-    kernels: tuple[Path, Path], initrd: Path, workload: Workload, turns: int, seconds: float, into: Path
+    kernels: tuple[Path, Path],
+    roots: tuple[Path, Path],
+    workload: Workload,
+    turns: int,
+    seconds: float,
+    into: Path,
 ) -> Measured:
-    """Both kernels, so many turns. ``seconds``: of a window of load; ``into`` gets a folder for each kernel.
+    """Both kernels, each with its root file system, so many turns. ``seconds``: of a window of load; ``into``
+    gets a folder for each kernel.
 
     What comes before the measured service in the workload runs before it, and is a part of the time to its
     readiness, unless the apps may come in any order. After the last turn the guests are switched off in
@@ -67,7 +73,7 @@ def measure(
     """
     taken: list[tuple[Seen, Seen]] = []
     for turn in range(turns):
-        guests = _Guests(kernels, initrd, workload, seconds, into)
+        guests = _Guests(kernels, roots, workload, seconds, into)
         try:
             taken.append(guests.turn((0, 1) if turn % 2 == 0 else (1, 0), last=turn == turns - 1))
         except (GuestFailed, GuestLost, ValidationFailed) as error:
@@ -79,10 +85,15 @@ class _Guests:
     """The two guests of one turn; ``side`` is the one that runs."""
 
     def __init__(
-        self, kernels: tuple[Path, Path], initrd: Path, workload: Workload, seconds: float, into: Path
+        self,
+        kernels: tuple[Path, Path],
+        roots: tuple[Path, Path],
+        workload: Workload,
+        seconds: float,
+        into: Path,
     ) -> None:
         self.kernels = kernels
-        self.initrd = initrd
+        self.roots = roots
         self.workload = workload
         self.seconds = seconds
         self.into = into
@@ -111,7 +122,7 @@ class _Guests:
         self.side = side
         options = SessionOptions(poll=POLL)
         session = stack.enter_context(
-            open_session(self.kernels[side], self.initrd, self.workload, options, self.into / str(side))
+            open_session(self.kernels[side], self.roots[side], self.workload, options, self.into / str(side))
         )
         session.expect_hello()
         hello = time.monotonic() - session.vm.began

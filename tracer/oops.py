@@ -32,18 +32,19 @@ _PREFIX = re.compile(
 )
 _PLACE = re.compile(
     r"(?:(?P<name>[^+\s]+)\+0x(?P<offset>[0-9a-f]{1,8})/0x(?P<size>[0-9a-f]{1,8})"
-    r"|0x(?P<address>[0-9a-f]{1,16}))(?![0-9a-f])"
+    r"|0x(?P<address>[0-9a-f]{1,16}))(?![0-9a-f])(?: \[(?P<module>\w{1,55})[^\]\s]*\])?"
 )
 
 
 @dataclass(frozen=True)
 class Place:
     """Where in the kernel: ``offset`` bytes into function ``name``, which has ``size``; without kallsyms the
-    name is "" and ``offset`` is the address."""
+    name is "" and ``offset`` is the address. ``module``: whose function it is, "" for the kernel's own."""
 
     name: str
     offset: int
     size: int = 0
+    module: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}+{self.offset:#x}/{self.size:#x}" if self.name else f"{self.offset:#x}"
@@ -98,7 +99,7 @@ def parse_place(text: str) -> Place | None:
         return None
     if found["address"]:
         return Place("", int(found["address"], 16))
-    return Place(found["name"], int(found["offset"], 16), int(found["size"], 16))
+    return Place(found["name"], int(found["offset"], 16), int(found["size"], 16), found["module"] or "")
 
 
 def find_oopses(console: str) -> tuple[Oops, ...]:

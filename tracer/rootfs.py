@@ -15,10 +15,12 @@ import tarfile
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Lock
 
 from tracer.debian import fetch_packages, host_architecture
 from tracer.host import HostError, KpruneError, UserError, whole_file
 from tracer.machine import MachineKind, machine_kind
+from tracer.modules import module_tree
 from tracer.newc import Entry, character_device, directory, regular, symlink, write_newc
 from tracer.romfs import write_romfs
 from tracer.squashfs import write_squashfs
@@ -64,6 +66,29 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
     if workload.rootfs.device:
         tree.update(ports())
     return write_root(tree, workload.rootfs.device, into)
+
+
+class Roots:
+    """The root file system for each kernel: one for all, but where the workload ships modules, which each
+    kernel has of its own. Made when it is first asked for, by whichever thread."""
+
+    def __init__(
+        self, workload: Workload, into: Path, cache: Path, more: Mapping[str, Entry] | None = None
+    ) -> None:
+        self._workload, self._into, self._cache, self._more = workload, into, cache, more
+        self._made: dict[Path, Path] = {}
+        self._lock = Lock()
+
+    def of(self, kernel: Path) -> Path:
+        """That for the kernel whose boot image this is; raises what :func:`build_root` does."""
+        modular = bool(self._workload.rootfs.modules)
+        folder = kernel.absolute().parent if modular else Path()
+        with self._lock:
+            if folder not in self._made:
+                into = self._into / f"root-{len(self._made)}" if modular else self._into
+                more = {**module_tree(kernel), **(self._more or {})} if modular else self._more
+                self._made[folder] = build_root(self._workload, into, self._cache, more)
+            return self._made[folder]
 
 
 def write_root(tree: Tree, device: str, into: Path) -> Path:

@@ -26,6 +26,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     },
     "rootfs": {
         "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
+        "modules": (list,),
     },
     "on": {
         "kernel_config": (str, list), "cpu": (str,), "nic": (str,), "tight": (str,), "busybox": (str,),

@@ -48,7 +48,8 @@ class RootfsFile:
 class Rootfs:
     """``busybox``: there are links to all of its applets; ``own_busybox``: the workload brings its own;
     ``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too);
-    ``device``: the format of the disk that it is on (:data:`DEVICES`), "" for an initial RAM file system."""
+    ``device``: the format of the disk that it is on (:data:`DEVICES`), "" for an initial RAM file system;
+    ``modules``: shell patterns of names of the kernel's modules, which come with what they depend on."""
 
     busybox: bool
     packages: tuple[str, ...]
@@ -56,6 +57,7 @@ class Rootfs:
     omit: tuple[str, ...] = ()
     own_busybox: Path | None = None
     device: str = ""
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

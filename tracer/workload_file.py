@@ -157,7 +157,14 @@ class _Reader:
             omit=tuple(omit),
             own_busybox=self.existing(busybox, "busybox") if brought else None,
             device=device,
+            modules=self.modules(raw.get("modules", [])),
         )
+
+    def modules(self, patterns: list[Any]) -> tuple[str, ...]:
+        for pattern in patterns:
+            if not isinstance(pattern, str) or not re.fullmatch(r"[\w*?\[\]-]+", pattern):
+                raise self.fail(f"[rootfs] modules: {pattern!r} is not a module's name or a pattern of them")
+        return tuple(patterns)
 
     def rootfs_file(self, raw: object, where: str) -> RootfsFile:
         table = self.check(raw, "rootfs.file", where)

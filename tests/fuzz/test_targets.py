@@ -83,11 +83,12 @@ def test_an_input_is_made_of_its_numbers_alone(tmp_path: Path) -> None:
 #: Readers of kprune's own data, and of what kprune or this machine has just made.
 INSIDE = {
     "read_places", "read_knowledge", "read_toml", "read_facts", "read_vmlinux", "read_cost", "read_cell",
-    "read_busybox",
+    "read_busybox", "read_module_places",
 }  # fmt: skip
 #: Readers that a target gets to through others.
 REACHED = {
-    "import_collected", "import_trace", "load_kernels", "load_model", "parse_fields", "parse_kallsyms",
+    "import_collected", "import_trace", "load_kernels", "load_model", "load_module_plan", "read_module_model",
+    "parse_fields", "parse_kallsyms",
     "parse_link_map", "parse_lld_map", "parse_place", "parse_rows", "parse_trace_dat", "read_at_most",
     "read_collected", "read_coverage", "read_drcov",
     "read_entries", "read_foreign", "read_image", "read_instructions", "read_json",

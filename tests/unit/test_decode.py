@@ -286,3 +286,29 @@ def test_a_panic_of_a_policy_is_a_miss(tmp_path: Path) -> None:
     assert (found.outcome, found.pid) == ("panic", 7)
     (other,) = decoded(text.replace("gone (a.o)", "stays (a.o)"), tmp_path)
     assert not other.missed
+
+
+IN_MODULE = """Linux version 6.1.192 (x)
+invalid opcode: 0000 [#1]
+CPU: 0 PID: 77 Comm: mv Not tainted 6.1.192 #1
+RIP: 0010:ovl_dentry_revalidate+0x0/0x1 [overlay]
+Call Trace:
+ <TASK>
+ ? ovl_rename+0x1d/0x20 [overlay]
+ </TASK>
+---[ end trace 0000000000000000 ]---
+"""
+
+
+def test_a_miss_in_a_module_is_one_and_its_functions_are_no_strangers(tmp_path: Path) -> None:
+    run = run_of("x86_64", tmp_path)
+    name, place = "ovl_dentry_revalidate", "fs/overlayfs/overlay.o"
+    row = {"symbol": name, "object": place, "section": f".text.{name}", "names": [name]}
+    (run / "pruned/modules").mkdir(parents=True)
+    value = {"schema_version": 1, "modules": {"overlay": [row]}}
+    (run / "pruned/modules/tombstones.json").write_text(json.dumps(value))
+    (found,) = decoded(IN_MODULE, run)
+    assert said(found) == (name, place, "ovl_rename+0x1d") and not found.doubt
+    assert (found.missed, found.outcome) == ("tombstone", "killed")
+    (other,) = decoded(IN_MODULE.replace("[overlay]", "[other]"), run)
+    assert not other.missed

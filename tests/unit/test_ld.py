@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.ld import output_of, script_argument
+from prune.ld import module_argument, output_of, script_argument
 
 WRAPPER = Path(sys.executable).with_name("kprune-ld")
 LDS = "arch/x86/kernel/vmlinux.lds"
@@ -40,6 +40,39 @@ LDS = "arch/x86/kernel/vmlinux.lds"
 )
 def test_only_the_kernels_own_link_is_recognised(words: str, at: int | None) -> None:
     assert script_argument(words.split()) == at
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        ("-m elf_x86_64 -r -T scripts/module.lds -o x.ko x.o x.mod.o", 4),
+        ("-r --script=/obj/scripts/module.lds -o x.ko", 1),
+        ("-r -T arch/arm64/kernel/module.lds -o x.ko", None),
+        ("-r -T arch/arm64/module.lds -o x.ko", 2),
+        ("-T scripts/module.lds -o x.ko", None),
+        (f"-r --script={LDS} -o vmlinux.o", None),
+        ("-r -o x.o a.o b.o", None),
+    ],
+)
+def test_only_the_last_link_of_a_module_is_recognised(words: str, at: int | None) -> None:
+    assert module_argument(words.split()) == at
+
+
+def test_a_module_has_one_section_for_its_functions_and_its_link_is_recorded(tree: Path) -> None:
+    (tree / "scripts").mkdir()
+    (tree / "scripts/module.lds").write_text("SECTIONS {\n __ksymtab 0 : { *(SORT(___ksymtab+*)) }\n}\n")
+    (tree / "m.c").write_text("int one(void) { return 1; }\nint two(void) { return 2; }\n")
+    compiled = ["gcc", "-c", "-ffunction-sections", "m.c", "-o", "m.o"]
+    subprocess.run(compiled, cwd=tree, check=True)
+    done = wrapper(tree, "-r", "-T", "scripts/module.lds", "-o", "drivers-m.ko", "m.o")
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run(
+        ["readelf", "-SW", "drivers-m.ko"], cwd=tree, capture_output=True, text=True, check=True
+    ).stdout
+    assert ".text.one" not in shown and " .text " in shown
+    recorded = json.loads((tree / ".kprune/modules/drivers-m.ko.json").read_text())
+    assert recorded["argv"][-1] == "m.o"
+    assert ".text.two" in (tree / ".kprune/modules/drivers-m.ko.map").read_text()
 
 
 def test_the_output_is_what_ld_writes() -> None:

@@ -200,3 +200,42 @@ def test_a_trap_that_kept_code_runs_into_is_told_by_the_oops(trimmed: Path) -> N
 def test_an_oops_elsewhere_in_such_a_function_is_no_miss(trimmed: Path) -> None:
     oops = "RIP: 0010:tcp_ack+0x21/0x60\nCall Trace:\n tcp_rcv+0x10/0x40\n"
     assert find_misses(read_graveyard(trimmed), (), oops) == ()
+
+
+OOPS_IN_MODULE = """invalid opcode: 0000 [#1]
+CPU: 0 PID: 33 Comm: ip Not tainted 6.1.192 #1
+RIP: 0010:vlan_dev_uninit+0x0/0x1 [8021q]
+Call Trace:
+ <TASK>
+ ? vlan_dev_stop+0x0/0x1 [8021q]
+ ? unregister_netdevice_many+0x2dd/0x4a0
+ ? vlan_dellink+0x1d/0x20 [8021q]
+"""
+
+
+def test_a_miss_in_a_module_is_named_by_the_oops_alone(graveyard: Path) -> None:
+    (graveyard.parent / "modules").mkdir()
+    rows = [
+        {"symbol": name, "object": "net/8021q/8021q.o", "section": f".text.{name}", "names": [name]}
+        for name in ("vlan_dev_uninit", "vlan_dev_stop")
+    ]
+    value = {"schema_version": 1, "modules": {"8021q": rows}}
+    (graveyard.parent / "modules" / graveyard.name).write_text(json.dumps(value))
+    found = read_graveyard(graveyard)
+    (miss,) = find_misses(found, (), OOPS_IN_MODULE, [(0, "boot"), (0, "vlan")])
+    assert (miss.function, miss.object, miss.phase) == ("vlan_dev_uninit", "net/8021q/8021q.o", "vlan")
+    assert miss.caller == "unregister_netdevice_many"
+    # A function of the kernel's own, or of another module, is another one.
+    for other in (OOPS_IN_MODULE.replace(" [8021q]", ""), OOPS_IN_MODULE.replace("[8021q]", "[bridge]")):
+        assert find_misses(found, (), other) == ()
+    # Behind its first byte there is something else.
+    assert find_misses(found, (), OOPS_IN_MODULE.replace("uninit+0x0", "uninit+0x1")) == ()
+
+
+@pytest.mark.parametrize("value", [{}, {"modules": []}, {"modules": {"a": [{}]}}, {"modules": {"a": 1}}])
+def test_damaged_tombstones_of_modules_are_an_error(graveyard: Path, value: dict[str, object]) -> None:
+    (graveyard.parent / "modules").mkdir()
+    path = graveyard.parent / "modules" / graveyard.name
+    path.write_text(json.dumps({"schema_version": 1, **value}))
+    with pytest.raises(UserError, match=r"modules/tombstones\.json"):
+        read_graveyard(graveyard)

@@ -288,3 +288,29 @@ def test_no_function_leads_to_another_by_what_both_put_aside(tmp_path: Path) -> 
     made = image(tmp_path, {"k/a.o": write_elf(sections, symbols, [*relocations, *back])})
     found = reasons(plan(made, "one", width="reachable"))
     assert found == {"one": "ran: app", "altinstr_aux": "root: no section of its own"}
+
+
+def exporting(folder: Path) -> Image:
+    """f and g are exported, and so is the variable v; f and v have versions."""
+    rows = ["___ksymtab+f", "___ksymtab_gpl+g", "___ksymtab+v"]
+    sections = [code(name)[0] for name in ("f", "g", "busy")] + [Section(".data.v", bytes(8), ALLOC | WRITE)]
+    sections += [Section(name, bytes(12), ALLOC) for name in rows]
+    sections += [Section(f"___kcrctab+{name}", bytes(4), ALLOC) for name in "fv"]
+    symbols = [Symbol(name, f".text.{name}") for name in ("f", "g", "busy")]
+    symbols.append(Symbol("v", ".data.v", type=1))
+    relocations = [Rela(name, 0, name.partition("+")[2], R_PC32, 0) for name in rows]
+    return image(folder, {"k/a.o": write_elf(sections, symbols, relocations)})
+
+
+def test_an_export_row_stays_when_a_module_needs_it_whether_its_function_does_or_not(tmp_path: Path) -> None:
+    made = exporting(tmp_path)
+    kept = reasons(plan(made, "busy", exported={"f": "needed by m", "v": "needed by m"}))
+    assert kept == {
+        "busy": "ran: app", "___ksymtab+f": "needed by m", "___ksymtab+v": "needed by m",
+        "___kcrctab+f": "needed by m", "___kcrctab+v": "needed by m",
+        "v": "referenced by k/a.o:___ksymtab+v",
+    }  # fmt: skip
+
+
+def test_without_a_module_that_needs_it_no_export_row_stays(tmp_path: Path) -> None:
+    assert set(reasons(plan(exporting(tmp_path), "busy", "f", "g"))) == {"busy", "f", "g"}

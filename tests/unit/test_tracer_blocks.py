@@ -83,6 +83,15 @@ def read(path: Path, data: bytes, marks: list[Mark]) -> Blocks:
     return read_blocks(log, marks, START, START, ENTRY)
 
 
+def test_of_blocks_behind_the_image_the_bytes_are_read(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(LOG)
+    found = read_blocks(tmp_path / "log", [Mark("boot", 0)], START, START, ENTRY, ENTRY + 0x100)
+    (row,) = found.codes
+    assert found.starts[row] == ENTRY + 0x100
+    assert found.codes[row] == bytes.fromhex("48c784248000000000000000")
+    assert not read_blocks(tmp_path / "log", [Mark("boot", 0)], START, START, ENTRY).codes
+
+
 def test_ranges_and_phases(tmp_path: Path) -> None:
     blocks = read(tmp_path, LOG + LATER, [Mark("boot", 0), Mark("web", len(LOG))])
     found = [(int(s) - ENTRY, int(e) - ENTRY) for s, e in zip(blocks.starts, blocks.ends, strict=True)]

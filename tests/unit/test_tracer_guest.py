@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tracer.machine import machine_kind
 from tracer.newc import character_device, directory, regular, symlink, write_newc
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
 from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
-from tracer.rootfs import build_root, merged_name
+from tracer.rootfs import Roots, build_root, merged_name
 from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
@@ -63,6 +64,26 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
     ):
         assert name in archive
     assert b"usr/share/doc/dropbear-bin" not in archive  # omitted
+
+
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+def test_each_kernel_has_a_root_of_its_own_where_modules_are_shipped(tmp_path: Path) -> None:
+    plain = load_workload(EXAMPLE)
+    kernels = [tmp_path / side / "bzImage" for side in ("base", "pruned")]
+    roots = Roots(plain, tmp_path / "plain", tmp_path)
+    assert roots.of(kernels[0]) == roots.of(kernels[1])
+    shipping = replace(plain, rootfs=replace(plain.rootfs, modules=("m",)))
+    for kernel in kernels:
+        folder = kernel.parent / "modules"
+        folder.mkdir(parents=True)
+        (folder / "m.ko").write_bytes(b"\x7fELF of " + kernel.parent.name.encode())
+        row = {"name": "m", "path": "m.ko", "shipped": True, "depends": [], "aliases": []}
+        value = {"schema_version": 1, "release": "6.1.0", "modules": [row]}
+        (folder / "modules.json").write_text(json.dumps(value))
+    roots = Roots(shipping, tmp_path / "shipping", tmp_path)
+    base, pruned = (roots.of(kernel).read_bytes() for kernel in kernels)
+    assert b"ELF of base" in base and b"ELF of pruned" in pruned and b"ELF of base" not in pruned
+    assert roots.of(kernels[0]) == roots.of(kernels[0])
 
 
 def test_busybox_must_be_static(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,6 +134,9 @@ def test_a_load_is_no_part_of_what_is_traced(folder: Path) -> None:
         ("forward = [80]", 'tight = "4"', 'tight is "4"'),
         ("[machine]", '[rootfs]\ndevice = "ext9"\n[machine]', "known: romfs, squashfs"),
         ("[machine]", '[rootfs]\nomit = ["usr/share/*"]\n[machine]', "not a pattern of absolute paths"),
+        ("[machine]", '[rootfs]\nmodules = ["../a"]\n[machine]', "is not a module's name or a pattern"),
+        ("[machine]", "[rootfs]\nmodules = [1]\n[machine]", "is not a module's name or a pattern"),
+        ("[machine]", '[rootfs]\nmodules = "a"\n[machine]', '"modules" must be a list'),
         ('ready = "true"', "", "no readiness check"),
         (
             'ready = "true"\nclient = ["one", "two"]\nhost = "python3 client.py"',

@@ -1,0 +1,101 @@
+"""Modules on a kernel that wants them signed and versioned: loaded, used and unloaded by a pruned kernel;
+refused by the name of what they miss; missed and healed by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from prune.boots import boot_once, read_pruned
+from prune.modules import load_modules
+from prune.plan_file import load_plan
+from prune.settings import cache_folder
+from tests.kernel.runs import ROOT, kprune
+from tracer.rootfs import Roots
+from tracer.session_options import SessionOptions
+from tracer.workload_file import load_workload
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+HERE = Path(__file__).parent / "modules"
+REFUSE = """
+! insmod /root/autofs4.ko
+! grep autofs4 /proc/modules
+"""
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("modules") / "run"
+    kprune("run", HERE, "--out", folder, "--boots", "5")
+    return folder
+
+
+def test_every_boot_loads_uses_and_unloads_what_is_left_of_the_modules(out: Path) -> None:
+    report = json.loads((out / "report.json").read_text())
+    assert report["validation"]["passed"] == report["validation"]["boots"] == 5
+    assert report["validation"]["verify"] == "ok"
+    exports, overlay = report["modules"]["exports"], report["modules"]["each"]["overlay"]
+    assert 0 < exports["pruned"] < exports["base"]
+    assert overlay["pruned"]["text"] < overlay["base"]["text"] * 0.9
+    assert {each.name for each in load_modules(out / "pruned")} == {"overlay", "configfs", "exportfs"}
+
+
+def test_the_kernel_of_the_test_is_a_strict_one(out: Path) -> None:
+    """Nothing is shown with modules that are neither signed nor versioned."""
+    config = (out / "base/.config").read_text()
+    for option in ("MODVERSIONS", "MODULE_SIG_FORCE", "MODULE_SIG_ALL", "TRIM_UNUSED_KSYMS"):
+        assert f"CONFIG_{option}=y" in config
+    for side in ("base", "traced", "pruned"):
+        signed = (out / side / "modules/fs/overlayfs/overlay.ko").read_bytes()
+        assert signed.endswith(b"~Module signature appended~\n")
+
+
+def test_how_a_module_is_refused_is_not_pruned(out: Path) -> None:
+    for console in (out / "boot").glob("*/console.log"):
+        assert "kprune_refused: Unknown symbol kprune_needs_this (err -2)" in console.read_text()
+
+
+def test_a_module_that_is_not_shipped_is_refused_by_the_name_of_what_it_misses(
+    out: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(HERE, tmp_path / "workload")
+    text = (folder / "workload.toml").read_text().replace("../../../", f"{ROOT}/")
+    module = next((out / "base/modules").rglob("autofs4.ko"))
+    text += f'[[rootfs.file]]\nsource = "{module}"\ntarget = "/root/autofs4.ko"\n'
+    text += f'[[app]]\nname = "refuse"\ncommand = """{REFUSE}"""\ntimeout = 60\n'
+    (folder / "workload.toml").write_text(text)
+    workload = load_workload(folder)
+    kernel = read_pruned(out / "pruned", smp=False)
+    root = Roots(workload, tmp_path / "root", cache_folder()).of(kernel.image)
+    boot = boot_once(workload, kernel, root, SessionOptions(), 0, "", tmp_path / "boot")
+    assert boot.problem == ""
+    said = (tmp_path / "boot/console.log").read_text()
+    missing = set(re.findall(r"autofs4: Unknown symbol (\w+) \(err -2\)", said))
+    plan = load_plan(out / "plan.json")
+    rows = zip(plan.units, plan.keep.tolist(), strict=True)
+    gone = {section.partition("+")[2] for (_, section, _), keep in rows if "ksymtab" in section and not keep}
+    needs = next(each.needs for each in load_modules(out / "base") if each.name == "autofs4")
+    assert missing == gone & set(needs) != set()
+
+
+def test_a_function_of_a_module_is_missed_and_healed_by_name(out: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(out, tmp_path / "run")
+    traced = run / "trace/profile.json"
+    profile = json.loads(traced.read_text())
+    without = [each for each in profile["functions"] if each["symbol"] != "ovl_rename"]
+    assert len(without) == len(profile["functions"]) - 1
+    traced.write_text(json.dumps({**profile, "functions": without}))
+    for healed in (run / "heal.json", run / "heal"):
+        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    kprune("plan", run)
+    kprune("link", run)
+    kprune("verify", run)
+    done = kprune("boot", run, "--boots", "1", check=5)
+    assert "missed ovl_rename (fs/overlayfs/overlay.o), called by vfs_rename" in done.stderr
+    assert "dropped, cold" in kprune("why", "ovl_rename", run).stdout
+    kprune("heal", run, "--boots", "2")
+    assert "ovl_rename" in (run / "heal.json").read_text()
