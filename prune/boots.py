@@ -23,6 +23,9 @@ from tracer.runner import caller_during_boot, run_session
 from tracer.session_options import SessionOptions
 from tracer.workload import Workload
 
+#: One in so many boots of a kernel with KASLR has it on; the others lie where vmlinux says.
+MOVED = 5
+
 
 @dataclass(frozen=True)
 class Boot:
@@ -46,22 +49,23 @@ class Boot:
 
 @dataclass(frozen=True)
 class PrunedKernel:
-    """What is booted: the image, its tombstones and its functions."""
+    """What is booted: the image, its tombstones and its functions; ``moves``: it can choose where it lies."""
 
     image: Path
     graveyard: Graveyard
     system_map: SystemMap
     smp: bool
+    moves: bool = False
 
 
-def read_pruned(folder: Path, smp: bool) -> PrunedKernel:
+def read_pruned(folder: Path, smp: bool, moves: bool = False) -> PrunedKernel:
     """The pruned kernel in ``OUT/pruned``.
 
     Raises:
         UserError: there is none.
     """
     graveyard = read_graveyard(folder / "tombstones.json")
-    return PrunedKernel(folder / "bzImage", graveyard, read_system_map(folder / "System.map"), smp)
+    return PrunedKernel(folder / "bzImage", graveyard, read_system_map(folder / "System.map"), smp, moves)
 
 
 def unpruned(image: Path, smp: bool) -> PrunedKernel:
@@ -107,8 +111,10 @@ def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, i
 def _boot_once(
     workload: Workload, kernel: PrunedKernel, initrd: Path, how: Jitter, number: int, into: Path
 ) -> Boot:
-    options = how.apply(SessionOptions(), workload)
-    return boot_once(workload, kernel, initrd, options, number, str(how), into)
+    moved = kernel.moves and number % MOVED == 0
+    options = replace(how.apply(SessionOptions(), workload), moved=moved)
+    variation = f"{how}, at a random address" if moved else str(how)
+    return boot_once(workload, kernel, initrd, options, number, variation, into)
 
 
 def boot_once(
@@ -141,9 +147,10 @@ def boot_once(
 
 def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
     """What of a boot is logged: the tombstones that it executes; and, on a processor that executes what has
-    been freed, that as well, and the moment when it is."""
+    been freed, that as well, and the moment when it is. Nothing where the kernel chooses its addresses: what
+    such a boot misses, the console says."""
     stones = kernel.graveyard
-    if not stones.stones and not stones.freed:
+    if options.moved or not (stones.stones or stones.freed):
         return options  # With no filter, all of the kernel would be logged.
     ranges = (stones.range,) if stones.stones else ()
     if machine_kind(workload.arch).no_execute or not stones.freed:

@@ -131,9 +131,10 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Bo
         UserError: there is no pruned kernel.
     """
     from prune.boots import boot_pruned, read_pruned, summary
-    from prune.profiling import is_smp
+    from prune.profiling import is_smp, moves
 
-    kernel = read_pruned(folder.path("pruned"), is_smp(folder.base(".config")))
+    config = folder.base(".config")
+    kernel = read_pruned(folder.path("pruned"), is_smp(config), moves(config))
     boots = boot_pruned(workload, kernel, numbers, folder.path("boot"))
     write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
     return boots

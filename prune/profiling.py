@@ -30,6 +30,11 @@ def is_smp(config: Path) -> bool:
     return "\nCONFIG_SMP=y\n" in config.read_text()
 
 
+def moves(config: Path) -> bool:
+    """Whether a kernel of this ``.config`` chooses where it lies (KASLR)."""
+    return "\nCONFIG_RANDOMIZE_BASE=y\n" in config.read_text()
+
+
 def _kernel(side: Callable[[str], Path]) -> KernelBuild:
     """A kernel as the tracer wants it."""
     return KernelBuild(side("bzImage"), side("symbols.json"), is_smp(side(".config")))

@@ -220,6 +220,8 @@ def _symbol(symbol: Any) -> Symbol:
 def _letter(section: Any) -> str:
     """nm's letter for a local symbol there (binutils, bfd/syms.c: decode_section_type())."""
     flags = int(section.flags)
+    if not flags & ALLOC:  # what ld makes of one that stayed empty
+        return "?" if flags & WRITABLE else "n"
     if flags & EXECUTABLE:
         return "t"
     return "b" if _is_bss(section) else "d" if flags & WRITABLE else "r"

@@ -136,7 +136,8 @@ def _vm_options(
     trace_file: Path | None,
     environment: Mapping[str, str],
 ) -> VmOptions:
-    words = [f"console={kind.console}", "panic=-1", "nokaslr", f"kprune.control=/dev/{kind.control}"]
+    words = [f"console={kind.console}", "panic=-1", f"kprune.control=/dev/{kind.control}"]
+    words += [] if options.moved else ["nokaslr"]
     words += root_words(workload.rootfs.device)
     words += ["oops=panic"] if options.oops_panic else []
     words += ["kprune.trace=1"] if options.trace else []

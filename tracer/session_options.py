@@ -39,8 +39,8 @@ class SessionOptions:
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).
     ``single``: processors take turns in one thread. ``boot_ends``: addresses of
     :data:`tracer.boot_trace.BOOT_ENDS`; the phase ``start`` begins when the guest gets to one. ``idle``: no
-    app runs. ``poll``: seconds between two readiness checks. ``watch`` is called whenever the guest has
-    carried out an order.
+    app runs. ``moved``: the kernel chooses where it lies, if it can. ``poll``: seconds between two readiness
+    checks. ``watch`` is called whenever the guest has carried out an order.
     """
 
     trace: bool = False
@@ -60,6 +60,7 @@ class SessionOptions:
     single: bool = False
     boot_ends: tuple[int, ...] = ()
     idle: bool = False
+    moved: bool = False
     poll: float = POLL_INTERVAL
     watch: Callable[[Vm], None] | None = None
 
