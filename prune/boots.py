@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prune.graveyard import Graveyard, read_graveyard
 from prune.misses import Answered, Miss, executed_blocks, find_answered, find_misses
 from prune.settings import cache_folder
@@ -16,6 +18,7 @@ from tracer.boot_trace import BOOT_ENDS
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
+from tracer.moved import how_far
 from tracer.parallel import in_parallel
 from tracer.phase_names import BOOT
 from tracer.rootfs import Roots
@@ -136,6 +139,9 @@ def boot_once(
         problem, code, console = str(error), error.exit_code, getattr(error, "console", "")
         at, phases = getattr(error, "at", ()), getattr(error, "phases", ())
     executed = executed_blocks(log.read_bytes() if log.is_file() else b"")
+    if options.moved:
+        executed = _moved_back(kernel, executed)
+        log.unlink(missing_ok=True)  # tens of megabytes
     misses = find_misses(stones, executed, console, phases)
     if misses:
         problem, code = _missed(misses), GuestFailed.exit_code
@@ -147,16 +153,28 @@ def boot_once(
 
 def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, log: Path) -> SessionOptions:
     """What of a boot is logged: the tombstones that it executes; and, on a processor that executes what has
-    been freed, that as well, and the moment when it is. Nothing where the kernel chooses its addresses: what
-    such a boot misses, the console says."""
+    been freed, that as well, and the moment when it is. All of it where the kernel chooses its addresses."""
     stones = kernel.graveyard
-    if options.moved or not (stones.stones or stones.freed):
+    if options.moved:
+        return replace(options, block_log=log)
+    if not stones.stones and not stones.freed:
         return options  # With no filter, all of the kernel would be logged.
     ranges = (stones.range,) if stones.stones else ()
     if machine_kind(workload.arch).no_execute or not stones.freed:
         return replace(options, block_log=log, block_filter=ranges) if ranges else options
     ends = tuple(address for address, name in kernel.system_map.functions if name == BOOT_ENDS)
     return replace(options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends)
+
+
+def _moved_back(kernel: PrunedKernel, executed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Of all that a boot with KASLR executed, the tombstones, where ``vmlinux`` has them."""
+    functions = [address for address, _ in kernel.system_map.functions]
+    rows = [row for row in executed if row[0] >= functions[0]]
+    if not rows:
+        return ()  # it did not get as far as that
+    far = how_far(np.array([at for at, _ in rows], np.uint64), np.array(functions, np.uint64))
+    first, size = kernel.graveyard.range
+    return tuple((at - far, offset) for at, offset in rows if first <= at - far < first + size)
 
 
 def _missed(misses: Sequence[Miss]) -> str:

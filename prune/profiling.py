@@ -37,7 +37,7 @@ def moves(config: Path) -> bool:
 
 def _kernel(side: Callable[[str], Path]) -> KernelBuild:
     """A kernel as the tracer wants it."""
-    return KernelBuild(side("bzImage"), side("symbols.json"), is_smp(side(".config")))
+    return KernelBuild(side("bzImage"), side("symbols.json"), is_smp(side(".config")), moves(side(".config")))
 
 
 def trace(settings: Settings, workload: Workload, folder: Folder) -> Profile:

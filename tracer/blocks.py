@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracer.host import HostError, ValidationFailed
+from tracer.moved import how_far
 from tracer.session_options import Mark
 from tracer.symbols import Addresses, Ranges, union
 
@@ -56,13 +57,15 @@ def read_blocks(
     identity_offset: int,
     entry: int,
     image_end: int | None = None,
+    functions: Addresses | None = None,
 ) -> Blocks:
     """Read a block log.
 
     What runs before the kernel's ``entry`` point is firmware, wherever it lies (that of a 32-bit PC begins
     above the kernel). From there on the kernel runs at its physical addresses, which are moved up by
     ``identity_offset``, until the first block above ``kernel_start``; then what lies below is user space.
-    Of blocks from ``image_end`` on the bytes are read, too.
+    Of blocks from ``image_end`` on the bytes are read, too. With ``functions``, where functions begin, the
+    kernel has chosen where it lies: what ran with paging on is moved back to where ``vmlinux`` has it.
 
     Raises:
         HostError: the log cannot be read.
@@ -73,6 +76,10 @@ def read_blocks(
     except OSError as error:
         raise HostError(f"reading the block log: {log}: {error.strerror}") from error
     try:
+        if functions is not None:
+            blocks = _blocks(data, log, marks, kernel_start, identity_offset, None, image_end)
+            far = np.uint64(how_far(blocks.starts, functions))
+            return replace(blocks, starts=blocks.starts - far, ends=blocks.ends - far)
         return _blocks(data, log, marks, kernel_start, identity_offset, entry, image_end)
     except (ValueError, OverflowError) as error:
         raise ValidationFailed(f"reading the block log: {log} is damaged: {error}", "trace again") from error
@@ -84,12 +91,12 @@ def _blocks(
     marks: Sequence[Mark],
     kernel_start: int,
     identity_offset: int,
-    entry: int,
+    entry: int | None,
     image_end: int | None,
 ) -> Blocks:
     codes: dict[int, bytes] = {}
     rows: list[tuple[int, int, int]] = []
-    paging, entered = False, False
+    paging, entered = False, entry is None
     offset = 0
     for chunk in (b"\n" + data).split(_SEPARATOR)[1:]:
         start, end = _block(chunk)
@@ -99,7 +106,7 @@ def _blocks(
             if image_end is not None and start >= image_end:
                 codes[len(rows)] = _code(chunk)
             rows.append((start, end, offset))
-        elif entered and end and not paging:
+        elif entered and end and not paging and entry is not None:
             rows.append((start + identity_offset, end + identity_offset, offset))
         offset += len(chunk) + len(_SEPARATOR)
     if not paging:

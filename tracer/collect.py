@@ -36,6 +36,7 @@ from tracer.coverage import (
     boot_ends,
     boot_run,
     miss_runs,
+    moved_run,
     read_coverage,
     stack_run,
     trace_run,
@@ -55,16 +56,20 @@ from tracer.workload import Workload
 
 #: Boots until one has lost no call.
 _MOST_BOOTS = 5
+#: Runs of a kernel with KASLR that have it on: it takes other ways then, and where it lies changes no more.
+_MOVED_RUNS = 2
 SOURCES = (FTRACE, BLOCKS, f"{FTRACE}+{BLOCKS}")
 
 
 @dataclass(frozen=True)
 class KernelBuild:
-    """A bootable image, the ``symbols.json`` of the same build, whether it can use two processors."""
+    """A bootable image, the ``symbols.json`` of the same build, whether it can use two processors, and whether
+    it chooses where it lies (KASLR)."""
 
     image: Path
     symbols: Path
     smp: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,11 @@ def collect_profile(
         coverages.extend(covered)
 
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
+    if production.moves and BLOCKS in sources:
+        folders = [into / f"moved-{number + 1}" for number in range(_MOVED_RUNS)]
+        plans = [moved_run(workload, production.image, each, n) for n, each in enumerate(folders)]
+        for coverage in guests.run_all([], plans)[1]:
+            sightings.add_blocks(coverage)
     sightings.add_sleepers(options.sleepers or ())
     if traced and BLOCKS not in sources:
         _watch_boot(guests, traced, sightings)
@@ -287,5 +297,6 @@ class Guests:
 
     def cover(self, plan: RunPlan) -> Coverage:
         plan, result = self.session(plan)
-        modules = load_module_code(plan.kernel) if self.workload.rootfs.modules else None
+        listed = self.workload.rootfs.modules and not plan.options.moved
+        modules = load_module_code(plan.kernel) if listed else None
         return read_coverage(plan, result, self.workload, self.symbols, self.options.keep_logs, modules)

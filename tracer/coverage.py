@@ -22,6 +22,7 @@ from tracer.host import UserError, ValidationFailed
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind
 from tracer.module_blocks import Block, ModuleCode, by_phase
+from tracer.phase_names import BOOT, START
 from tracer.runner import SessionResult
 from tracer.session import PANICKED
 from tracer.session_options import Poke, SessionOptions
@@ -124,6 +125,12 @@ def block_run(
     return _block_run(workload, kernel, into, how, options)
 
 
+def moved_run(workload: Workload, kernel: Path, into: Path, seed: int) -> RunPlan:
+    """A run in which the kernel chooses where it lies (KASLR). No breakpoint is set, so nobody knows when it
+    has booted, and translations are not forgotten."""
+    return _block_run(workload, kernel, into, Jitter(seed=seed), SessionOptions(moved=True))
+
+
 def boot_ends(symbols: Symbols) -> tuple[int, ...]:
     """Where the kernel is when it has booted; a weak function of the name may be there, too.
 
@@ -190,11 +197,18 @@ def read_coverage(
     kind = machine_kind(workload.arch)
     entry = int(symbols.starts[0])
     end = int(symbols.ends.max()) if modules and modules.areas else None
-    blocks = read_blocks(log, result.marks, kind.kernel_start, kind.identity_offset, entry, end)
+    moved = plan.options.moved
+    functions = symbols.starts if moved else None
+    blocks = read_blocks(
+        log, result.marks, kind.kernel_start, kind.identity_offset, entry, end, functions
+    )  # fmt: skip
     if not keep_log:
         with contextlib.suppress(OSError):
             log.unlink()
     ran = {MISS: touched_from(blocks, symbols, poke.before_phase)} if poke else touched(blocks, symbols)
+    if moved:
+        # What began in boot may have gone on later: a block is in the log once.
+        ran[START] = ran.pop(BOOT) | ran.get(START, np.zeros(len(symbols.functions), bool))
     executed = blocks.executed_by(len(blocks.phase_names))
     again = len(np.unique(blocks.starts)) < len(blocks.starts) * 0.9
     flushed = again or poke is not None
