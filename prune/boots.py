@@ -172,7 +172,10 @@ def _moved_back(kernel: PrunedKernel, executed: Sequence[tuple[int, int]]) -> tu
     rows = [row for row in executed if row[0] >= functions[0]]
     if not rows:
         return ()  # it did not get as far as that
-    far = how_far(np.array([at for at, _ in rows], np.uint64), np.array(functions, np.uint64))
+    try:
+        far = how_far(np.array([at for at, _ in rows], np.uint64), np.array(functions, np.uint64))
+    except ValidationFailed:
+        return ()  # too little ran; what ended it is the boot's problem
     first, size = kernel.graveyard.range
     return tuple((at - far, offset) for at, offset in rows if first <= at - far < first + size)
 

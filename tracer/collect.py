@@ -63,8 +63,8 @@ SOURCES = (FTRACE, BLOCKS, f"{FTRACE}+{BLOCKS}")
 
 @dataclass(frozen=True)
 class KernelBuild:
-    """A bootable image, the ``symbols.json`` of the same build, whether it can use two processors, and whether
-    it chooses where it lies (KASLR)."""
+    """A bootable image, the ``symbols.json`` of the same build, whether it can use two processors, and
+    whether it chooses where it lies (KASLR)."""
 
     image: Path
     symbols: Path
