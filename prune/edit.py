@@ -7,7 +7,7 @@ All objects at once, in one array of bytes with room for it (:mod:`prune.room`),
 * a global symbol that an object defines in a dropped unit and that the script will define becomes undefined;
 * dropped units, and what only booting needs, get the names by which the script finds them;
 * string sections lose the strings that nothing refers to any more, functions their cold blocks;
-* kernel tables lose the entries whose owner was dropped, and their relocations with them.
+* kernel tables lose the entries whose owner was dropped, and their relocations and symbols with them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prune.elf import SHF_EXECINSTR, STB_GLOBAL, Rows
+from prune.entry_names import move_names
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.layout import SYMBOL, like, put, put_column
@@ -227,6 +228,7 @@ def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
     data[spread(image.units["at"][unit], left * entry)] = data[source]
     _put_headers(data, image, image.headers[unit], "size", left * entry)
     _cut_relocations(data, image, stays, gone, unit, entry, first)
+    move_names(data, image, keep, unit, entry, first, entries, stays)
 
 
 def _cut_relocations(

@@ -10,7 +10,7 @@ of kernel/kallsyms.c). ``kallsyms_seqs_of_names``, the order by name, is there s
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, pairwise
@@ -44,11 +44,12 @@ class Entry:
 @dataclass(frozen=True)
 class _Known:
     """The symbols of the objects: those that were kept and where, the names of those in merged constants,
-    and all names."""
+    and all names; ``entries``: (name, first address, last) of those in kernel tables, which lose entries."""
 
     kept: frozenset[tuple[str, int]]
     merged: frozenset[str]
     names: frozenset[str]
+    entries: Mapping[str, Sequence[tuple[int, int]]]
 
 
 def check_kallsyms(model: Model) -> Check:
@@ -74,6 +75,7 @@ def _known(model: Model) -> _Known:
     kept: set[tuple[str, int]] = set()
     merged: set[str] = set()
     names: set[str] = set()
+    entries: dict[str, list[tuple[int, int]]] = {}
     for original in model.objects.values():
         dropped = {
             index
@@ -89,6 +91,9 @@ def _known(model: Model) -> _Known:
             elif symbol.section == COMMON:
                 kept.add((symbol.name, model.linked.symbols.get(symbol.name, 0)))
             elif (piece := model.placed.get((original.path, symbol.section))) is not None:
+                if model.table_of(original.sections[symbol.section].name):
+                    entries.setdefault(symbol.name, []).append((piece.address, piece.end))
+                    continue
                 kept.add((symbol.name, piece.address + symbol.value))
                 if original.sections[symbol.section].is_merged:
                     merged.add(symbol.name)
@@ -96,7 +101,7 @@ def _known(model: Model) -> _Known:
                 lies = model.empty.get((original.path, original.empty[symbol.section]))
                 if lies is not None:
                     kept.add((symbol.name, lies + symbol.value))
-    return _Known(frozenset(kept), frozenset(merged), frozenset(names))
+    return _Known(frozenset(kept), frozenset(merged), frozenset(names), entries)
 
 
 def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
@@ -115,6 +120,8 @@ def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
         meant = model.named and stone is not None and entry.name in stone.names
         return "" if meant else f"is a name of {model.name_of(entry.address)}", False
     if (entry.name, entry.address) in known.kept or entry.name not in known.names:
+        return "", False
+    if any(begin <= entry.address <= end for begin, end in known.entries.get(entry.name, ())):
         return "", False
     piece = model.merged.at(entry.address)
     if entry.name in known.merged and piece is not None:

@@ -569,3 +569,32 @@ def test_hostile_objects_are_edited_or_refused(tmp_path: Path, data: bytes) -> N
         assert "\n" not in str(error)
         return
     assert len(found) == len(made.data)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_names_of_entries_move_with_them_and_go_with_them(tmp_path: Path, wide: bool) -> None:
+    content = write_elf(
+        [Section(".text.hot", bytes(12)), Section(".text.cold", bytes(9)), Section("__ex_table", TABLE, 2)],
+        [
+            *(Symbol(f"entry_{n}", "__ex_table", 12 * n, 12, LOCAL) for n in range(4)),
+            Symbol("behind", "__ex_table", 48, 0, LOCAL),
+            Symbol("hot", ".text.hot"),
+        ],
+        [
+            Rela("__ex_table", 12 * n, ".text.hot" if n in (1, 3) else ".text.cold", R_PC32, 0)
+            for n in range(4)
+        ],
+        wide=wide,
+    )
+    found = edited(tmp_path, content, ".text.cold")
+    names = [found.symbol_name(index) for index in range(len(found.symbols))]
+    where = {
+        name: (found.section_names[int(section)], int(value))
+        for name, section, value in zip(names, found.shndx, found.symbols["value"], strict=True)
+        if name.startswith(("entry", "behind"))
+    }
+    assert {name: at for name, (section, at) in where.items() if section == "__ex_table"} == {
+        "entry_1": 0, "entry_3": 12, "behind": 24,
+    }  # fmt: skip
+    gone = {section for name, (section, _) in where.items() if name in ("entry_0", "entry_2")}
+    assert len(gone) == 1 and gone.pop().startswith(".dropped")
