@@ -124,8 +124,8 @@ def _capacity(frame: Frame) -> int:
 
 
 def parse_rows(data: bytes) -> list[Row]:
-    """Rows of one ``trace_stat/functionN`` (with or without the graph tracer's times), but for functions whose
-    module has been unloaded since.
+    """Rows of one ``trace_stat/functionN`` (with or without the graph tracer's times), but for functions
+    whose module has been unloaded since.
 
     Raises:
         LostEvents: not such a file.
