@@ -25,6 +25,8 @@ from tracer.symbols import Identity, Symbols
 NAME_WIDTH = 30
 _FRAME = re.compile(rb"frame (\d{1,6}) (\S{1,99}) (\d{1,10}) ([0-9a-f]{32})\n")
 _STACKED = re.compile(r"^\[<[0-9a-f]+>\] ([\w.]+)\+0x", re.M)
+#: A function of a module that is not there any more has no name.
+_NAMELESS = re.compile(r" {32,}\d{1,20}(?:\s.*)?")
 _ROW = re.compile(r"  (\S+)\s+(\d{1,20})(?:\s.*)?")
 
 
@@ -122,7 +124,8 @@ def _capacity(frame: Frame) -> int:
 
 
 def parse_rows(data: bytes) -> list[Row]:
-    """Rows of one ``trace_stat/functionN`` (with or without the graph tracer's times).
+    """Rows of one ``trace_stat/functionN`` (with or without the graph tracer's times), but for functions
+    whose module has been unloaded since.
 
     Raises:
         LostEvents: not such a file.
@@ -132,6 +135,8 @@ def parse_rows(data: bytes) -> list[Row]:
         raise LostEvents("reading the trace: a function profile without its heading")
     rows = []
     for line in lines[2:]:
+        if _NAMELESS.fullmatch(line):
+            continue
         match = _ROW.fullmatch(line)
         if not match:
             raise LostEvents(f"reading the trace: a function profile with the line {line[:60]!r}")

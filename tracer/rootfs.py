@@ -57,6 +57,8 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
         files = package_tree(deb).items()
         tree.update((name, entry) for name, entry in files if not _omitted(name, workload.rootfs.omit))
     tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
+    if workload.rootfs.modules:  # as the kernel calls it (CONFIG_MODPROBE_PATH)
+        tree.setdefault("usr/sbin/modprobe", symlink("/kprune/busybox"))
     tree.update(user_tree(workload))
     tree["kprune/busybox"] = regular(busybox, 0o755)
     tree["init"] = regular(AGENT.read_bytes(), 0o755)

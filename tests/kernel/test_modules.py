@@ -30,13 +30,13 @@ REFUSE = """
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("modules") / "run"
-    kprune("run", HERE, "--out", folder, "--boots", "5")
+    kprune("run", HERE, "--out", folder, "--trace-runs", "3", "--boots", "3")
     return folder
 
 
 def test_every_boot_loads_uses_and_unloads_what_is_left_of_the_modules(out: Path) -> None:
     report = json.loads((out / "report.json").read_text())
-    assert report["validation"]["passed"] == report["validation"]["boots"] == 5
+    assert report["validation"]["passed"] == report["validation"]["boots"] == 3
     assert report["validation"]["verify"] == "ok"
     exports, overlay = report["modules"]["exports"], report["modules"]["each"]["overlay"]
     assert 0 < exports["pruned"] < exports["base"]

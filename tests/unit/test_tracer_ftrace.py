@@ -78,6 +78,10 @@ def test_rows_with_and_without_times() -> None:
     assert parse_rows(table([("do_exit", 1)])) == [Row("do_exit", 1)]
 
 
+def test_a_function_of_a_module_that_was_unloaded_has_no_name_and_is_no_row() -> None:
+    assert parse_rows(table([("do_exit", 1), ("", 100)])) == [Row("do_exit", 1)]
+
+
 @pytest.mark.parametrize("damage", [b"", b"nonsense\n", HEADING.encode() + b"  schedule\n"])
 def test_malformed_rows(damage: bytes) -> None:
     with pytest.raises(LostEvents):
