@@ -14,6 +14,7 @@ import numpy as np
 
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
+from prune.chance import may_happen
 from prune.closure import SEES_ALL, infer, watched
 from prune.evidence import boot_phases, evidence, knows_blocks
 from prune.folder import Folder
@@ -89,6 +90,8 @@ def decide(settings: Settings, folder: Folder, model: Model, profile: Profile) -
         hot = np.zeros(len(image.units), bool)
         hot[list(known.ran)] = True
         inferred = {**may_go_off(image, graph, model.knowledge, hot), **inferred}
+        if settings.grain == "function":  # else what calls it goes, where it never did
+            inferred = {**may_happen(image, graph, model.knowledge, hot), **inferred}
     cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
     if settings.grain == "block" and knows_blocks(profile, moved):
         # Disassembling is for those who want it.
