@@ -1,10 +1,10 @@
-"""What timers, RCU and work queues run: the functions that hot code hands them, and what those call that never ran.
+"""What timers, RCU and work queues run: the functions that hot code hands them, and what those call.
 
-Whether a timer goes off, and what it finds then, is chance: a host that is busy, an answer that comes late. So it is
-whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by one. The
-function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h; ``call_rcu``), so the
-relocation before that call names it; or it is in the variable that is handed on (``DECLARE_WORK``,
-include/linux/workqueue.h). Where the function is the caller's own argument, the caller of that one names it.
+Whether a timer goes off, and what it finds then, is chance: a host that is busy, an answer that comes late.
+So is whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by
+one. The function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h;
+``call_rcu``), so the relocation before that call names it; or it is in the variable that is handed on
+(``DECLARE_WORK``, include/linux/workqueue.h). Where a function passes an argument on, its caller names it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class _Calls:
         calls: list[Rows] = []
         units: list[Rows] = []
         for step in range(1, _REFERENCES + 1):
-            row = self.calls - step
-            near = (row >= 0) & (self.rows["unit"][row] == self.rows["unit"][self.calls])
+            row = np.maximum(self.calls - step, 0)
+            near = (self.calls >= step) & (self.rows["unit"][row] == self.rows["unit"][self.calls])
             near &= self.rows["offset"][self.calls] - self.rows["offset"][row] <= _BYTES
             near &= loads[row] & (self.rows["target"][row] >= 0)
             near[near] = wanted[self.rows["target"][row[near]]]
