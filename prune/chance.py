@@ -3,7 +3,7 @@
 A worker is created when the others are busy, a segment is sent again when its answer is late, a neighbour is
 asked once more. A trace meets some of it, and boots the rest, one by one and round after round.
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
-the same object that it refers to holds. With examples/micro that is 1.6% of the kernel's text; what those
+the same object that it refers to holds. With examples/micro that is 1.8% of the text; what those
 functions call in turn would be half as much again, and boots have missed none of it yet.
 """
 
@@ -19,8 +19,11 @@ from prune.knowledge import Knowledge
 WHY = "chance decides whether code that ran calls it"
 
 
-def may_happen(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
-    """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance. An object that is a whole
+def may_happen(
+    image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
+) -> dict[int, str]:
+    """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance, and what of that was seen in
+    boot alone, but may be called later by one that was seen after it (``lasting``). An object that is a whole
     kernel, as with link-time optimisation, is none of those files."""
     files = knowledge.closure["chance"]["files"]
     listed = np.array([matches(name, files) for name in image.objects], bool)
@@ -37,7 +40,10 @@ def may_happen(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
         found[target[start[source] & np.isin(kind, kinds)]] = True
         return found
 
-    called = step(ran, CALL, TAIL_CALL)
-    held = step(step(ran, DATA), ADDRESS, TABLE)
-    found = (called | held) & image.units["function"] & ~ran
+    def by_chance(start: Rows) -> Rows:
+        called = step(start, CALL, TAIL_CALL)
+        held = step(step(start, DATA), ADDRESS, TABLE)
+        return (called | held) & image.units["function"] & ~start
+
+    found = (by_chance(ran) & ~ran) | by_chance(lasting)
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)

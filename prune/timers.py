@@ -16,7 +16,7 @@ from prune.elf import SHF_EXECINSTR, Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
 
-#: Calls away from such a function that stay. With examples/micro all of it is 0.6% of the kernel's text;
+#: Calls away from such a function that stay. With examples/micro all of it is 0.7% of the kernel's text;
 #: what boots missed of timers was no further away.
 _STEPS = 2
 #: Arguments are loaded before a call among the last few relocations, within so many bytes: compilers move
@@ -24,12 +24,17 @@ _STEPS = 2
 _REFERENCES, _BYTES = 3, 256
 
 
-def may_go_off(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
-    """Unit -> why it stays whole: what may be called later because a unit of the mask ``ran`` asks for it."""
+def may_go_off(
+    image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
+) -> dict[int, str]:
+    """Unit -> why it stays whole: what may be called later because a unit of the mask ``ran`` asks for it.
+    ``lasting``: those among them that were seen to run after boot."""
     functions = _handed_on(image, graph, knowledge, ran)
     reached = np.zeros(len(image.units), bool)
     reached[functions] = True
-    calls = np.isin(graph.kind, (CALL, TAIL_CALL)) & ~ran[graph.target] & ~image.units["barred"][graph.target]
+    calls = (
+        np.isin(graph.kind, (CALL, TAIL_CALL)) & ~lasting[graph.target] & ~image.units["barred"][graph.target]
+    )
     source, target = graph.source[calls], graph.target[calls]
     for _ in range(_STEPS):
         reached[target[reached[source]]] = True

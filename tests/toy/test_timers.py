@@ -49,5 +49,5 @@ def found(arch: str, level: str, folder: Path, *hot: str) -> dict[str, str]:
     made = image(folder, {"k/timer.o": compiled.read_bytes()}, knowledge=knowledge)
     ran = np.isin(made.names, [f".text.{name}" for name in hot])
     graph = make_call_graph(made, find_tables(made, knowledge), knowledge)
-    units = may_go_off(made, graph, knowledge, ran)
+    units = may_go_off(made, graph, knowledge, ran, ran)
     return {made.names[unit].removeprefix(".text."): why for unit, why in units.items()}

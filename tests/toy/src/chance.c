@@ -10,6 +10,9 @@ HERE void further(void) { BODY(1); }
 HERE void create(void) { further(); BODY(2); }
 HERE void solicit(void) { BODY(3); }
 HERE void report(void) { BODY(4); }
+HERE void ran_in_boot(void) { BODY(10); }
+HERE void ran_in_boot_too(void) { BODY(11); }
+HERE void early(void) { ran_in_boot_too(); BODY(12); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }
 const struct ops ops = { solicit, report };
@@ -22,6 +25,8 @@ void worker(const struct ops **with)
 		create();
 	if (busy > 1)
 		elsewhere();
+	if (busy > 2)
+		ran_in_boot();
 	BODY(7);
 }
 void cold(const struct ops **with) { *with = &others; cold_callee(); BODY(8); }
