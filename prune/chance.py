@@ -43,7 +43,8 @@ def may_happen(
     def by_chance(start: Rows) -> Rows:
         called = step(start, CALL, TAIL_CALL)
         held = step(step(start, DATA), ADDRESS, TABLE)
-        return (called | held) & image.units["function"] & ~start
+        found: Rows = (called | held) & image.units["function"] & ~start
+        return found
 
     found = (by_chance(ran) & ~ran) | by_chance(lasting)
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
