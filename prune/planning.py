@@ -5,15 +5,17 @@ What is imported here is imported for every plan; what only other stages need is
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 
+from prune.bootonly import Phases
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
+from prune.chance import may_happen
 from prune.closure import SEES_ALL, infer, watched
 from prune.evidence import boot_phases, evidence, knows_blocks
 from prune.folder import Folder
@@ -99,10 +101,9 @@ def decide(
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
     image, graph = model.image, model.graph
+    phases = boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None
     if not settings.static:
-        hot = np.zeros(len(image.units), bool)
-        hot[list(known.ran)] = True
-        inferred = {**may_go_off(image, graph, model.knowledge, hot), **inferred}
+        inferred = {**_by_chance(settings, model, known.ran, phases), **inferred}
     cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
     if settings.grain == "block" and knows_blocks(profile, moved):
         # Disassembling is for those who want it.
@@ -125,7 +126,7 @@ def decide(
         inferred=inferred,
         small=SMALL,
         script_symbols=script_symbols,
-        phases=boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None,
+        phases=phases,
         whole=not (sees_all or settings.static),
         named=settings.named,
         cold=cold,
@@ -147,6 +148,19 @@ def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model:
     answers, unused = find_answers(image, plan.keep, policies, types, model.knowledge, options)
     say(f"policy: {len(answers):,} of the dropped functions answer or panic when they are called")
     return replace(plan, answers=answers, unused_rules=(*plan.unused_rules, *map(str, unused)))
+
+
+def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Phases | None) -> dict[int, str]:
+    """What may run, or run once more when booting is over, though no trace has seen it."""
+    image, graph, knowledge = model.image, model.graph, model.knowledge
+    hot = np.zeros(len(image.units), bool)
+    hot[list(ran)] = True
+    lasting = hot.copy()
+    lasting[phases.only if phases else []] = False
+    reasons = may_go_off(image, graph, knowledge, hot, lasting)
+    if settings.grain == "block":  # what calls the rest goes, where it never did
+        return reasons
+    return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 
 def _beginnings(model: Model) -> dict[int, str]:

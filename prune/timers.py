@@ -1,8 +1,10 @@
-"""What timers run: the functions that hot code sets a timer up for, and what those call that never ran.
+"""What timers, RCU and work queues run: the functions that hot code hands them, and what those call.
 
 Whether a timer goes off, and what it finds then, is chance: a host that is busy, an answer that comes late.
-A trace sees some of it, and boots miss the rest one by one. The function is an argument of the call that sets
-the timer up (``timer_setup``, include/linux/timer.h), so the relocation before that call names it.
+So is whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by
+one. The function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h;
+``call_rcu``), so the relocation before that call names it; or it is in the variable that is handed on
+(``DECLARE_WORK``, include/linux/workqueue.h). Where a function passes an argument on, its caller names it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from prune.elf import SHF_EXECINSTR, Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
 
-#: Calls away from a timer's function that stay. With examples/micro two steps are 0.1% of the kernel's text;
+#: Calls away from such a function that stay. With examples/micro all of it is 0.7% of the kernel's text;
 #: what boots missed of timers was no further away.
 _STEPS = 2
 #: Arguments are loaded before a call among the last few relocations, within so many bytes: compilers move
@@ -22,37 +24,77 @@ _STEPS = 2
 _REFERENCES, _BYTES = 3, 256
 
 
-def may_go_off(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
-    """Unit -> why it stays whole: what a timer may run that a unit of the mask ``ran`` sets up."""
-    functions = timer_functions(image, knowledge, ran)
+def may_go_off(
+    image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
+) -> dict[int, str]:
+    """Unit -> why it stays whole: what may be called later because a unit of the mask ``ran`` asks for it.
+    ``lasting``: those among them that were seen to run after boot."""
+    functions = _handed_on(image, graph, knowledge, ran)
     reached = np.zeros(len(image.units), bool)
     reached[functions] = True
-    calls = np.isin(graph.kind, (CALL, TAIL_CALL)) & ~ran[graph.target] & ~image.units["barred"][graph.target]
+    calls = (
+        np.isin(graph.kind, (CALL, TAIL_CALL)) & ~lasting[graph.target] & ~image.units["barred"][graph.target]
+    )
     source, target = graph.source[calls], graph.target[calls]
     for _ in range(_STEPS):
         reached[target[reached[source]]] = True
-    reasons = dict.fromkeys(np.flatnonzero(reached).tolist(), "a timer that code sets up may call it")
-    return reasons | dict.fromkeys(functions.tolist(), "code sets a timer up for it")
+    reasons = dict.fromkeys(np.flatnonzero(reached).tolist(), "what code hands on for later may call it")
+    return reasons | dict.fromkeys(functions.tolist(), "code hands it on, to be called later")
 
 
-def timer_functions(image: Image, knowledge: Knowledge, ran: Rows) -> Rows:
-    """The units that a unit of the mask ``ran`` hands to what sets timers up."""
-    rows = image.relocations
-    names = [image.globals_[name] for name in knowledge.closure["timers"]["setup"] if name in image.globals_]
-    setters = image.symbol_unit[np.array(names, np.int64)]
-    code = image.units["flags"] & SHF_EXECINSTR != 0
-    hot = code & ran
-    calling = np.isin(rows["target"], setters[setters >= 0]) & hot[rows["unit"]]
-    # Objects list what they relocate in no order that anybody promises.
-    rows = rows[np.isin(rows["unit"], rows["unit"][calling])]
-    rows = rows[np.lexsort((rows["offset"], rows["unit"]))]
-    calls = np.flatnonzero(np.isin(rows["target"], setters[setters >= 0]))
-    loads = np.isin(rows["before"] & 0xFF, knowledge.kinds("second_argument"))
-    found: list[Rows] = []
-    for step in range(1, _REFERENCES + 1):
-        row = calls - step
-        near = (row >= 0) & (rows["unit"][row] == rows["unit"][calls])
-        near &= rows["offset"][calls] - rows["offset"][row] <= _BYTES
-        target = rows["target"][row[near & loads[row]]]
-        found.append(target[(target >= 0) & image.units["function"][target]])
-    return distinct(np.concatenate(found))
+def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> Rows:
+    """The functions that a unit of the mask ``ran`` hands to what calls them later."""
+    known = knowledge.closure["timers"]
+    hot = image.units["flags"] & SHF_EXECINSTR != 0
+    hot &= ran
+    function, data = image.units["function"], image.units["data"]
+    second = _Calls(image, knowledge, _named(image, known["setup"]), hot)
+    given = second.loaded(function, knowledge.kinds("second_argument"))
+    forwarded = _Calls(image, knowledge, second.callers_but(given), hot).loaded(function)
+    queued = np.zeros(len(image.units), bool)
+    queued[_Calls(image, knowledge, _named(image, known["queue"]), hot).loaded(data)[1]] = True
+    held = graph.target[queued[graph.source] & function[graph.target]]
+    return distinct(np.concatenate([given[1], forwarded[1], held]))
+
+
+def _named(image: Image, names: list[str]) -> Rows:
+    """The units of these symbols, as far as there are such."""
+    rows = [image.globals_[name] for name in names if name in image.globals_]
+    units = image.symbol_unit[np.array(rows, np.int64)]
+    found: Rows = units[units >= 0]
+    return found
+
+
+class _Calls:
+    """The relocations of the hot units that refer to some ``callees``; ``calls``: which rows those are."""
+
+    def __init__(self, image: Image, knowledge: Knowledge, callees: Rows, hot: Rows) -> None:
+        rows = image.relocations
+        calling = np.isin(rows["target"], callees) & hot[rows["unit"]]
+        # Objects list what they relocate in no order that anybody promises.
+        rows = rows[np.isin(rows["unit"], rows["unit"][calling])]
+        self.rows = rows[np.lexsort((rows["offset"], rows["unit"]))]
+        self.calls = np.flatnonzero(np.isin(self.rows["target"], callees))
+        self.branches = knowledge.kinds("call") + knowledge.kinds("jump")
+
+    def loaded(self, wanted: Rows, opcodes: tuple[int, ...] = ()) -> tuple[Rows, Rows]:
+        """(row of ``calls``, unit of the mask ``wanted``) of what is loaded shortly before a call; by
+        instructions that end with one of ``opcodes``, or by any but branches."""
+        last = self.rows["before"] & 0xFF
+        loads = np.isin(last, opcodes) if opcodes else ~np.isin(last, self.branches)
+        calls: list[Rows] = []
+        units: list[Rows] = []
+        for step in range(1, _REFERENCES + 1):
+            row = np.maximum(self.calls - step, 0)
+            near = (self.calls >= step) & (self.rows["unit"][row] == self.rows["unit"][self.calls])
+            near &= self.rows["offset"][self.calls] - self.rows["offset"][row] <= _BYTES
+            near &= loads[row] & (self.rows["target"][row] >= 0)
+            near[near] = wanted[self.rows["target"][row[near]]]
+            calls.append(np.flatnonzero(near))
+            units.append(self.rows["target"][row[near]])
+        return np.concatenate(calls), np.concatenate(units)
+
+    def callers_but(self, given: tuple[Rows, Rows]) -> Rows:
+        """The units with a call for which nothing of ``given`` (of :meth:`loaded`) is loaded: they pass an
+        argument of their own on."""
+        return distinct(self.rows["unit"][np.delete(self.calls, given[0])])

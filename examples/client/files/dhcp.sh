@@ -22,5 +22,5 @@ kill $(cat /run/udhcpc.pid)
 wait
 udhcpc -i eth0 -n -q -f -t 10 -s /root/lease.sh
 # Where nobody answers.
-if udhcpc -i lo -n -q -f -t 2 -T 1 -s /bin/true; then exit 1; fi
+if udhcpc -i lo -n -q -f -t 1 -T 1 -s /bin/true; then exit 1; fi
 if udhcpc -i eth9 -n -q -f -t 1 -T 1 -s /bin/true; then exit 1; fi

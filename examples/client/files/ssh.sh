@@ -7,16 +7,14 @@ grep -q ' /dev/pts ' /proc/mounts || mount -t devpts devpts /dev/pts
 trust="-F none -i /root/.ssh/id -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/root/.ssh/known_hosts"
 ssh="ssh $trust -p $KPRUNE_SERVER_SSH guest@10.0.2.2"
 
-[ "$($ssh 'echo $((6 * 7))')" = 42 ]
 status=0
-$ssh 'exit 7' || status=$?
-[ $status = 7 ]
+said=$($ssh 'echo $((6 * 7)); exit 7') || status=$?
+[ "$said $status" = '42 7' ]
 dd if=/dev/zero of=/tmp/large bs=1024 count=$((64 + KPRUNE_SEED % 64)) 2>/dev/null
 scp -O $trust -P $KPRUNE_SERVER_SSH /tmp/large guest@10.0.2.2:copy
 scp -O $trust -P $KPRUNE_SERVER_SSH guest@10.0.2.2:copy /tmp/copy
 cmp /tmp/large /tmp/copy
-$ssh 'cat >copy' </tmp/large
-$ssh 'cat copy; rm copy' | cmp - /tmp/large
+$ssh 'cat >copy; cat copy; rm copy' </tmp/large | cmp - /tmp/large
 $ssh -tt tty | grep -q /dev/pts/
 # A tunnel to the web server.
 $ssh -N -L 127.0.0.1:8080:127.0.0.1:$KPRUNE_SERVER_WEB &

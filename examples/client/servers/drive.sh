@@ -4,13 +4,11 @@ port=$KPRUNE_PORT_22
 options="-F none -i $KPRUNE_TEMP/id -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
 options="$options -o LogLevel=ERROR"
 ssh="ssh $options -p $port root@127.0.0.1"
-[ "$($ssh 'echo $((6 * 7))')" = 42 ]
 status=0
-$ssh 'exit 7' || status=$?
-[ $status = 7 ]
+said=$($ssh 'echo $((6 * 7)); exit 7') || status=$?
+[ "$said $status" = '42 7' ]
 head -c $(((64 + KPRUNE_SEED % 64) * 1024)) /dev/zero >$KPRUNE_TEMP/large
-$ssh 'cat >/tmp/large' <$KPRUNE_TEMP/large
-$ssh 'cat /tmp/large; rm /tmp/large' | cmp - $KPRUNE_TEMP/large
+$ssh 'cat >/tmp/large; cat /tmp/large; rm /tmp/large' <$KPRUNE_TEMP/large | cmp - $KPRUNE_TEMP/large
 # With a terminal.
 $ssh -tt 'tty; stty size; ls -l /root' </dev/null | grep -q /dev/pts/
 # Keys that nobody knows.

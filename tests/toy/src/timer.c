@@ -1,4 +1,5 @@
-/* Timers in small: what is set up, by whom, and what it calls (include/linux/timer.h). */
+/* Timers, RCU and work in small: what is handed on, by whom, and what it calls (include/linux/timer.h,
+   rcupdate.h, workqueue.h). */
 #define HERE __attribute__((noinline))
 #define BODY(n) asm volatile("" : : "i"(n))
 
@@ -30,3 +31,30 @@ void sets_up(struct timer *timer, struct work *work)
 	BODY(8);
 }
 void cold(struct timer *timer) { init_timer_key(timer, cold_timer, 0); BODY(9); }
+
+struct head { void (*function)(struct head *); };
+HERE void call_rcu(struct head *head, void (*function)(struct head *)) { head->function = function; }
+HERE void freed(struct head *head) { BODY(10); sink = head != 0; }
+void frees(struct head *head) { call_rcu(head, freed); BODY(11); }
+
+/* As inet_csk_init_xmit_timers: the caller says what goes off. */
+HERE void passes_on(struct timer *timer, void (*one)(struct timer *), void (*two)(struct timer *))
+{
+	init_timer_key(timer, one, 0);
+	init_timer_key(timer + 1, two, 0);
+}
+HERE void passed_one(struct timer *timer) { BODY(12); sink = timer->flags; }
+HERE void passed_two(struct timer *timer) { BODY(13); sink = timer->flags; }
+HERE void helper(struct timer *timer) { BODY(14); sink = timer->flags; }
+void has_some(struct timer *timer) { helper(timer); passes_on(timer, passed_one, passed_two); BODY(15); }
+
+HERE void works(struct work *work) { BODY(16); sink = work->timer.flags; }
+HERE void never_queued(struct work *work) { BODY(17); sink = work->timer.flags; }
+struct work declared = { .work = works };
+struct work other = { .work = never_queued };
+HERE int queue_work_on(int cpu, void *queue, struct work *work)
+{
+	BODY(18);
+	return sink = cpu + (queue == work);
+}
+void queues(void *queue) { queue_work_on(1, queue, &declared); BODY(19); }

@@ -1,0 +1,50 @@
+"""What chance decides: in some files it is time that says what runs, and no application.
+
+A worker is created when the others are busy, a segment is sent again when its answer is late, a neighbour is
+asked once more. A trace meets some of it, and boots the rest, one by one and round after round.
+``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
+the same object that it refers to holds. With examples/micro that is 1.8% of the text; what those
+functions call in turn would be half as much again, and boots have missed none of it yet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
+from prune.elf import Rows
+from prune.image import Image, matches
+from prune.knowledge import Knowledge
+
+WHY = "chance decides whether code that ran calls it"
+
+
+def may_happen(
+    image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
+) -> dict[int, str]:
+    """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance, and what of that was seen in
+    boot alone, but may be called later by one that was seen after it (``lasting``). An object that is a whole
+    kernel, as with link-time optimisation, is none of those files."""
+    files = knowledge.closure["chance"]["files"]
+    listed = np.array([matches(name, files) for name in image.objects], bool)
+    own = listed[image.units["object"]] & ~image.units["init"]
+    edges = own[graph.source] & own[graph.target]
+    source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
+    # What data of another file holds is that file's business.
+    apart = image.units["object"][source] != image.units["object"][target]
+    edges = ~apart | np.isin(kind, (CALL, TAIL_CALL))
+    source, target, kind = source[edges], target[edges], kind[edges]
+
+    def step(start: Rows, *kinds: int) -> Rows:
+        found = np.zeros(len(image.units), bool)
+        found[target[start[source] & np.isin(kind, kinds)]] = True
+        return found
+
+    def by_chance(start: Rows) -> Rows:
+        called = step(start, CALL, TAIL_CALL)
+        held = step(step(start, DATA), ADDRESS, TABLE)
+        found: Rows = (called | held) & image.units["function"] & ~start
+        return found
+
+    found = (by_chance(ran) & ~ran) | by_chance(lasting)
+    return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)

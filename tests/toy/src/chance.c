@@ -1,0 +1,33 @@
+/* A file in which time says what runs, in small (kernel/workqueue.c, net/ipv4/arp.c). */
+#define HERE __attribute__((noinline))
+#define BODY(n) asm volatile("" : : "i"(n))
+
+struct ops { void (*solicit)(void); void (*report)(void); };
+extern void elsewhere(void);
+volatile int busy;
+
+HERE void further(void) { BODY(1); }
+HERE void create(void) { further(); BODY(2); }
+HERE void solicit(void) { BODY(3); }
+HERE void report(void) { BODY(4); }
+HERE void ran_in_boot(void) { BODY(10); }
+HERE void ran_in_boot_too(void) { BODY(11); }
+HERE void early(void) { ran_in_boot_too(); BODY(12); }
+HERE void not_held(void) { BODY(5); }
+HERE void cold_callee(void) { BODY(6); }
+const struct ops ops = { solicit, report };
+const struct ops others = { not_held, not_held };
+
+void worker(const struct ops **with)
+{
+	*with = &ops;
+	if (busy)
+		create();
+	if (busy > 1)
+		elsewhere();
+	if (busy > 2)
+		ran_in_boot();
+	BODY(7);
+}
+void cold(const struct ops **with) { *with = &others; cold_callee(); BODY(8); }
+__attribute__((section(".init.text"))) void starts(void) { cold_callee(); BODY(9); }

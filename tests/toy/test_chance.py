@@ -1,0 +1,43 @@
+"""What chance decides stays in the files where it does, and in no other."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prune.callgraph import make_call_graph
+from prune.chance import WHY, may_happen
+from prune.knowledge import read_knowledge
+from prune.tables import find_tables
+from tests.conftest import image
+
+from .toy import CFLAGS, SOURCES, TARGETS
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+@pytest.mark.parametrize("level", ["-Os", "-O2"])
+def test_what_hot_code_of_a_listed_file_may_call_stays(arch: str, level: str, tmp_path: Path) -> None:
+    # Boots missed create_worker, called by worker_thread, and arp_solicit, of arp_generic_ops. And
+    # neigh_rand_reach_time, freed after boot, called by neigh_periodic_work, which went on.
+    stays = {"create", "solicit", "report", "ran_in_boot"}
+    assert found(arch, level, tmp_path, "kernel/workqueue.o") == dict.fromkeys(stays, WHY)
+    assert found(arch, level, tmp_path, "kernel/sys.o") == {}
+
+
+def found(arch: str, level: str, folder: Path, name: str) -> dict[str, str]:
+    """What stays because of what ran of chance.c, if that is the object ``name``, and why."""
+    compiled = folder / "chance.o"
+    words = ["gcc", *CFLAGS, level, *TARGETS[arch].flags, "-c", SOURCES / "chance.c", "-o", compiled]
+    subprocess.run(words, check=True)
+    knowledge = read_knowledge(arch)
+    made = image(folder, {name: compiled.read_bytes()}, knowledge=knowledge)
+    early = [".text.early", ".text.ran_in_boot", ".text.ran_in_boot_too", ".init.text", ".init.text.starts"]
+    only_boot = np.isin(made.names, early)
+    ran = only_boot | np.isin(made.names, [".text.worker"])
+    assert ran.sum() == 5
+    graph = make_call_graph(made, find_tables(made, knowledge), knowledge)
+    units = may_happen(made, graph, knowledge, ran, ran & ~only_boot)
+    return {made.names[unit].removeprefix(".text."): why for unit, why in units.items()}
