@@ -101,7 +101,7 @@ def _plan(
         hot = np.zeros(len(image.units), bool)
         hot[list(known.ran)] = True
         ran, missed = known.ran, known.missed
-        inferred = may_go_off(image, graph, knowledge, hot)
+        inferred = may_go_off(image, graph, knowledge, hot, hot)
     inferred = {**inferred, **_called_by_loader(image)}
     plan = make_plan(
         image, graph, ran, rules, knowledge, build_id=build_id, width=width, healed=missed,
