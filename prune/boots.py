@@ -95,7 +95,7 @@ def boot_pruned(
 
 def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, into: Path) -> Boot:
     """One boot; a second time when the first was in vain for no fault of the kernel's."""
-    how = jitter(number, kernel.smp, machine_kind(workload.arch).slowest)
+    how = jitter(number, kernel.smp, machine_kind(workload.arch).slowest, workload.machine.cpus)
     made = _boot_once(workload, kernel, initrd, how, number, into)
     if made.exit_code == ValidationFailed.exit_code and how.slowness is not None:
         # Some apps have time limits of their own.

@@ -1,0 +1,21 @@
+-- The load that speed is measured with: the same mixture over and over, on connections that are kept. At the end one
+-- line of JSON (../micro/README.md).
+local paths = {
+    "/index.html", "/style.css", "/index.html", "/large.bin", "/nothing", "/index.html", "/proxy/style.css", "/index.html",
+}
+local at = 0
+
+request = function()
+    at = at % #paths + 1
+    return wrk.format("GET", paths[at])
+end
+
+done = function(summary, latency, requests)
+    local errors = summary.errors
+    if errors.connect + errors.read + errors.write + errors.timeout > 0 then
+        io.stderr:write(string.format("connect %d, read %d, write %d, timeout %d\n",
+            errors.connect, errors.read, errors.write, errors.timeout))
+    end
+    io.write(string.format('{"requests": %d, "seconds": %.4f, "quantiles_ms": {"50": %.3f, "99": %.3f}}\n',
+        summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
