@@ -22,6 +22,8 @@ from prune import (
     cmd_observe,
     cmd_profile,
     cmd_security,
+    cmd_soak,
+    cmd_speed,
     ssh_trace,
 )
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
@@ -51,7 +53,7 @@ _STAGES = {
 #: Verbs that are modules of their own.
 _MORE = (
     cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_decode, cmd_inspect, cmd_cache, cmd_ledger,
-    cmd_minram, cmd_holdout, cmd_security,
+    cmd_minram, cmd_holdout, cmd_security, cmd_speed, cmd_soak,
 )  # fmt: skip
 _NEXT = {
     "build": "trace",

@@ -21,8 +21,8 @@ from tracer.workload import Workload
 SLOWNESS = (None, 7, None, 4, 0, 6)
 SLOWEST = 7
 #: The same for a machine with several processors, which do not run with -icount: more often in real time.
-#: Where these take turns in one thread of the emulator's (:attr:`Jitter.single`), one waits for another for as
-#: long as it is its turn, which never happens when each has a thread.
+#: Where these take turns in one thread of the emulator's (:attr:`Jitter.single`), one waits for another for
+#: as long as it is its turn, which never happens when each has a thread.
 SLOWNESS_OF_SEVERAL = (None, 7, None, None, 0, None)
 IN_TURNS = (False, False, True, False, False, True)
 #: Memory in percent of the workload's, in turn; never less, for that would be another workload.
@@ -35,8 +35,8 @@ FIRST_TRACED, FIRST_HEALED = 0, 1002
 
 @dataclass(frozen=True)
 class Jitter:
-    """One variation; ``percent`` of the workload's memory, ``slowness`` as in :data:`SLOWNESS`; ``single``: all
-    processors take turns in one thread."""
+    """One variation; ``percent`` of the workload's memory, ``slowness`` as in :data:`SLOWNESS`; ``single``:
+    all processors take turns in one thread."""
 
     percent: int = 100
     slowness: int | None = None
@@ -88,8 +88,8 @@ def processors(cpus: int) -> tuple[str, ...]:
 def jitter(number: int, smp: bool, slowest: int = SLOWEST, cpus: int = 1) -> Jitter:
     """The variation of run ``number``; number 0 is the workload as it is written. ``smp``: the kernel can
     use a second processor, which it gets in every other run in real time. With -icount, QEMU 7.2 does not get
-    a second one going. ``slowest``: what the machine can bear, where :data:`SLOWNESS` is more. ``cpus``: of the
-    workload's machine, which has them whenever it is not slow."""
+    a second one going. ``slowest``: what the machine can bear, where :data:`SLOWNESS` is more. ``cpus``: of
+    the workload's machine, which has them whenever it is not slow."""
     turn, kind = divmod(number, len(SLOWNESS))
     several = smp and cpus > 1
     slowness = (SLOWNESS_OF_SEVERAL if several else SLOWNESS)[kind]

@@ -1,7 +1,7 @@
-"""The host's client: `get.py HOST PORT` asks for everything there is, in ways that go well and in ways that do not.
+"""The host's client: `get.py HOST PORT` asks for everything there is, in ways that go well and that do not.
 
-$KPRUNE_SEED varies order, sizes and how many connections there are at a time. In a slow guest time flies, so that
-what is idle for a moment has run out of time: a request is tried several times before it has failed.
+$KPRUNE_SEED varies order, sizes and how many connections there are at a time. In a slow guest time flies, so
+that what is idle for a moment has run out of time: a request is tried several times before it has failed.
 """
 
 import contextlib
@@ -47,8 +47,8 @@ def main(host: str, port: int) -> None:
 PATHS = [
     ("/", 200), ("/index.html", 200), ("/style.css", 200), ("/large.bin", 200), ("/direct/large.bin", 200),
     ("/threads/large.bin", 200), ("/copied/large.bin", 200), ("/list/", 200), ("/list/list/7.html", 200),
-    ("/proxy/large.bin", 200), ("/unix/style.css", 200), ("/broken/", 502), ("/nothing", 404), ("/private/", 403),
-    ("/status", 200),
+    ("/proxy/large.bin", 200), ("/unix/style.css", 200), ("/broken/", 502), ("/nothing", 404),
+    ("/private/", 403), ("/status", 200),
 ]  # fmt: skip
 
 

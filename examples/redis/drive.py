@@ -1,7 +1,7 @@
 """The host's clients: `drive.py HOST PORT` runs redis-benchmark and redis-cli, and what neither does.
 
-$KPRUNE_SEED varies sizes and how many connections there are at a time. In a slow guest time flies, so that what is
-idle for a moment has run out of time: a step is tried several times before it has failed.
+$KPRUNE_SEED varies sizes and how many connections there are at a time. In a slow guest time flies, so that
+what is idle for a moment has run out of time: a step is tried several times before it has failed.
 """
 
 import contextlib

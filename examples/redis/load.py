@@ -1,8 +1,8 @@
 """The load that speed is measured with: `load.py HOST PORT` runs redis-benchmark, round after round, until
 $KPRUNE_LOAD_SECONDS seconds are over; then it prints one line of JSON (../micro/README.md).
 
-redis-benchmark says how long requests took as points of a distribution: so many within so many milliseconds. Those
-of all its tests are added up.
+redis-benchmark says how long requests took as points of a distribution: so many within so many milliseconds.
+Those of all its tests are added up.
 """
 
 import bisect

@@ -1,5 +1,8 @@
-"""The load that speed is measured with: `load.py HOST PORT` sends the same statements over and over on one connection
-until $KPRUNE_LOAD_SECONDS seconds are over; then it prints one line of JSON (../micro/README.md)."""
+"""The load that speed is measured with: `load.py HOST PORT` sends the same statements over and over.
+
+On one connection, until $KPRUNE_LOAD_SECONDS seconds are over; then it prints one line of JSON
+(../micro/README.md).
+"""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""The host's client: `sql.py HOST PORT` sends SQL over several connections at a time, and leaves some of them.
+"""The host's client: `sql.py HOST PORT` sends SQL over several connections at a time, and leaves some.
 
-$KPRUNE_SEED varies how much. In a slow guest time flies: a session is tried several times before it has failed.
+$KPRUNE_SEED varies how much. In a slow guest time flies: a session is tried several times before it failed.
 """
 
 import contextlib
@@ -77,7 +77,8 @@ def large(address: Address) -> None:
     size = 50_000 + SEED * 1013 % 100_000
     assert str(2 * size) in session(
         address,
-        f"insert into t values (null, hex(zeroblob({size}))); select length(v), v from t order by k desc limit 1;",
+        f"insert into t values (null, hex(zeroblob({size})));"
+        "select length(v), v from t order by k desc limit 1;",
     )
 
 
