@@ -1,4 +1,4 @@
-"""``kprune soak OUT``: a pruned kernel's service under load for a long time, while things go wrong around it."""
+"""``kprune soak OUT``: a pruned kernel serves under load for a long time, while things go wrong around it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Soak, write ``OUT/soak.json`` (or ``soak-base.json``) and print it; 5 when the last guest did not end in order.
+    """Soak, write ``OUT/soak.json`` or ``soak-base.json`` and print it; 5 when the last guest failed.
 
     Raises:
         UserError: no app has a load, or there is no such trouble.

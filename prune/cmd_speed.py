@@ -35,7 +35,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, write ``OUT/speed.json`` and print it. What is missed under load is healed, and measured again.
+    """Measure, write ``OUT/speed.json`` and print it. What is missed under load is healed; then again.
 
     Raises:
         KpruneError: as ``kprune heal``, of a kernel that was healed.

@@ -1,6 +1,6 @@
 """A service under its load for a long time, while things go wrong around it.
 
-A stretch is one window of the load (``load`` in workload.toml). In every other one there is a trouble, in turn:
+A stretch is one window of the load (``load`` in workload.toml); in every other one is a trouble, in turn:
 
     storm    connections by the hundred, that are dropped, half of them with a reset
     fill     the file systems for data are full for three seconds
@@ -10,7 +10,7 @@ A stretch is one window of the load (``load`` in workload.toml). In every other 
     clock    the guest's clock jumps by an hour, and back
 
 Storms come from the host, packets are lost in the emulator (a filter whose way out is nowhere); the others
-are programs in the guest (``guest/soak``). After each stretch the service must be ready within its time limit.
+are programs in the guest (``guest/soak``). After each stretch the service must be ready in its time limit.
 What a load loses to a trouble (killed, reset, out of time) is counted, not forgiven: it is in the report.
 """
 
