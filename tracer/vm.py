@@ -32,7 +32,7 @@ _STILL = 20.0
 #: Bytes of a line of the agent's or of QEMU's; all that is longer is no answer.
 _MAX_LINE = 1 << 20
 #: Words for QEMU: where packets go that are lost.
-NOWHERE = ("-chardev", "null,id=nowhere")
+NOWHERE = ("-chardev", "null,id=nowhere-rx", "-chardev", "null,id=nowhere-tx")
 _running: set[Vm] = set()
 
 
@@ -222,7 +222,7 @@ class Vm:
         needs the arguments :data:`NOWHERE`."""
         for queue in ("rx", "tx"):
             how = {"qom-type": "filter-redirector", "id": f"lost-{queue}", "netdev": "net0", "queue": queue}
-            self._ask_qmp("object-add", **how, outdev="nowhere")
+            self._ask_qmp("object-add", **how, outdev=f"nowhere-{queue}")
         yield
         for queue in ("rx", "tx"):
             self._ask_qmp("object-del", id=f"lost-{queue}")
