@@ -157,7 +157,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     heal.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
     _add_boot_options(parser)
     parser.add_argument(
-        "--jobs", "-j", type=_count, default=0, help="parallel compilers (default: processors)"
+        "--jobs",
+        "-j",
+        type=_count,
+        default=0,
+        help="compilers, and guests, at a time (default: processors)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
