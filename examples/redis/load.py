@@ -16,7 +16,10 @@ TESTS = "ping_mbulk,set,get,incr,lpush,rpop,sadd,hset,mset"
 #: Of each test; a round is all of them, so that every window has the same mixture.
 REQUESTS = 400
 POINT = re.compile(r"<= ([0-9.]+) milliseconds \(cumulative count ([0-9]+)\)")
-SUMMARY = re.compile(r"([0-9]+) requests completed in ([0-9.]+) seconds")
+#: How many there were; and how many in a second, which has more digits than the seconds that are printed, too.
+SUMMARY = re.compile(r"([0-9]+) requests completed in .*?summary: ([0-9.]+) requests per second", re.S)
+    r"([0-9]+) requests completed in .*?throughput summary: ([0-9.]+) requests per second", re.S
+)
 
 
 def main(host: str, port: str) -> None:
@@ -42,7 +45,7 @@ def main(host: str, port: str) -> None:
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         found = SUMMARY.findall(said)
         requests += sum(int(number) for number, _ in found)
-        seconds += sum(float(took) for _, took in found)
+        seconds += sum(int(number) / float(rate) for number, rate in found)
         for part in said.split("requests completed in")[1:]:
             # The same distribution is printed twice, at other points of it each time.
             tests.append(sorted({(float(ms), int(count)) for ms, count in POINT.findall(part)}))
