@@ -16,10 +16,8 @@ TESTS = "ping_mbulk,set,get,incr,lpush,rpop,sadd,hset,mset"
 #: Of each test; a round is all of them, so that every window has the same mixture.
 REQUESTS = 400
 POINT = re.compile(r"<= ([0-9.]+) milliseconds \(cumulative count ([0-9]+)\)")
-#: How many there were; and how many in a second, which has more digits than the seconds that are printed, too.
+#: How many there were; and how many in a second, which has more digits than the seconds that are printed.
 SUMMARY = re.compile(r"([0-9]+) requests completed in .*?summary: ([0-9.]+) requests per second", re.S)
-    r"([0-9]+) requests completed in .*?throughput summary: ([0-9.]+) requests per second", re.S
-)
 
 
 def main(host: str, port: str) -> None:
