@@ -4,8 +4,19 @@ local paths = {
     "/index.html", "/style.css", "/index.html", "/large.bin", "/nothing", "/index.html", "/proxy/style.css", "/index.html",
 }
 local at = 0
+-- With $KPRUNE_LOAD_PIPELINE, so many small requests at once, to see many in little time; their latencies say nothing.
+local pipeline = tonumber(os.getenv("KPRUNE_LOAD_PIPELINE") or "1")
+local together
+
+init = function(arguments)
+    wrk.init(arguments)
+    together = string.rep(wrk.format("GET", "/index.html"), pipeline)
+end
 
 request = function()
+    if pipeline > 1 then
+        return together
+    end
     at = at % #paths + 1
     return wrk.format("GET", paths[at])
 end
