@@ -15,6 +15,8 @@ import sys
 TESTS = "ping_mbulk,set,get,incr,lpush,rpop,sadd,hset,mset"
 #: Of each test; a round is all of them, so that every window has the same mixture.
 REQUESTS = 400
+#: With $KPRUNE_LOAD_PIPELINE, so many commands are sent at once, to see many in little time.
+PIPELINE = int(os.environ.get("KPRUNE_LOAD_PIPELINE", "1"))
 POINT = re.compile(r"<= ([0-9.]+) milliseconds \(cumulative count ([0-9]+)\)")
 #: How many there were; and how many in a second, which has more digits than the seconds that are printed.
 SUMMARY = re.compile(r"([0-9]+) requests completed in .*?summary: ([0-9.]+) requests per second", re.S)
@@ -25,21 +27,8 @@ def main(host: str, port: str) -> None:
     requests, seconds = 0, 0.0
     tests: list[list[tuple[float, int]]] = []
     while seconds < wanted:
-        words = [
-            "redis-benchmark",
-            "-h",
-            host,
-            "-p",
-            port,
-            "-n",
-            str(REQUESTS),
-            "-c",
-            "8",
-            "-r",
-            "1000",
-            "-t",
-            TESTS,
-        ]
+        words = ["redis-benchmark", "-h", host, "-p", port, "-c", "8", "-r", "1000", "-t", TESTS]
+        words += ["-n", str(REQUESTS * PIPELINE), "-P", str(PIPELINE)]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         found = SUMMARY.findall(said)
         requests += sum(int(number) for number, _ in found)
