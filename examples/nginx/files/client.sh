@@ -47,8 +47,14 @@ get /index.html || get /index.html
 kill -HUP $(cat /run/nginx.pid)
 sleep 0.5
 get /style.css || get /style.css
+patience=100
 set -- $(workers)
-[ $# -ge 2 ]
+until [ $# -ge 2 ]; do
+	patience=$((patience - 1))
+	[ $patience -gt 0 ]
+	sleep 0.2
+	set -- $(workers)
+done
 
 # No room.
 dd if=/dev/zero of=/data/fill bs=65536 2>/dev/null || true
