@@ -18,19 +18,23 @@ SEED = int(os.environ.get("KPRUNE_SEED", "0"))
 CHANCE = random.Random(SEED)
 TRIES = 6
 PATIENCE = 20.0
+#: All but those that ask for hundreds of values at once.
+ALL = "ping,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,lrange_100,mset"
 
 
 def main(host: str, port: int) -> None:
     where = ["-h", host, "-p", str(port)]
     address = (host, port)
     steps: list[Callable[[], None]] = [
-        lambda: benchmark(where, "-n", "120", "-c", str(2 + SEED % 20), "-d", str(3 + SEED * 97 % 3000)),
         lambda: benchmark(
-            where, "-n", "400", "-c", "8", "-P", str(4 + SEED % 12), "-t", "set,get,incr,lpush,lpop"
+            where, "-n", "40", "-c", str(2 + SEED % 20), "-d", str(3 + SEED * 97 % 3000), "-t", ALL
         ),
-        lambda: benchmark(where, "-n", "60", "-c", "10", "-k", "0", "-t", "ping,set,get"),
+        lambda: benchmark(
+            where, "-n", "200", "-c", "8", "-P", str(4 + SEED % 12), "-t", "set,get,incr,lpush,lpop"
+        ),
+        lambda: benchmark(where, "-n", "30", "-c", "10", "-k", "0", "-t", "ping,set,get"),
         lambda: benchmark(where, "-n", "20", "-c", "2", "-d", "60000", "-t", "set,get"),
-        lambda: benchmark(where, "-n", "200", "-r", "1000", "-c", "5", "-t", "sadd,hset,zadd,spop,zpopmin"),
+        lambda: benchmark(where, "-n", "100", "-r", "1000", "-c", "5", "-t", "sadd,hset,zadd,spop,zpopmin"),
         lambda: transactions(where),
         lambda: waiting(where),
         lambda: evicted(where),
@@ -89,7 +93,7 @@ def waiting(where: list[str]) -> None:
 
 def evicted(where: list[str]) -> None:
     """More than there is memory for: the oldest go."""
-    benchmark(where, "-n", str(500 + SEED % 200), "-r", "100000", "-c", "4", "-d", "70000", "-t", "set")
+    benchmark(where, "-n", str(150 + SEED % 50), "-r", "100000", "-c", "4", "-d", "70000", "-t", "set")
     cli(where, "flushall async\n")
 
 
