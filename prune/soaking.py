@@ -23,7 +23,7 @@ from tracer.collect import KernelBuild
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import processors
 from tracer.profile import save_profile
-from tracer.rootfs import build_root
+from tracer.rootfs import Roots
 from tracer.runner import open_session
 from tracer.session_options import SessionOptions
 from tracer.soak import SECONDS, Stretch, scripts, soaked
@@ -97,7 +97,7 @@ def soak_once(
     troubles: tuple[str, ...], wanted: int,
 ) -> Guest:  # fmt: skip
     """One guest, until it ends or it is time."""
-    root = build_root(workload, into, cache_folder(), scripts(workload))
+    root = Roots(workload, into, cache_folder(), scripts(workload)).of(kernel.image)
     log = into / "misses.log"
     log.unlink(missing_ok=True)
     arguments = (*processors(workload.machine.cpus), *NOWHERE)

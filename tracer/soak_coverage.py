@@ -15,7 +15,7 @@ from tracer.coverage import BLOCKS, RunPlan, boot_ends, read_coverage
 from tracer.host import say
 from tracer.jitter import Jitter
 from tracer.profile import Profile
-from tracer.rootfs import build_root
+from tracer.rootfs import Roots
 from tracer.runner import SessionResult, open_session
 from tracer.session_options import SessionOptions
 from tracer.soak import scripts, soaked
@@ -34,7 +34,7 @@ def collect_soak(
         HostError: QEMU cannot be started, or the log does not fit.
     """
     symbols = load_symbols(kernel.symbols, "production")
-    root = build_root(workload, into, cache, scripts(workload))
+    root = Roots(workload, into, cache, scripts(workload)).of(kernel.image)
     how = Jitter(cpus=workload.machine.cpus)
     log = into / "blocks.log"
     arguments = (*how.arguments(), *NOWHERE)
