@@ -99,6 +99,8 @@ def soaked(
     while time.monotonic() < until and not (wanted and answered >= wanted):
         trouble = troubles[turn // 2 % len(troubles)] if troubles and turn % 2 else ""
         made = _stretch(session, number, app, trouble, time.monotonic() - began)
+        if made.lost and not turn:
+            raise session.app_failed(app, "its load fails without any trouble", made.lost)
         answered += made.requests
         turn += 1
         yield made

@@ -8,8 +8,7 @@ local at = 0
 local pipeline = tonumber(os.getenv("KPRUNE_LOAD_PIPELINE") or "1")
 local together
 
-init = function(arguments)
-    wrk.init(arguments)
+init = function()
     together = string.rep(wrk.format("GET", "/index.html"), pipeline)
 end
 
