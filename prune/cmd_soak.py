@@ -83,7 +83,8 @@ def table(result: Mapping[str, Any]) -> str:
         for guest in guests
     ]
     end = max(stretch["at"] for stretch in stretches) + 1
-    lines = [f"{'from minute':>12}{'requests':>12}{'misses':>8}{'per million':>13}{'lost':>6}"]
+    heads = f"{'requests':>12}{'misses':>8}{'per million':>13}{'unanswered':>12}{'lost':>6}"
+    lines = [f"{'from minute':>12}{heads}"]
     for part in range(_PARTS):
         low, high = end * part / _PARTS, end * (part + 1) / _PARTS
         mine = [stretch for stretch in stretches if low <= stretch["at"] < high]
@@ -94,7 +95,8 @@ def table(result: Mapping[str, Any]) -> str:
         mine = [stretch for stretch in stretches if stretch["trouble"] == trouble]
         seconds = sum(stretch["seconds"] for stretch in mine if not stretch["lost"])
         rate = sum(stretch["requests"] for stretch in mine) / seconds if seconds else 0
-        lost = sum(bool(stretch["lost"]) for stretch in mine)
+        unanswered = sum(stretch["unanswered"] for stretch in mine)
+        lost = f"{unanswered:,} unanswered, {sum(bool(stretch['lost']) for stretch in mine)}"
         lines.append(f"{trouble or 'calm':10}{len(mine):5} stretches, {rate:8,.0f} requests/s, {lost} lost")
     lines += [f"guest ended: {guest['problem']}" for guest in guests if guest["problem"]]
     return "\n".join(lines)
@@ -103,4 +105,6 @@ def table(result: Mapping[str, Any]) -> str:
 def _row(stretches: Sequence[Mapping[str, Any]], misses: int) -> str:
     requests = sum(stretch["requests"] for stretch in stretches)
     rate = f"{misses * 1e6 / requests:,.1f}" if requests else "-"
-    return f"{requests:12,}{misses:8}{rate:>13}{sum(bool(stretch['lost']) for stretch in stretches):6}"
+    unanswered = sum(stretch["unanswered"] for stretch in stretches)
+    lost = sum(bool(stretch["lost"]) for stretch in stretches)
+    return f"{requests:12,}{misses:8}{rate:>13}{unanswered:12,}{lost:6}"

@@ -127,7 +127,8 @@ def soak_once(
 
 def _line(stretch: Stretch) -> str:
     trouble = f", {stretch.trouble}" if stretch.trouble else ""
-    lost = f"; lost: {stretch.lost}" if stretch.lost else ""
+    lost = f", {stretch.unanswered:,} unanswered" if stretch.unanswered else ""
+    lost += f"; lost: {stretch.lost}" if stretch.lost else ""
     return (
         f"soak: {stretch.at:.0f} s{trouble}: {stretch.requests:,} requests in {stretch.seconds:.1f} s{lost}"
     )
@@ -162,7 +163,7 @@ def as_json(side: str, guests: Sequence[Guest]) -> dict[str, Any]:
         "side": side,
         "requests": sum(guest.requests for guest in guests),
         "seconds": round(sum(s.seconds for guest in guests for s in guest.stretches), 1),
-        "lost": [asdict(s) for guest in guests for s in guest.stretches if s.lost],
+        "lost": [asdict(s) for guest in guests for s in guest.stretches if s.lost or s.unanswered],
         "misses": len({(m.function, m.object) for guest in guests for m in guest.misses}),
         "guests": [asdict(replace(guest)) for guest in guests],
     }

@@ -47,14 +47,15 @@ _BURSTS, _BURST = 8, (0.03, 0.25)
 
 @dataclass(frozen=True)
 class Stretch:
-    """``at``: seconds since the soak began; ``seconds`` and ``requests`` as the load says; ``lost``: why it
-    ended early, "" when it did not."""
+    """``at``: seconds since the soak began; ``seconds``, ``requests`` and those that were ``unanswered`` as the
+    load says; ``lost``: why it failed as a whole, "" when it did not."""
 
     at: float
     trouble: str
     seconds: float
     requests: int
     lost: str = ""
+    unanswered: int = 0
 
 
 def scripts(workload: Workload) -> Tree:
@@ -137,7 +138,7 @@ def _stretch(session: Session, number: int, app: App, trouble: str, at: float) -
     if lost:
         return Stretch(round(at, 1), trouble, round(time.monotonic() - began, 2), 0, lost)
     window = read_load(app, text)
-    return Stretch(round(at, 1), trouble, window.seconds, window.requests)
+    return Stretch(round(at, 1), trouble, window.seconds, window.requests, "", window.lost)
 
 
 def _cause(session: Session, number: int, trouble: str) -> None:

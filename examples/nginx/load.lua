@@ -22,10 +22,7 @@ end
 
 done = function(summary, latency, requests)
     local errors = summary.errors
-    if errors.connect + errors.read + errors.write + errors.timeout > 0 then
-        io.stderr:write(string.format("connect %d, read %d, write %d, timeout %d\n",
-            errors.connect, errors.read, errors.write, errors.timeout))
-    end
-    io.write(string.format('{"requests": %d, "seconds": %.4f, "quantiles_ms": {"50": %.3f, "99": %.3f}}\n',
-        summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+    local lost = errors.connect + errors.read + errors.write + errors.timeout
+    io.write(string.format('{"requests": %d, "seconds": %.4f, "lost": %d, "quantiles_ms": {"50": %.3f, "99": %.3f}}\n',
+        summary.requests, summary.duration / 1e6, lost, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
 end

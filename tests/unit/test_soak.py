@@ -22,19 +22,19 @@ GUESTS = (
         (Miss("oom_kill", "mm/oom_kill.o", ".text.oom_kill", "out_of_memory", "nginx"),),
         "missed oom_kill",
     ),
-    Guest((Stretch(60.0, "", 10.0, 6000), Stretch(70.0, "fill", 8.0, 2000)), ()),
+    Guest((Stretch(60.0, "", 10.0, 6000), Stretch(70.0, "fill", 8.0, 2000, "", 7)), ()),
 )
 
 
 def test_requests_and_misses_in_the_course_of_time() -> None:
     found = as_json("pruned", GUESTS)
-    assert (found["requests"], found["misses"], len(found["lost"])) == (12000, 1, 1)
+    assert (found["requests"], found["misses"], len(found["lost"])) == (12000, 1, 2)
     lines = table({"troubles": ["kill", "fill"], **found}).splitlines()
-    assert lines[1].split() == ["0.0", "4,000", "1", "250.0", "1"]
-    assert lines[6].split()[1:] == ["8,000", "0", "0.0", "0"]
-    assert lines[7].split() == ["all", "12,000", "1", "83.3", "1"]
-    assert "calm          2 stretches,      500 requests/s, 0 lost" in lines
-    assert "kill          1 stretches,        0 requests/s, 1 lost" in lines
+    assert lines[1].split() == ["0.0", "4,000", "1", "250.0", "0", "1"]
+    assert lines[6].split()[1:] == ["8,000", "0", "0.0", "7", "0"]
+    assert lines[7].split() == ["all", "12,000", "1", "83.3", "7", "1"]
+    assert "calm          2 stretches,      500 requests/s, 0 unanswered, 0 lost" in lines
+    assert "kill          1 stretches,        0 requests/s, 0 unanswered, 1 lost" in lines
     assert lines[-1] == "guest ended: missed oom_kill"
     nothing = as_json("pruned", (Guest((), (), "it hung"),))
     assert table({"troubles": [], **nothing}) == "pruned: nothing was answered; it hung"
