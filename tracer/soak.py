@@ -47,7 +47,7 @@ _BURSTS, _BURST = 8, (0.03, 0.25)
 
 @dataclass(frozen=True)
 class Stretch:
-    """``at``: seconds since the soak began; ``seconds``, ``requests`` and those that were ``unanswered`` as the
+    """``at``: seconds since the soak began; ``seconds``, ``requests`` and those ``unanswered`` as the
     load says; ``lost``: why it failed as a whole, "" when it did not."""
 
     at: float
