@@ -7,7 +7,7 @@ MISSING = $(shell for p in $(APT_PACKAGES); do \
 	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
 APT_INSTALL = apt-get install --yes --no-install-recommends
 
-.PHONY: check setup apt demo test test-slow fuzz holdout bench bench-heal bench-sources clean
+.PHONY: check setup apt demo test test-slow fuzz holdout soak bench bench-heal bench-sources clean
 
 check: setup
 	.venv/bin/ruff format --check .
@@ -61,6 +61,16 @@ BENCH_LTO ?= $(filter micro,$(BENCH))
 # Programs that no example profiles, on the demo's kernel pruned ever wider: what becomes of each.
 holdout: demo
 	.venv/bin/kprune holdout $(OUT) --programs examples/holdout/programs.toml --keep callees --keep reachable
+
+# Each server example under load and trouble, SOAK_MINUTES each; `kprune run` makes its kernel first.
+SOAK_MINUTES ?= 60
+SOAK ?= nginx redis sqlite
+
+soak: setup
+	for each in $(SOAK); do \
+		.venv/bin/kprune run examples/$$each --out out/$$each || exit; \
+		.venv/bin/kprune soak out/$$each --minutes $(SOAK_MINUTES) || exit; \
+	done
 
 bench: setup
 	.venv/bin/python -m prune.bench --kernels "$(BENCH)" --lto "$(BENCH_LTO)" --demo $(OUT) $(BENCH_FLAGS)

@@ -77,9 +77,10 @@ def unpruned(image: Path, smp: bool) -> PrunedKernel:
 
 
 def boot_pruned(
-    workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path
+    workload: Workload, kernel: PrunedKernel, numbers: Sequence[int], into: Path, jobs: int = 0
 ) -> tuple[Boot, ...]:
-    """Boot the pruned kernel once for each number of a variation; ``into`` gets a folder for each."""
+    """Boot the pruned kernel once for each number of a variation; ``into`` gets a folder for each. ``jobs``:
+    guests at a time, 0 for as many as there are processors."""
     initrd = Roots(workload, into, cache_folder()).of(kernel.image)
 
     def boot(number: int) -> Boot:
@@ -90,12 +91,12 @@ def boot_pruned(
         say(f"boot {number} ({made.variation}): {said}{once_more}{answered}")
         return made
 
-    return tuple(in_parallel([partial(boot, number) for number in numbers]))
+    return tuple(in_parallel([partial(boot, number) for number in numbers], jobs))
 
 
 def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, into: Path) -> Boot:
     """One boot; a second time when the first was in vain for no fault of the kernel's."""
-    how = jitter(number, kernel.smp, machine_kind(workload.arch).slowest)
+    how = jitter(number, kernel.smp, machine_kind(workload.arch).slowest, workload.machine.cpus)
     made = _boot_once(workload, kernel, initrd, how, number, into)
     if made.exit_code == ValidationFailed.exit_code and how.slowness is not None:
         # Some apps have time limits of their own.

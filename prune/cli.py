@@ -22,6 +22,8 @@ from prune import (
     cmd_observe,
     cmd_profile,
     cmd_security,
+    cmd_soak,
+    cmd_speed,
     ssh_trace,
 )
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
@@ -51,7 +53,7 @@ _STAGES = {
 #: Verbs that are modules of their own.
 _MORE = (
     cmd_import, cmd_profile, cmd_observe, cmd_compare, cmd_decode, cmd_inspect, cmd_cache, cmd_ledger,
-    cmd_minram, cmd_holdout, cmd_security,
+    cmd_minram, cmd_holdout, cmd_security, cmd_speed, cmd_soak,
 )  # fmt: skip
 _NEXT = {
     "build": "trace",
@@ -155,7 +157,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     heal.add_argument("--no-heal", dest="heal", action="store_false", help="report a miss, do not mend it")
     _add_boot_options(parser)
     parser.add_argument(
-        "--jobs", "-j", type=_count, default=0, help="parallel compilers (default: processors)"
+        "--jobs",
+        "-j",
+        type=_count,
+        default=0,
+        help="compilers, and guests, at a time (default: processors)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run none")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")

@@ -41,7 +41,7 @@ TURNS, SECONDS = 8, 2.0
 _HERE = Path(__file__).parent
 
 
-def measure_speed(pipeline: Pipeline) -> dict[str, Any]:
+def measure_speed(pipeline: Pipeline, turns: int = TURNS, seconds: float = SECONDS) -> dict[str, Any]:
     """``speed.json`` of a run: see :func:`prune.speed.make_speed`; and ``misses``, if any are left.
 
     What is missed joins the profile, as often as the settings of the run allow.
@@ -51,15 +51,15 @@ def measure_speed(pipeline: Pipeline) -> dict[str, Any]:
     """
     rounds = pipeline.settings.heal_rounds if pipeline.settings.heal else 0
     for _ in range(rounds):
-        found = _measured(pipeline)
+        found = _measured(pipeline, turns, seconds)
         misses = [Miss(**miss) for miss in found["misses"]]
         if not misses or not _learn(pipeline, misses):
             return found
         pipeline.heal()
-    return _measured(pipeline)
+    return _measured(pipeline, turns, seconds)
 
 
-def _measured(pipeline: Pipeline) -> dict[str, Any]:
+def _measured(pipeline: Pipeline, turns: int, seconds: float) -> dict[str, Any]:
     folder = pipeline.folder
     into = folder.path("speed.json")
     inputs: dict[str, str | int | Path | None] = {
@@ -67,10 +67,10 @@ def _measured(pipeline: Pipeline) -> dict[str, Any]:
         "pruned": folder.pruned("bzImage"),
         "workload": pipeline.workload.load_hash(),
         "code": source_hash(Path(tracer.__file__).parent),
-        "turns": f"{TURNS} {SECONDS:g}",
+        "turns": f"{turns} {seconds:g}",
         **_code("speed.py", "estimate.py", "measuring.py"),
     }
-    run_stage(folder.out, "speed", inputs, [into], lambda: take_turns(pipeline, TURNS, SECONDS))
+    run_stage(folder.out, "speed", inputs, [into], lambda: take_turns(pipeline, turns, seconds))
     return passes.read_result(into, "speed", ("base", "pruned", "ratio", "misses"))
 
 

@@ -124,7 +124,7 @@ def _plan_modules(
     return needed_exports(whole | {plan.name: plan.needs for plan in plans}), frozenset(used)
 
 
-def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Boot, ...]:
+def boot(workload: Workload, folder: Folder, numbers: Sequence[int], jobs: int = 0) -> tuple[Boot, ...]:
     """Boot the pruned kernel in these variations of the workload, and write ``boots.json``.
 
     Raises:
@@ -135,7 +135,7 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int]) -> tuple[Bo
 
     config = folder.base(".config")
     kernel = read_pruned(folder.path("pruned"), is_smp(config), moves(config))
-    boots = boot_pruned(workload, kernel, numbers, folder.path("boot"))
+    boots = boot_pruned(workload, kernel, numbers, folder.path("boot"), jobs)
     write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
     return boots
 

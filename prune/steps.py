@@ -254,7 +254,7 @@ class Steps:
         }
         run_stage(
             self.settings.out, "boot", inputs, [self.folder.boots],
-            lambda: passes.boot(self.workload, self.folder, numbers),
+            lambda: passes.boot(self.workload, self.folder, numbers, self.settings.jobs),
         )  # fmt: skip
         failed = next(
             (b for b in passes.read_result(self.folder.boots, "boots", ("each",))["each"] if b["problem"]),

@@ -92,7 +92,7 @@ class Coverage:
 
 def trace_run(workload: Workload, kernel: Path, into: Path, number: int, smp: bool) -> RunPlan:
     """Run ``number`` on the traced kernel, which needs more instructions for the same."""
-    how = jitter(number, smp, machine_kind(workload.arch).slowest - _TRACED_FASTER)
+    how = jitter(number, smp, machine_kind(workload.arch).slowest - _TRACED_FASTER, workload.machine.cpus)
     # With a thread for each, a processor may meet an int3 of ftrace's that is gone already.
     options = SessionOptions(trace=True, single=how.cpus > 1)
     return RunPlan(into.name, FTRACE, kernel, how, how.apply(options, workload))
@@ -121,7 +121,7 @@ def block_run(
 ) -> RunPlan:
     """Run ``number`` on the production kernel, with block coverage; ``boot_ends`` as in the session."""
     options = SessionOptions(flush=True, boot_ends=boot_ends)
-    how = jitter(number, smp, machine_kind(workload.arch).slowest)
+    how = jitter(number, smp, machine_kind(workload.arch).slowest, workload.machine.cpus)
     return _block_run(workload, kernel, into, how, options)
 
 
@@ -156,6 +156,7 @@ def miss_runs(
         function.symbol: int(symbols.starts[i]) for i, function in enumerate(symbols.functions) if ran[i]
     }
     trap = machine_kind(workload.arch).trap
+    how = Jitter(cpus=workload.machine.cpus)
     plans = []
     for miss in MISSES:
         name = next((each for each in miss.candidates if each in address), None)
@@ -164,7 +165,7 @@ def miss_runs(
         poke = Poke(address[name], trap, before_phase=workload.apps[0].name)
         # What ran before is forgotten: much of the path ran in boot, and is freed unless it is seen here.
         options = SessionOptions(poke=poke, expect_panic=True, oops_panic=miss.oops_panic, flush=True)
-        plans.append(_block_run(workload, kernel, into / miss.name, Jitter(), options))
+        plans.append(_block_run(workload, kernel, into / miss.name, how, options))
     return plans
 
 

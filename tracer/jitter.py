@@ -20,6 +20,11 @@ from tracer.workload import Workload
 #: put off: what runs then is not for booting alone.
 SLOWNESS = (None, 7, None, 4, 0, 6)
 SLOWEST = 7
+#: The same for a machine with several processors, which do not run with -icount: more often in real time.
+#: Where these take turns in one thread of the emulator's (:attr:`Jitter.single`), one waits for another for
+#: as long as it is its turn, which never happens when each has a thread.
+SLOWNESS_OF_SEVERAL = (None, 7, None, None, 0, None)
+IN_TURNS = (False, False, True, False, False, True)
 #: Memory in percent of the workload's, in turn; never less, for that would be another workload.
 MEMORY = (100, 100, 150, 100, 200, 125, 300)
 #: By how much longer the apps may take by the clock of a slow guest.
@@ -30,12 +35,14 @@ FIRST_TRACED, FIRST_HEALED = 0, 1002
 
 @dataclass(frozen=True)
 class Jitter:
-    """One variation; ``percent`` of the workload's memory, ``slowness`` as in :data:`SLOWNESS`."""
+    """One variation; ``percent`` of the workload's memory, ``slowness`` as in :data:`SLOWNESS`; ``single``:
+    all processors take turns in one thread."""
 
     percent: int = 100
     slowness: int | None = None
     cpus: int = 1
     seed: int = 0
+    single: bool = False
 
     def arguments(self) -> tuple[str, ...]:
         """Words for QEMU."""
@@ -43,7 +50,7 @@ class Jitter:
         if self.slowness is not None:
             # sleep=off: an idle guest jumps to its next timer, so that a minute of waiting takes no time.
             words += ("-icount", f"shift={self.slowness},sleep=off")
-        return words + (("-smp", str(self.cpus)) if self.cpus > 1 else ())
+        return words + processors(self.cpus)
 
     def apply(self, options: SessionOptions, workload: Workload) -> SessionOptions:
         """``options`` of a run of ``workload``, varied."""
@@ -51,6 +58,7 @@ class Jitter:
             options,
             memory=self._memory(options, workload),
             arguments=self.arguments(),
+            single=options.single or self.single,
             patience=1 if self.slowness is None else PATIENCE,
             seed=self.seed,
         )
@@ -68,17 +76,26 @@ class Jitter:
     def __str__(self) -> str:
         parts = [f"memory {self.percent}%"]
         parts += [f"icount shift {self.slowness}"] if self.slowness is not None else []
-        parts += [f"{self.cpus} processors"] if self.cpus > 1 else []
+        parts += [f"{self.cpus} processors{' in turns' * self.single}"] if self.cpus > 1 else []
         return ", ".join([*parts, f"seed {self.seed}"])
 
 
-def jitter(number: int, smp: bool, slowest: int = SLOWEST) -> Jitter:
+def processors(cpus: int) -> tuple[str, ...]:
+    """Words for QEMU."""
+    return ("-smp", str(cpus)) if cpus > 1 else ()
+
+
+def jitter(number: int, smp: bool, slowest: int = SLOWEST, cpus: int = 1) -> Jitter:
     """The variation of run ``number``; number 0 is the workload as it is written. ``smp``: the kernel can
     use a second processor, which it gets in every other run in real time. With -icount, QEMU 7.2 does not get
-    a second one going. ``slowest``: what the machine can bear, where :data:`SLOWNESS` is more."""
+    a second one going. ``slowest``: what the machine can bear, where :data:`SLOWNESS` is more. ``cpus``: of
+    the workload's machine, which has them whenever it is not slow."""
     turn, kind = divmod(number, len(SLOWNESS))
-    slowness = SLOWNESS[kind]
+    several = smp and cpus > 1
+    slowness = (SLOWNESS_OF_SEVERAL if several else SLOWNESS)[kind]
     if slowness is not None:
         slowness = min(slowness, slowest)
+    if several and slowness is None:
+        return Jitter(MEMORY[number % len(MEMORY)], None, cpus, number, IN_TURNS[kind])
     second = smp and slowness is None and (turn + kind // 2) % 2 == 1
     return Jitter(MEMORY[number % len(MEMORY)], slowness, 2 if second else 1, number)

@@ -7,7 +7,8 @@ A load is a command of the host's (``load`` in workload.toml) that puts load on 
     {"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}
 
 ``requests`` were answered in ``seconds``; ``latencies_ms`` has how long each of them took, ``quantiles_ms``
-at least the median and the 99th percentile of that, for clients that tell no more.
+at least the median and the 99th percentile of that, for clients that tell no more. ``lost``, if it is there:
+how many were not answered, in whatever way.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from tracer.workload import App
 @dataclass(frozen=True)
 class Window:
     """What a load saw: ``requests`` answered in ``seconds``; median and 99th percentile of how long it took
-    to answer one, in milliseconds."""
+    to answer one, in milliseconds; how many were ``lost``."""
 
     requests: int
     seconds: float
     p50_ms: float
     p99_ms: float
+    lost: int = 0
 
 
 def read_load(app: App, said: str) -> Window:
@@ -52,13 +54,16 @@ def read_load(app: App, said: str) -> Window:
         value: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:
         wrong(f"printed no JSON: {error}")
-    keys = {"requests", "seconds", "latencies_ms", "quantiles_ms"}
+    keys = {"requests", "seconds", "latencies_ms", "quantiles_ms", "lost"}
     unknown = sorted(set(value) - keys)
     if unknown:
         wrong(f"printed the unknown key {unknown[0]}")
     requests, seconds = value.get("requests"), value.get("seconds")
     if not isinstance(requests, int) or isinstance(requests, bool) or requests < 1:
         wrong(f"printed requests {requests!r}, which is not a whole number of at least 1")
+    lost = value.get("lost", 0)
+    if not isinstance(lost, int) or isinstance(lost, bool) or lost < 0:
+        wrong(f"printed lost {lost!r}, which is not a whole number")
     if not _is_positive(seconds):
         wrong(f"printed seconds {seconds!r}, which is not a number above 0")
     if ("latencies_ms" in value) == ("quantiles_ms" in value):
@@ -69,13 +74,13 @@ def read_load(app: App, said: str) -> Window:
             _is_positive(quantiles.get(key)) for key in ("50", "99")
         ):
             wrong('printed quantiles_ms without numbers for "50" and "99"')
-        return Window(requests, float(seconds), float(quantiles["50"]), float(quantiles["99"]))
+        return Window(requests, float(seconds), float(quantiles["50"]), float(quantiles["99"]), lost)
     latencies = value["latencies_ms"]
     if not isinstance(latencies, list) or not latencies or not all(map(_is_positive, latencies)):
         wrong("printed latencies_ms that is no list of numbers above 0")
     if len(latencies) != requests:
         wrong(f"printed {len(latencies)} latencies of {requests} requests")
-    return Window(requests, float(seconds), quantile(latencies, 0.5), quantile(latencies, 0.99))
+    return Window(requests, float(seconds), quantile(latencies, 0.5), quantile(latencies, 0.99), lost)
 
 
 def _is_positive(value: object) -> TypeGuard[float]:

@@ -21,8 +21,8 @@ class VmOptions:
     (address, length) ranges. ``trace_file``: there is a virtio-serial port that writes to it. ``gdb``:
     there is a gdbstub; ``stopped``: the machine waits for it to let it go. ``single``: all processors take
     turns in one thread. ``cpu``: instead of the machine's own. ``nic``: the PCI network card. ``disk``: the
-    root file system is a disk (read only) instead of an initrd. ``arguments``: more words for the QEMU
-    command line.
+    root file system is a disk (read only) instead of an initrd. ``disks``: images of others, for data.
+    ``arguments``: more words for the QEMU command line.
     """
 
     memory: int
@@ -37,6 +37,7 @@ class VmOptions:
     cpu: str = ""
     nic: str = NIC
     disk: bool = False
+    disks: tuple[Path, ...] = ()
     arguments: tuple[str, ...] = ()
 
 
@@ -57,6 +58,10 @@ def qemu_command(
         # The user network's router advertisements would make every IPv6 kernel run its autoconfiguration.
         "-netdev", f"user,id=net0,ipv6=off{forwards}", "-device", f"{options.nic},netdev=net0,romfile=",
     ]  # fmt: skip
+    for number, path in enumerate(options.disks):
+        # What is on them is gone with the guest: nothing waits for the host's own disk.
+        drive = f"file={_escaped(path)},format=raw,if=none,id=data{number},cache=unsafe"
+        words += ["-drive", drive, "-device", f"virtio-blk-pci,drive=data{number}"]
     if options.block_log:
         words += ["-d", "in_asm", "-D", str(options.block_log)]
         if options.block_filter:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracer.boot_trace import command_line
+from tracer.disks import disk_words, made_disks
 from tracer.gdb import return_address
 from tracer.host import HostError
+from tracer.jitter import processors
 from tracer.machine import MachineKind, machine_kind
 from tracer.outcome import AppFailed, GuestHung, GuestPanicked
 from tracer.qemu import VmOptions, qemu_command
@@ -89,8 +91,11 @@ def open_session(
         raise HostError(f"starting the VM: {into}: {error.strerror}") from error
     no_app = options.idle or options.boot_trace is not None
     environment = {"KPRUNE_SEED": str(options.seed)}
-    with running_servers(() if no_app else workload.servers, workload.folder, environment, into) as servers:
-        vm_options = _vm_options(kind, workload, options, _trace_file(options, into), servers.ports)
+    with (
+        running_servers(() if no_app else workload.servers, workload.folder, environment, into) as servers,
+        made_disks(workload.disks, into) as disks,
+    ):
+        vm_options = _vm_options(kind, workload, options, _trace_file(options, into), servers.ports, disks)
         with Vm(kind, kernel, initrd, into, vm_options) as vm:
             try:
                 yield Session(vm, workload, options, servers.environment)
@@ -107,11 +112,12 @@ def caller_during_boot(
     time for booting is over. For a guest that goes down before it can say so itself."""
     kind = machine_kind(workload.arch)
     into.mkdir(parents=True, exist_ok=True)
-    vm_options = replace(_vm_options(kind, workload, options, None, {}), gdb=True, stopped=True)
-    with Vm(kind, kernel, initrd, into, vm_options) as vm:
-        return return_address(
-            vm.gdb_socket, address, kind.stack_pointer, kind.address_size, options.boot_timeout
-        )
+    with made_disks(workload.disks, into) as disks:
+        vm_options = _vm_options(kind, workload, options, None, {}, disks)
+        with Vm(kind, kernel, initrd, into, replace(vm_options, gdb=True, stopped=True)) as vm:
+            return return_address(
+                vm.gdb_socket, address, kind.stack_pointer, kind.address_size, options.boot_timeout
+            )
 
 
 def session_command(
@@ -121,7 +127,8 @@ def session_command(
     the port of a server."""
     kind = machine_kind(workload.arch)
     ports = {variable(port): "PORT" for server in workload.servers for port in server.ports}
-    vm_options = _vm_options(kind, workload, options, _trace_file(options, into), ports)
+    disks = tuple(Path(f"DISK{number}") for number in range(len(workload.disks)))
+    vm_options = _vm_options(kind, workload, options, _trace_file(options, into), ports, disks)
     return qemu_command(kind, kernel, initrd, into / "console.log", Path("SOCKETS"), vm_options)
 
 
@@ -135,10 +142,12 @@ def _vm_options(
     options: SessionOptions,
     trace_file: Path | None,
     environment: Mapping[str, str],
+    disks: tuple[Path, ...],
 ) -> VmOptions:
     words = [f"console={kind.console}", "panic=-1", f"kprune.control=/dev/{kind.control}"]
     words += [] if options.moved else ["nokaslr"]
     words += root_words(workload.rootfs.device)
+    words += disk_words(workload)
     words += ["oops=panic"] if options.oops_panic else []
     words += ["kprune.trace=1"] if options.trace else []
     words += [f"kprune.seed={options.seed}"] if options.seed else []
@@ -153,9 +162,11 @@ def _vm_options(
         trace_file=trace_file,
         gdb=options.flush or options.poke is not None or bool(options.boot_ends),
         stopped=bool(options.boot_ends),
-        arguments=options.arguments,
+        # A run that is varied says itself how many processors there are.
+        arguments=options.arguments or processors(workload.machine.cpus),
         single=options.single,
         cpu=workload.machine.cpu,
         nic=workload.machine.nic,
         disk=bool(workload.rootfs.device),
+        disks=disks,
     )

@@ -151,8 +151,7 @@ class Session:
 
         ``more`` is environment besides the workload's own.
         """
-        ports = {f"KPRUNE_PORT_{guest}": str(host) for guest, host in self.vm.ports.items()}
-        env = {**os.environ, **self.environment, **ports, **(more or {})}
+        env = self.environment_on_host(more or {})
         said = self.vm.console.parent / f"host-{app.name}.log"
         deadline = time.monotonic() + seconds
         with said.open("wb") as log:
@@ -170,6 +169,11 @@ class Session:
         if process.returncode:
             raise self.app_failed(app, f"its {what} exited with status {process.returncode}", text)
         return text
+
+    def environment_on_host(self, more: Mapping[str, str]) -> dict[str, str]:
+        """What a command of the host's finds in its environment."""
+        ports = {f"KPRUNE_PORT_{guest}": str(host) for guest, host in self.vm.ports.items()}
+        return {**os.environ, **self.environment, **ports, **more}
 
     def watch_boot_end(self) -> None:
         """Let the machine go, and note when the kernel is about to free its init memory.

@@ -18,12 +18,13 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "": {
         "schema_version": (int,), "name": (str,), "arch": (str, list), "kernel_config": (str, list),
         "any_order": (bool,), "needs": (list,), "machine": (dict,), "rootfs": (dict,), "app": (list,),
-        "server": (list,), "on": (dict,),
+        "server": (list,), "on": (dict,), "disk": (list,),
     },
     "machine": {
         "memory": (str,), "tight": (str,), "cmdline": (str,), "forward": (list,), "cpu": (str,),
-        "nic": (str,),
+        "nic": (str,), "cpus": (int,),
     },
+    "disk": {"format": (str,), "size": (str,), "mount": (str,)},
     "rootfs": {
         "busybox": (bool, str), "device": (str,), "packages": (list,), "omit": (list,), "file": (list,),
         "modules": (list,),
@@ -50,6 +51,7 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
 REQUIRED: dict[str, tuple[str, ...]] = {
     "": ("schema_version", "name", "arch", "app"),
     "rootfs.file": ("source", "target"),
+    "disk": ("format", "size", "mount"),
     "app": ("name", "command", "timeout"),
     "server": ("name", "command", "ready", "timeout"),
     "programs": ("schema_version", "program"),

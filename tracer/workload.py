@@ -25,7 +25,7 @@ AGENT = Path(__file__).parent / "guest" / "init"
 class Machine:
     """The virtual machine: memory in bytes, extra kernel command line, guest TCP ports to forward, and what
     QEMU calls the processor, "" for that of ``machines.toml``, and the network card. ``tight``: bytes of
-    memory in which some runs of the production kernel happen as well, 0 for none."""
+    memory in which some runs of the production kernel happen as well, 0 for none. ``cpus``: processors."""
 
     memory: int
     cmdline: str
@@ -33,6 +33,16 @@ class Machine:
     cpu: str = ""
     tight: int = 0
     nic: str = NIC
+    cpus: int = 1
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk for the guest's data, made afresh for each guest: its file system, bytes, the guest's folder."""
+
+    format: str
+    size: int
+    mount: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class Workload:
     any_order: bool = False
     servers: tuple[Server, ...] = ()
     needs: tuple[str, ...] = ()
+    disks: tuple[Disk, ...] = ()
 
     @property
     def title(self) -> str:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracer.disks import FORMATS
 from tracer.host import UserError
 from tracer.phase_names import RESERVED
 from tracer.servers import Server
 from tracer.shapes import PACKAGE, WrongShape, check_shape
-from tracer.workload import DEVICES, NIC, App, Machine, Rootfs, RootfsFile, Workload, is_file
+from tracer.workload import DEVICES, NIC, App, Disk, Machine, Rootfs, RootfsFile, Workload, is_file
 
 SCHEMA_VERSION = 1
+#: What QEMU's machines can have at most, and kernels are configured for by default.
+_MOST_CPUS = 64
+#: Of disks for data; there are only so many places for cards.
+_MOST_DISKS = 8
 
 
 def memory_size(text: str) -> int | None:
@@ -88,6 +93,7 @@ class _Reader:
             any_order=raw.get("any_order", False),
             servers=self.servers(raw.get("server", [])),
             needs=self.strings(raw.get("needs", []), "needs"),
+            disks=self.disks(raw.get("disk", [])),
         )
 
     def strings(self, value: object, where: str) -> tuple[str, ...]:
@@ -116,17 +122,36 @@ class _Reader:
             cpu=own.get("cpu", raw.get("cpu", "")),
             tight=self.memory(tight, "tight") if tight else 0,
             nic=self.nic(own.get("nic", raw.get("nic", NIC))),
+            cpus=self.cpus(raw.get("cpus", 1)),
         )
+
+    def cpus(self, number: int) -> int:
+        if not 0 < number <= _MOST_CPUS:
+            raise self.fail(f"[machine] cpus is {number}", f"a machine has 1 to {_MOST_CPUS} of them")
+        return number
+
+    def disks(self, raw: list[Any]) -> tuple[Disk, ...]:
+        if len(raw) > _MOST_DISKS:
+            raise self.fail(f"there are {len(raw)} tables [[disk]]", f"a machine has {_MOST_DISKS} at most")
+        return tuple(self.disk(item, f"[[disk]] {i + 1}") for i, item in enumerate(raw))
+
+    def disk(self, raw: object, where: str) -> Disk:
+        table = self.check(raw, "disk", where)
+        if table["format"] not in FORMATS:
+            raise self.fail(f'{where}: format is "{table["format"]}"', f"known: {', '.join(FORMATS)}")
+        if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", table["mount"]) or ".." in table["mount"].split("/"):
+            raise self.fail(f'{where}: mount "{table["mount"]}" is not the absolute path of a folder')
+        return Disk(table["format"], self.memory(table["size"], "size", where), table["mount"])
 
     def nic(self, text: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", text):
             raise self.fail(f'[machine] nic is "{text}"', "name a PCI network card of QEMU's (-device help)")
         return text
 
-    def memory(self, text: str, key: str = "memory") -> int:
+    def memory(self, text: str, key: str = "memory", where: str = "[machine]") -> int:
         size = memory_size(text)
         if not size:
-            raise self.fail(f'[machine] {key} is "{text}"', 'write it like "4608K", "128M" or "1G"')
+            raise self.fail(f'{where} {key} is "{text}"', 'write it like "4608K", "128M" or "1G"')
         return size
 
     def port(self, port: object) -> int:

@@ -70,6 +70,19 @@ def test_two_processors_only_when_the_kernel_can_use_them() -> None:
     assert [jitter(n, False, 5).slowness for n in range(6)] == [None, 5, None, 4, 0, 5]
 
 
+def test_several_processors_of_the_workloads_own() -> None:
+    runs = [jitter(n, True, cpus=4) for n in range(24)]
+    assert {(run.cpus, run.slowness is None) for run in runs} == {(4, True), (1, False)}
+    assert runs[0] == replace(jitter(0, False), cpus=4)
+    in_turns = [run for run in runs if run.single]
+    assert {run.cpus for run in in_turns} == {4} and len(in_turns) < sum(run.cpus == 4 for run in runs)
+    assert all("in turns" in str(run) for run in in_turns)
+    workload = load_workload(EXAMPLE)
+    assert in_turns[0].apply(SessionOptions(), workload).single
+    # A kernel that cannot use them gets none.
+    assert {jitter(n, False, cpus=4).cpus for n in range(24)} == {1}
+
+
 def test_a_seed_varies_the_order_of_apps_where_any_will_do() -> None:
     workload = load_workload(EXAMPLE)
     assert workload.any_order

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tracer.host import UserError
+from tracer.disks import disk_words, made_disks
+from tracer.host import HostError, UserError
 from tracer.jitter import SLOWNESS, jitter
 from tracer.session_options import SessionOptions
+from tracer.workload import Disk
 from tracer.workload_file import load_workload, memory_size
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
@@ -252,3 +255,40 @@ def test_two_loads(folder: Path) -> None:
 def test_no_workload(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load_workload(tmp_path)
+
+
+def test_processors_and_disks(tmp_path: Path) -> None:
+    head = 'schema_version = 1\nname = "x"\narch = "x86_64"\n'
+    app = '[[app]]\nname = "a"\ncommand = "true"\ntimeout = 1\n'
+    disk = '[[disk]]\nformat = "ext4"\nsize = "64M"\nmount = "/data"\n'
+    file = tmp_path / "workload.toml"
+    file.write_text(f"{head}[machine]\ncpus = 2\n{disk}{app}")
+    workload = load_workload(tmp_path)
+    assert workload.machine.cpus == 2
+    assert workload.disks == (Disk("ext4", 64 << 20, "/data"),)
+    for wrong, message in (
+        (head + "[machine]\ncpus = 0\n" + app, r"cpus is 0; a machine has 1 to 64"),
+        (head + disk.replace("ext4", "fat") + app, r'format is "fat"; known: ext4'),
+        (head + disk.replace("64M", "64") + app, r"\[\[disk\]\] 1 size is \"64\""),
+        (head + disk.replace("/data", "/a b") + app, "not the absolute path of a folder"),
+        (head + disk.replace("/data", "/a/../b") + app, "not the absolute path of a folder"),
+        (head + disk * 9 + app, r"9 tables \[\[disk\]\]; a machine has 8"),
+    ):
+        file.write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            load_workload(tmp_path)
+
+
+def test_disks_are_new_for_each_guest(tmp_path: Path) -> None:
+    workload = load_workload(EXAMPLE.parent / "nginx")
+    assert disk_words(workload) == ["kprune.disk=/dev/vda:ext4:/data"]
+    behind_root = replace(workload, rootfs=replace(workload.rootfs, device="romfs"))
+    assert disk_words(behind_root) == ["kprune.disk=/dev/vdb:ext4:/data"]
+    with made_disks(workload.disks, tmp_path) as paths:
+        assert [path.stat().st_size for path in paths] == [64 << 20]
+        assert paths[0].read_bytes()[0x438:0x43A] == b"\x53\xef"  # ext4's magic number
+        assert paths[0].stat().st_blocks * 512 < 16 << 20  # sparse
+    assert not paths[0].exists()
+    with pytest.raises(HostError, match=r"mkfs\.ext4"), made_disks((Disk("ext4", 4096, "/x"),), tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -37,6 +37,15 @@ HERE void call_rcu(struct head *head, void (*function)(struct head *)) { head->f
 HERE void freed(struct head *head) { BODY(10); sink = head != 0; }
 void frees(struct head *head) { call_rcu(head, freed); BODY(11); }
 
+/* Another processor (include/linux/smp.h). */
+HERE int smp_call_function_single(int cpu, void (*function)(struct head *), struct head *info, int wait)
+{
+	info[cpu].function = function;
+	return wait;
+}
+HERE void elsewhere(struct head *info) { BODY(20); sink = info != 0; }
+void asks(struct head *info) { sink = smp_call_function_single(1, elsewhere, info, 1); BODY(21); }
+
 /* As inet_csk_init_xmit_timers: the caller says what goes off. */
 HERE void passes_on(struct timer *timer, void (*one)(struct timer *), void (*two)(struct timer *))
 {
