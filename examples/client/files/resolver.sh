@@ -10,4 +10,4 @@ dnsmasq -k -C /dev/null --no-resolv --server=$host#$KPRUNE_SERVER_DNS --listen-a
 	--bind-interfaces --user=root --pid-file= --log-facility=/tmp/dnsmasq.log &
 resolver=$!
 trap 'kill $resolver; wait $resolver' EXIT
-until netstat -lun | grep -q 127.0.0.1:53; do kill -0 $resolver && sleep 0.1; done
+until netstat -lun | grep -q 127.0.0.1:53; do kill -0 $resolver; sleep 0.1; done

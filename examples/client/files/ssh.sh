@@ -19,7 +19,7 @@ $ssh -tt tty | grep -q /dev/pts/
 # A tunnel to the web server.
 $ssh -N -L 127.0.0.1:8080:127.0.0.1:$KPRUNE_SERVER_WEB &
 tunnel=$!
-until netstat -ltn | grep -q 127.0.0.1:8080; do sleep 0.2; done
+until netstat -ltn | grep -q 127.0.0.1:8080; do kill -0 $tunnel; sleep 0.2; done
 curl -sSf -o /tmp/ca.pem http://127.0.0.1:8080/ca.pem
 cmp /tmp/ca.pem /root/.ssh/ca.pem
 kill $tunnel
