@@ -146,7 +146,7 @@ def boot_once(
     misses = find_misses(stones, executed, console, phases)
     if misses:
         problem, code = _missed(misses), GuestFailed.exit_code
-    elif at:
+    elif at and not options.moved:
         problem = f"{_places(kernel, at)}: {problem}"
     answered = find_answered(stones, executed, phases)
     return Boot(number, variation, round(seconds, 2), problem, code, misses, answered=answered)

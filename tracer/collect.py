@@ -40,6 +40,7 @@ from tracer.coverage import (
     read_coverage,
     stack_run,
     trace_run,
+    what_moving_adds,
 )  # fmt: skip
 from tracer.ftrace import read_frames
 from tracer.host import UserError, say
@@ -138,7 +139,7 @@ def collect_profile(
         folders = [into / f"moved-{number + 1}" for number in range(_MOVED_RUNS)]
         plans = [moved_run(workload, production.image, each, n) for n, each in enumerate(folders)]
         for coverage in guests.run_all([], plans)[1]:
-            sightings.add_blocks(coverage)
+            sightings.add_blocks(what_moving_adds(coverage, coverages))
     sightings.add_sleepers(options.sleepers or ())
     if traced and BLOCKS not in sources:
         _watch_boot(guests, traced, sightings)

@@ -221,6 +221,12 @@ def read_coverage(
     return Coverage(plan, result, ran, executed, outside, flushed, in_modules)
 
 
+def what_moving_adds(moved: Coverage, others: Sequence[Coverage]) -> Coverage:
+    """A run at a random address without what it ran in boot and others saw: these know when that was."""
+    seen = np.logical_or.reduce([flags for each in others for flags in each.ran.values()])
+    return replace(moved, ran={**moved.ran, START: moved.ran[START] & ~seen})
+
+
 def _in_modules(blocks: Blocks, modules: ModuleCode) -> tuple[dict[str, frozenset[Identity]], int]:
     """(per phase, the functions of modules that ran in it; how many blocks lie in no module)."""
     phases: dict[int, list[Block]] = {}

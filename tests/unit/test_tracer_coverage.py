@@ -12,7 +12,7 @@ import pytest
 
 from tracer import gdb
 from tracer.blocks import Blocks
-from tracer.coverage import Coverage, block_run, miss_runs, touched, touched_from
+from tracer.coverage import Coverage, block_run, miss_runs, touched, touched_from, what_moving_adds
 from tracer.host import GuestLost, ValidationFailed
 from tracer.jitter import MEMORY, SLOWNESS, jitter
 from tracer.runner import SessionResult
@@ -111,6 +111,17 @@ def test_misses_are_caused_where_every_run_goes() -> None:
     nothing = covered(workload, known, blocks([]))
     with pytest.raises(ValidationFailed, match="causing miss-oops: none of"):
         miss_runs(workload, Path("bzImage"), Path("out"), known, [nothing])
+
+
+def test_what_a_moved_kernel_ran_in_boot_is_not_for_booting_alone_unless_others_saw_it() -> None:
+    workload = load_workload(EXAMPLE)
+    known = symbols(["booted", "random", "later"])
+    fixed = covered(workload, known, blocks([(0x100, 0), (0x300, 1)]))
+    moved = covered(workload, known, blocks([(0x300, 1)]))
+    ran = {"start": np.array([True, True, False]), **moved.ran}
+    found = what_moving_adds(replace(moved, ran=ran), [fixed]).ran
+    assert found["start"].tolist() == [False, True, False]
+    assert found["web"].tolist() == [False, False, True]
 
 
 def serve(path: Path, answers: dict[bytes, bytes], heard: list[bytes]) -> threading.Thread:
