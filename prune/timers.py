@@ -3,8 +3,9 @@
 Whether a timer goes off, and what it finds then, is chance: a host that is busy, an answer that comes late.
 So is whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by
 one. The function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h;
-``call_rcu``), so the relocation before that call names it; or it is in the variable that is handed on
-(``DECLARE_WORK``, include/linux/workqueue.h). Where a function passes an argument on, its caller names it.
+``call_rcu``; constructors of slabs), so the relocation before that call names it; or it is in the variable
+that is handed on (``DECLARE_WORK``, include/linux/workqueue.h). Where a function passes an argument on, its
+caller names it.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
     second = _Calls(image, knowledge, _named(image, known["setup"]), hot)
     given = second.loaded(function, knowledge.kinds("second_argument"))
     forwarded = _Calls(image, knowledge, second.callers_but(given), hot).loaded(function)
+    anywhere = _Calls(image, knowledge, _named(image, known["anywhere"]), hot).loaded(function)
     queued = np.zeros(len(image.units), bool)
     queued[_Calls(image, knowledge, _named(image, known["queue"]), hot).loaded(data)[1]] = True
     held = graph.target[queued[graph.source] & function[graph.target]]
-    return distinct(np.concatenate([given[1], forwarded[1], held]))
+    return distinct(np.concatenate([given[1], forwarded[1], anywhere[1], held]))
 
 
 def _named(image: Image, names: list[str]) -> Rows:

@@ -38,6 +38,7 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     assert found(arch, level, tmp_path, "frees") == {"freed": HANDS}
     assert found(arch, level, tmp_path, "asks") == {"elsewhere": HANDS}
     assert found(arch, level, tmp_path, "has_some", "passes_on") == {"passed_one": HANDS, "passed_two": HANDS}
+    assert found(arch, level, tmp_path, "has_slabs") == {"constructs": HANDS}
     assert found(arch, level, tmp_path, "queues") == {"works": HANDS}
 
 

@@ -46,6 +46,15 @@ HERE int smp_call_function_single(int cpu, void (*function)(struct head *), stru
 HERE void elsewhere(struct head *info) { BODY(20); sink = info != 0; }
 void asks(struct head *info) { sink = smp_call_function_single(1, elsewhere, info, 1); BODY(21); }
 
+/* A constructor, the fifth argument (include/linux/slab.h). */
+HERE long kmem_cache_create(const char *name, long size, long align, long flags, void (*ctor)(void *))
+{
+	ctor(0);
+	return size + align + flags + (name != 0);
+}
+HERE void constructs(void *one) { BODY(22); sink = one != 0; }
+void has_slabs(void) { sink = kmem_cache_create("slabs", 64, 8, 0x40000, constructs); BODY(23); }
+
 /* As inet_csk_init_xmit_timers: the caller says what goes off. */
 HERE void passes_on(struct timer *timer, void (*one)(struct timer *), void (*two)(struct timer *))
 {
