@@ -32,6 +32,7 @@ from prune.elf import Rows, distinct
 from prune.functions import Functions
 from prune.image import matches
 from prune.knowledge import Knowledge
+from tracer.phase_names import HEALED
 from tracer.profile import Profile
 from tracer.signatures import Signatures
 from tracer.symbols import Identity
@@ -66,15 +67,18 @@ def watched(profile: Profile, kinds: Signatures) -> Watched | None:
     """
     if not profile.blind_spots:
         return None
+    complete = bool(SEES_ALL & set(profile.sources))
     tracers = kinds.mask_of(spot.source for spot in profile.blind_spots)
-    all_seeing = kinds.mask_of(SEES_ALL)
+    # The VM has seen what was missed, and will see what that calls: beside a source that sees all, that
+    # leaves nothing open.
+    all_seeing = kinds.mask_of(SEES_ALL | {HEALED} if complete else SEES_ALL)
     saw = tuple(zip(profile.functions, kinds.masks, strict=True))
     return Watched(
         tuple(record.identity for record, mask in saw if not mask & all_seeing),
         tuple(record.identity for record, mask in saw if mask & tracers),
         tuple({function: None for spot in profile.blind_spots for function in spot.functions}),
         any(run.source == BOOT_WATCHED and run.outcome in WHOLE for run in profile.runs),
-        bool(SEES_ALL & set(profile.sources)),
+        complete,
     )
 
 

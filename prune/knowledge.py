@@ -155,7 +155,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def debug_option() -> str:
     """What a kernel's configuration needs for DWARF."""
-    return f"{read_toml(FOLDER / 'kbuild.toml')['debug_info']}=y"
+    return f"{option('debug_info')}=y"
+
+
+def option(what: str) -> str:
+    """The configuration option by which a kernel has something: ``debug_info``, ``smp``, ``moves``."""
+    found: str = read_toml(FOLDER / "kbuild.toml")[what]
+    return found
 
 
 def read_places() -> tuple[Place, ...]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from prune.folder import Folder
 from prune.heal import healed_profile, load_healed
+from prune.knowledge import option
+from prune.options import read_options
 from prune.settings import Settings, cache_folder
 from tracer.accumulate import kernel_id
 from tracer.algebra import merge
@@ -27,12 +29,12 @@ SCHEMA = 1
 
 def is_smp(config: Path) -> bool:
     """Whether a kernel of this ``.config`` can use a second processor."""
-    return "\nCONFIG_SMP=y\n" in config.read_text()
+    return read_options(config).get(option("smp")) == "y"
 
 
 def moves(config: Path) -> bool:
     """Whether a kernel of this ``.config`` chooses where it lies (KASLR)."""
-    return "\nCONFIG_RANDOMIZE_BASE=y\n" in config.read_text()
+    return read_options(config).get(option("moves")) == "y"
 
 
 def _kernel(side: Callable[[str], Path]) -> KernelBuild:

@@ -48,7 +48,8 @@ def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
     known = knowledge.closure["timers"]
     hot = image.units["flags"] & SHF_EXECINSTR != 0
     hot &= ran
-    function, data = image.units["function"], image.units["data"]
+    # What many variables share would hand on all that any of them holds: in vmlinux.o, half a kernel.
+    function, data = image.units["function"], image.units["data"] & image.units["alone"]
     second = _Calls(image, knowledge, _named(image, known["setup"]), hot)
     given = second.loaded(function, knowledge.kinds("second_argument"))
     forwarded = _Calls(image, knowledge, second.callers_but(given), hot).loaded(function)

@@ -136,10 +136,7 @@ def collect_profile(
 
     _until_quiet(make_runs, sightings, options, BLOCKS if BLOCKS in sources else FTRACE, progress)
     if production.moves and BLOCKS in sources:
-        folders = [into / f"moved-{number + 1}" for number in range(_MOVED_RUNS)]
-        plans = [moved_run(workload, production.image, each, n) for n, each in enumerate(folders)]
-        for coverage in guests.run_all([], plans)[1]:
-            sightings.add_blocks(what_moving_adds(coverage, coverages))
+        _run_moved(guests, production, sightings, coverages)
     sightings.add_sleepers(options.sleepers or ())
     if traced and BLOCKS not in sources:
         _watch_boot(guests, traced, sightings)
@@ -221,6 +218,16 @@ def _until_quiet(
             )
             return
         wanted = min(made + jobs, options.most)
+
+
+def _run_moved(
+    guests: Guests, production: KernelBuild, sightings: Sightings, coverages: list[Coverage]
+) -> None:
+    """What only a kernel runs that chooses where it lies."""
+    folders = [guests.into / f"moved-{number + 1}" for number in range(_MOVED_RUNS)]
+    plans = [moved_run(guests.workload, production.image, each, n) for n, each in enumerate(folders)]
+    for coverage in guests.run_all([], plans)[1]:
+        sightings.add_blocks(what_moving_adds(coverage, coverages))
 
 
 def _watch_boot(guests: Guests, traced: KernelBuild, sightings: Sightings) -> None:

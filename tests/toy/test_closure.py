@@ -133,6 +133,10 @@ def test_which_profiles_are_reasoned_about() -> None:
     spot = BlindSpot("ftrace", "has no site", (identity("notrace_leaf"),))
     worker = (identity("worker"),)
     assert watching(profile(("blocks", "ftrace"), (spot,))) == Watched((), (), spot.functions, False, True)
+    # A miss was seen by who sees all; what an unsampled function called is open.
+    healed = watching(profile(("heal", "blocks", "ftrace"), (spot,)))
+    assert healed == Watched((), (), spot.functions, False, True)
+    assert watching(profile(("heal", "ftrace"), (spot,))) == Watched(worker, (), spot.functions, False)
     assert watching(profile(("perf",), ())) is None
     what = watching(profile(("ftrace",), (spot,), run("ftrace-boot", "lost 7 events")))
     assert what == Watched(worker, worker, (identity("notrace_leaf"),), boot=False)

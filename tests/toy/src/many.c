@@ -1,4 +1,4 @@
-/* More sections than 16 bits can count (gABI: SHN_XINDEX): allyesconfig with LTO has one object like this. */
+/* More sections than 16 bits can count (gABI: SHN_XINDEX), as vmlinux.o of a kernel with IBT and DWARF may have. */
 #include "toy.h"
 
 asm(".macro one\n"
