@@ -15,6 +15,7 @@ from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
+from prune.plan import SMALL
 
 WHY = "chance decides whether code that ran calls it"
 
@@ -28,6 +29,7 @@ def may_happen(
     files = knowledge.closure["chance"]["files"]
     listed = np.array([matches(name, files) for name in image.objects], bool)
     own = listed[image.units["object"]] & ~image.units["init"]
+    small = image.units["function"] & (image.units["size"] <= SMALL)
     edges = own[graph.source] & own[graph.target]
     source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
     # What data of another file holds is that file's business.
@@ -41,7 +43,9 @@ def may_happen(
         return found
 
     def by_chance(start: Rows) -> Rows:
-        called = step(start, CALL, TAIL_CALL)
+        # What is hardly more than a jump is a way to what it jumps to (__mutex_lock_slowpath).
+        ways = start | (step(start, CALL, TAIL_CALL) & small)
+        called = step(ways, CALL, TAIL_CALL)
         held = step(step(start, DATA), ADDRESS, TABLE)
         found: Rows = (called | held) & image.units["function"] & ~start
         return found

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from prune.build_time import jobs_of
 from prune.config import make_config, write_config
-from prune.knowledge import FOLDER, read_places, read_toml
+from prune.knowledge import FOLDER, option, read_places, read_toml
 from prune.make import run_make
 from prune.modules import module_paths
 from prune.source import Source
@@ -68,7 +68,7 @@ class KernelBuild:
     @property
     def module_targets(self) -> tuple[str, ...]:
         """What make has to make for the configuration's modules: () when it has none."""
-        return ("modules",) if "\nCONFIG_MODULES=y\n" in self.config else ()
+        return ("modules",) if f"\n{option('modules')}=y\n" in self.config else ()
 
     @property
     def objtree(self) -> Path:

@@ -159,7 +159,8 @@ def debug_option() -> str:
 
 
 def option(what: str) -> str:
-    """The configuration option by which a kernel has something: ``debug_info``, ``smp``, ``moves``."""
+    """The configuration option by which a kernel has something: ``debug_info``, ``modules``,
+    ``smp``, ``moves``."""
     found: str = read_toml(FOLDER / "kbuild.toml")[what]
     return found
 
@@ -179,6 +180,18 @@ def read_module_places() -> tuple[Place, ...]:
 def version_symbols() -> frozenset[str]:
     """What the loader looks up for itself when symbols have versions."""
     return frozenset(read_toml(FOLDER / "common.toml")["exports"]["looked_up"])
+
+
+def export_prefix() -> str:
+    """How the symbols for export rows begin."""
+    found: str = read_toml(FOLDER / "common.toml")["exports"]["symbol"]
+    return found
+
+
+def this_module() -> str:
+    """The section in which a module has its struct module."""
+    found: str = read_toml(FOLDER / "common.toml")["exports"]["this_module"]
+    return found
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prune.elf import read_object
 from prune.kbuild import MODULES, RELEASE, KernelBuild
-from prune.knowledge import Knowledge
+from prune.knowledge import Knowledge, option
 from prune.linkmap import read_link_map
 from prune.module_code import Built, save_module_code
 from prune.module_model import RECORDED, read_module_model
@@ -36,7 +36,7 @@ def export_modules(build: KernelBuild, into: Path, wanted: Sequence[str], knowle
         if wanted:
             raise UserError(
                 f"choosing modules: the kernel loads none, and the workload ships {', '.join(wanted)}",
-                "set CONFIG_MODULES=y in its kernel_config",
+                f"set {option('modules')}=y in its kernel_config",
             )
         return
     if wanted:

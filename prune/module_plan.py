@@ -17,7 +17,7 @@ import numpy as np
 from prune.elf import Rows
 from prune.evidence import evidence
 from prune.image import Image
-from prune.knowledge import Knowledge
+from prune.knowledge import Knowledge, this_module
 from prune.module_model import ModuleModel
 from prune.module_needs import needed_exports
 from prune.plan import SMALL, make_plan
@@ -27,9 +27,6 @@ from prune.timers import may_go_off
 from tracer.host import say
 from tracer.profile import Profile
 from tracer.signatures import signatures
-
-#: The module's struct module (scripts/mod/modpost.c, add_header): what the loader calls by its addresses.
-_THIS = ".gnu.linkonce.this_module"
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,8 @@ def _plan(
 
 def _called_by_loader(image: Image) -> dict[int, str]:
     """What struct module refers to: init and exit, wherever they are."""
-    this = np.array([name == _THIS for name in image.names], bool)
+    section = this_module()
+    this = np.array([name == section for name in image.names], bool)
     rows = image.relocations
     target = rows["target"][this[rows["unit"]]]
     return dict.fromkeys(target[target >= 0].tolist(), "root: the loader calls it")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from prune.elf import SHN_UNDEF, STB_LOCAL, ObjectFile, read_object
+from prune.knowledge import export_prefix
 from prune.layout import Machine
 from prune.options import read_options
 from tracer.host import MISSHAPEN, BuildFailed, UserError, read_json, write_json
@@ -22,7 +23,6 @@ from tracer.module_list import FOLDER, LIST, SCHEMA, is_module_path, module_name
 
 #: What modules of a tree are, in the order of their folders (scripts/Makefile.build).
 ORDER = "modules.order"
-_EXPORT = "__ksymtab_"
 #: Options of a kernel whose modules cannot be pruned, and the way out.
 _REFUSED = {
     "CONFIG_LD_IS_LLD": "modules are linked again with GNU ld alone; --toolchain gcc",
@@ -79,7 +79,8 @@ def _read_module(path: str, file: ObjectFile) -> Module:
     bind = file.symbols["info"] >> 4
     undefined = np.flatnonzero((file.shndx == SHN_UNDEF) & (bind != STB_LOCAL)).tolist()
     names = [file.symbol_name(index) for index in range(len(file.symbols))]
-    exports = {name.removeprefix(_EXPORT) for name in names if name.startswith(_EXPORT)}
+    prefix = export_prefix()
+    exports = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     return Module(
         module_name(path),
         path,

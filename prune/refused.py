@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from prune.elf import SHN_UNDEF, STB_LOCAL, ObjectFile, add_name
+from prune.knowledge import this_module
 from prune.layout import like
 from tracer.host import UserError
 
 #: What it is called, and what it needs.
 NAME, NEEDS = "kprune_refused", "kprune_needs_this"
-#: Of struct module (scripts/mod/modpost.c, add_header).
-_THIS = ".gnu.linkonce.this_module"
 
 
 def refused(file: ObjectFile, name: str) -> bytes:
@@ -48,7 +47,8 @@ def refused(file: ObjectFile, name: str) -> bytes:
 
 def _rename(data: bytearray, file: ObjectFile, name: str) -> None:
     """The kernel knows a module by what stands in its struct module, and never has two of one name."""
-    index = next((i for i, section in enumerate(file.section_names) if section == _THIS), -1)
+    this = this_module()
+    index = next((i for i, section in enumerate(file.section_names) if section == this), -1)
     at = file.content(index).find(name.encode() + b"\0") if index >= 0 else -1
     if at < 0:
         raise UserError(f"making a module to be refused: {file.path} has no struct module called {name}")

@@ -7,7 +7,9 @@ extern void elsewhere(void);
 volatile int busy;
 
 HERE void further(void) { BODY(1); }
-HERE void create(void) { further(); BODY(2); }
+HERE void create(void) { further(); BODY(2); asm volatile(".skip 32, 0x90"); }
+HERE void behind(void) { further(); BODY(13); asm volatile(".skip 32, 0x90"); }
+HERE void way(void) { behind(); }
 HERE void solicit(void) { BODY(3); }
 HERE void report(void) { BODY(4); }
 HERE void ran_in_boot(void) { BODY(10); }
@@ -23,6 +25,8 @@ void worker(const struct ops **with)
 	*with = &ops;
 	if (busy)
 		create();
+	if (busy > 3)
+		way();
 	if (busy > 1)
 		elsewhere();
 	if (busy > 2)
