@@ -7,7 +7,7 @@ MISSING = $(shell for p in $(APT_PACKAGES); do \
 	dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done)
 APT_INSTALL = apt-get install --yes --no-install-recommends
 
-.PHONY: check setup apt demo test test-slow fuzz holdout soak bench bench-heal bench-sources clean
+.PHONY: check setup apt demo test test-slow test-kernels fuzz holdout soak bench bench-heal bench-sources clean
 
 check: setup
 	.venv/bin/ruff format --check .
@@ -44,6 +44,13 @@ test: setup
 # What `make test` leaves out, for each of them builds a kernel of its own.
 test-slow: setup
 	.venv/bin/python -m pytest -m slow
+
+# examples/micro on every kernel series, compiler and architecture: hours the first time. KERNELS: some of it only,
+# as in KERNELS="--compilers clang" (python -m tests.kernels --help). The table is on standard output.
+KERNELS ?=
+
+test-kernels: setup
+	@.venv/bin/python -m tests.kernels $(KERNELS)
 
 # FUZZ_SECONDS: in all, shared out among the targets; FUZZ: some of them only (python -m tests.fuzz --help).
 # Another seed each time; what fails is in out/fuzz, and said with the command that repeats it.

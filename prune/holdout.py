@@ -46,17 +46,19 @@ class Guests:
     into: Path
     unanswered: tuple[int, ...] = ()
 
-    def run(self, programs: Sequence[Program]) -> list[Ran]:
-        """All programs, in as many guests as it takes."""
+    def run(self, programs: Sequence[Program], numbers: Sequence[int] | None = None) -> list[Ran]:
+        """All programs, or those of some ``numbers``, in as many guests as it takes."""
+        numbers = range(len(programs)) if numbers is None else numbers
         done: list[Ran] = []
-        while len(done) < len(programs):
-            new = self._one_guest(len(done), programs)
+        while len(done) < len(numbers):
+            new = self._one_guest(numbers[len(done) :], programs)
             done += new
-            say(f"holdout: {self.side}: {len(done)} of {len(programs)} programs")
+            say(f"holdout: {self.side}: {len(done)} of {len(numbers)} programs")
         return done
 
-    def _one_guest(self, first: int, programs: Sequence[Program]) -> list[Ran]:
-        """The programs from the first one on, up to one that misses something; at least one."""
+    def _one_guest(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
+        """The programs from the first number on, up to one that misses something; at least one."""
+        first = numbers[0]
         into = self.into / str(first)
         into.mkdir(parents=True, exist_ok=True)
         log = into / "misses.log"
@@ -71,7 +73,7 @@ class Guests:
             try:
                 session.watch_boot_end() if options.boot_ends else None
                 session.expect_hello()
-                for number in range(first, len(programs)):
+                for number in numbers:
                     printed[programs[number].name] = _NOTHING
                     printed[programs[number].name] = _one(session, number, programs[number])
                     if self._seen(log, session.vm.console_text(), session.marks).misses:
