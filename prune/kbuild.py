@@ -84,7 +84,7 @@ class KernelBuild:
         return [
             "make", "-C", str(self.source.path), f"O={self.objtree}", f"ARCH={kbuild['arch']}",
             *self.toolchain.make,
-            f"LD={_linker(self.home.parent.parent)}", f"KCFLAGS={KCFLAGS}",
+            f"LD={_linker(self.home.parent.parent)}", f"KCFLAGS={compiler_flags(self.config)}",
             *(f"{key}={value}" for key, value in FIXED.items()),
             f"-j{jobs or len(os.sched_getaffinity(0))}", *targets,
         ]  # fmt: skip
@@ -104,6 +104,16 @@ def kbuild_knowledge(arch: str) -> Mapping[str, str]:
         raise UserError(f"architecture {arch}: not supported; supported: {supported}")
     found: Mapping[str, str] = known[arch]
     return found
+
+
+def compiler_flags(config: str) -> str:
+    """What ``KCFLAGS`` is for a configuration."""
+    more = [
+        row["words"]
+        for row in read_toml(FOLDER / "kbuild.toml")["flags"]
+        if f"\n{row['option']}=y\n" in config
+    ]
+    return " ".join([KCFLAGS, *more])
 
 
 def linker_wrapper() -> Path:
@@ -160,7 +170,7 @@ def describe_build(
         text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"], toolchain.make)
         write_config(text, kept)
     config = kept.read_text()
-    key = _hash([source.content_hash, str(source.path), arch, config, KCFLAGS, tools])
+    key = _hash([source.content_hash, str(source.path), arch, config, compiler_flags(config), tools])
     return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}", toolchain)
 
 

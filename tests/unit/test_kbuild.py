@@ -163,6 +163,14 @@ def test_another_source_or_configuration_is_another_build(tree: Path, tmp_path: 
     assert described(tree, tmp_path).home != first.home
 
 
+def test_only_where_recordmcount_asks_for_section_symbols_the_compiler_makes_lines(
+    tree: Path, tmp_path: Path
+) -> None:
+    asks = described(tree, tmp_path, "CONFIG_FTRACE_MCOUNT_USE_RECORDMCOUNT=y\n")
+    assert "KCFLAGS=-ffunction-sections -fdata-sections -g1" in asks.make("vmlinux")
+    assert "KCFLAGS=-ffunction-sections -fdata-sections" in described(tree, tmp_path).make("vmlinux")
+
+
 def test_an_environment_with_a_plan_does_not_prune_the_base(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
