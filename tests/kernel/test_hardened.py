@@ -1,29 +1,56 @@
-"""One kernel with all that hardening guides turn on, with ftrace in it: traced, pruned, proved, booted by two
-processors and at random addresses, and its lines found by debuggers."""
+"""A kernel of each series with all that hardening guides turn on, with ftrace in it: traced, pruned, proved,
+booted by two processors and at random addresses; debuggers find its lines, and no live patch what is gone."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from prune.settings import load_settings
+from prune.boots import boot_once, read_pruned
+from prune.settings import cache_folder, load_settings
 from prune.steps import Steps
 from tests.kernel.runs import ROOT, kprune
+from tracer.rootfs import Roots
+from tracer.session_options import SessionOptions
+from tracer.workload_file import load_workload
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 HERE = Path(__file__).parent / "hardened"
 BOOTS = 5
 
 
+@dataclass(frozen=True)
+class Series:
+    """A kernel as ``--kernel`` takes it, and what its mitigations are called."""
+
+    kernel: str
+    mitigations: Path
+
+
+MICRO = ROOT / "examples/micro"
+SERIES = (
+    Series("linux-source-6.1", MICRO / "mitigations.config"),
+    Series("linux-source-6.12", MICRO / "mitigations-6.9.config"),
+)
+
+
+@pytest.fixture(scope="module", params=SERIES, ids=lambda each: each.kernel)
+def series(request: pytest.FixtureRequest) -> Series:
+    chosen: Series = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(series: Series, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hardened") / "run"
     kprune(
-        "run", HERE, "--single-build", "--out", folder, "--trace-runs", "4", "--boots", str(BOOTS),
-        "--heal-rounds", "6",
+        "run", HERE, "--kernel", series.kernel, "--fragment", series.mitigations, "--single-build",
+        "--out", folder, "--trace-runs", "4", "--boots", str(BOOTS), "--heal-rounds", "8",
     )  # fmt: skip
     return folder
 
@@ -46,8 +73,12 @@ def lines(vmlinux: Path, addresses: list[int]) -> list[str]:
     ).stdout.splitlines()
 
 
-def test_every_option_is_there(out: Path) -> None:
-    asked = [*(ROOT / "examples/micro/hardened.config").read_text().splitlines()]
+def test_every_option_is_there(out: Path, series: Series) -> None:
+    asked = [
+        line
+        for file in (MICRO / "hardened.config", series.mitigations)
+        for line in file.read_text().splitlines()
+    ]
     config = (out / "base/.config").read_text().splitlines()
     assert [line for line in asked if line.startswith("CONFIG_") and line not in config] == []
     assert (out / "base/vmlinux").samefile(out / "traced/vmlinux") or (
@@ -82,3 +113,18 @@ def test_debuggers_find_the_same_lines(out: Path) -> None:
     there = lines(out / "base/vmlinux", [base[name] for name in names])
     here = lines(out / "pruned/vmlinux", [pruned[name] for name in names])
     assert [(n, a, b) for n, a, b in zip(names, there, here, strict=True) if a != b] == []
+
+
+def test_a_live_patch_of_what_was_pruned_is_refused_by_name(out: Path, tmp_path: Path) -> None:
+    rows = [line.split() for line in (out / "pruned/System.map").read_text().splitlines()]
+    gone = [name for _, kind, name in rows if kind == "u" and len(name) == len("cmdline_proc_show")]
+    folder = shutil.copytree(HERE, tmp_path / "workload")
+    text = (folder / "workload.toml").read_text().replace("../../../", f"{ROOT}/")
+    text += f'[[app]]\nname = "refuse"\ncommand = "/root/repatch.sh {gone[0]}"\ntimeout = 60\n'
+    (folder / "workload.toml").write_text(text)
+    workload = load_workload(folder)
+    kernel = read_pruned(out / "pruned", smp=True)
+    root = Roots(workload, tmp_path / "root", cache_folder()).of(kernel.image)
+    boot = boot_once(workload, kernel, root, SessionOptions(), 0, "", tmp_path / "boot")
+    assert boot.problem == ""
+    assert f"symbol '{gone[0]}' not found in symbol table" in (tmp_path / "boot/console.log").read_text()
