@@ -13,8 +13,9 @@ import numpy as np
 
 from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.elf import Rows
-from prune.image import Image, matches
+from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.origins import origins
 from prune.plan import SMALL
 
 WHY = "chance decides whether code that ran calls it"
@@ -24,16 +25,15 @@ def may_happen(
     image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
 ) -> dict[int, str]:
     """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance, and what of that was seen in
-    boot alone, but may be called later by one that was seen after it (``lasting``). An object that is a whole
-    kernel, as with link-time optimisation, is none of those files."""
-    files = knowledge.closure["chance"]["files"]
-    listed = np.array([matches(name, files) for name in image.objects], bool)
-    own = listed[image.units["object"]] & ~image.units["init"]
+    boot alone, but may be called later by one that was seen after it (``lasting``). With link-time
+    optimisation nobody knows what is from those files, and nothing stays."""
+    origin = origins(image, knowledge.closure["chance"]["files"])
+    own = (origin >= 0) & ~image.units["init"]
     small = image.units["function"] & (image.units["size"] <= SMALL)
     edges = own[graph.source] & own[graph.target]
     source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
     # What data of another file holds is that file's business.
-    apart = image.units["object"][source] != image.units["object"][target]
+    apart = origin[source] != origin[target]
     edges = ~apart | np.isin(kind, (CALL, TAIL_CALL))
     source, target, kind = source[edges], target[edges], kind[edges]
 

@@ -28,6 +28,19 @@ def test_what_hot_code_of_a_listed_file_may_call_stays(arch: str, level: str, tm
     assert found(arch, level, tmp_path, "kernel/sys.o") == {}
 
 
+@pytest.mark.parametrize("arch", TARGETS)
+def test_in_one_object_for_the_whole_kernel_a_section_says_of_which_file_it_is(
+    arch: str, tmp_path: Path
+) -> None:
+    """As with IBT; the object of each file is still in the tree."""
+    assert found(arch, "-O2", tmp_path, "vmlinux.o") == {}
+    source = tmp_path / "kernel/workqueue.o"
+    source.parent.mkdir()
+    (tmp_path / "chance.o").rename(source)
+    stays = {"create", "solicit", "report", "ran_in_boot", "way", "behind"}
+    assert found(arch, "-O2", tmp_path, "vmlinux.o") == dict.fromkeys(stays, WHY)
+
+
 def found(arch: str, level: str, folder: Path, name: str) -> dict[str, str]:
     """What stays because of what ran of chance.c, if that is the object ``name``, and why."""
     compiled = folder / "chance.o"
