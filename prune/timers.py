@@ -4,8 +4,9 @@ Whether a timer goes off, and what it finds then, is chance: a host that is busy
 So is whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by
 one. The function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h;
 ``call_rcu``; constructors of slabs), so the relocation before that call names it; or it is in the variable
-that is handed on (``DECLARE_WORK``, include/linux/workqueue.h). Where a function passes an argument on, its
-caller names it.
+that is handed on (``DECLARE_WORK``, include/linux/workqueue.h); or it is stored just before or behind the
+call that sets up its timer (``INIT_DELAYED_WORK``, ``hrtimer_init``). Where a function passes an argument on,
+its caller names it.
 """
 
 from __future__ import annotations
@@ -52,12 +53,16 @@ def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
     function, data = image.units["function"], image.units["data"] & image.units["alone"]
     second = _Calls(image, knowledge, _named(image, known["setup"]), hot)
     given = second.loaded(function, knowledge.kinds("second_argument"))
+    carrying = given[0][np.isin(given[1], _named(image, known["carriers"]))]
+    beside = second.loaded(function)
+    carried = beside[1][np.isin(beside[0], carrying)]
+    behind = _Calls(image, knowledge, _named(image, known["behind"]), hot).stored_behind(function)
     forwarded = _Calls(image, knowledge, second.callers_but(given), hot).loaded(function)
     anywhere = _Calls(image, knowledge, _named(image, known["anywhere"]), hot).loaded(function)
     queued = np.zeros(len(image.units), bool)
     queued[_Calls(image, knowledge, _named(image, known["queue"]), hot).loaded(data)[1]] = True
     held = graph.target[queued[graph.source] & function[graph.target]]
-    return distinct(np.concatenate([given[1], forwarded[1], anywhere[1], held]))
+    return distinct(np.concatenate([given[1], carried, behind, forwarded[1], anywhere[1], held]))
 
 
 def _named(image: Image, names: list[str]) -> Rows:
@@ -96,6 +101,16 @@ class _Calls:
             calls.append(np.flatnonzero(near))
             units.append(self.rows["target"][row[near]])
         return np.concatenate(calls), np.concatenate(units)
+
+    def stored_behind(self, wanted: Rows) -> Rows:
+        """The units of the mask ``wanted`` that the next relocation behind a call refers to."""
+        row = np.minimum(self.calls + 1, len(self.rows) - 1)
+        near = (row > self.calls) & (self.rows["unit"][row] == self.rows["unit"][self.calls])
+        near &= self.rows["offset"][row] - self.rows["offset"][self.calls] <= _BYTES
+        near &= ~np.isin(self.rows["before"][row] & 0xFF, self.branches) & (self.rows["target"][row] >= 0)
+        near[near] = wanted[self.rows["target"][row[near]]]
+        found: Rows = self.rows["target"][row[near]]
+        return found
 
     def callers_but(self, given: tuple[Rows, Rows]) -> Rows:
         """The units with a call for which nothing of ``given`` (of :meth:`loaded`) is loaded: they pass an

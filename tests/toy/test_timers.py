@@ -42,6 +42,14 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     assert found(arch, level, tmp_path, "queues") == {"works": HANDS}
 
 
+@pytest.mark.parametrize("arch", TARGETS)
+@pytest.mark.parametrize("level", ["-Os", "-O2"])
+def test_what_is_stored_beside_a_timer_that_is_set_up_stays(arch: str, level: str, tmp_path: Path) -> None:
+    # addrconf_verify_work was missed by boots of a kernel that sets its work up for each network.
+    stays = {"delayed_work_timer_fn": HANDS, "later": HANDS, "finer": HANDS}
+    assert found(arch, level, tmp_path, "has_work") == stays
+
+
 def found(arch: str, level: str, folder: Path, *hot: str) -> dict[str, str]:
     """What stays because of these functions of timer.c, and why."""
     compiled = folder / "timer.o"

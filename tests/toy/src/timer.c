@@ -76,3 +76,20 @@ HERE int queue_work_on(int cpu, void *queue, struct work *work)
 	return sink = cpu + (queue == work);
 }
 void queues(void *queue) { queue_work_on(1, queue, &declared); BODY(19); }
+
+/* INIT_DELAYED_WORK: a timer that runs what was stored beside it; hrtimer_init: what is stored right behind. */
+HERE void delayed_work_timer_fn(struct timer *timer) { BODY(40); sink = timer->flags; }
+HERE void hrtimer_init(struct work *work, int clock) { BODY(41); sink = clock; work->timer.flags = clock; }
+HERE void later(struct work *work) { BODY(42); sink = work->timer.flags; }
+HERE void finer(struct work *work) { BODY(43); sink = work->timer.flags; }
+HERE void nobodys(struct work *work) { BODY(44); sink = work->timer.flags; }
+
+void has_work(struct work *work, struct work *other)
+{
+	work->work = later;
+	init_timer_key(&work->timer, delayed_work_timer_fn, 0x200000);
+	hrtimer_init(other, 1);
+	other->work = finer;
+	BODY(45);
+	other[1].work = nobodys;
+}
