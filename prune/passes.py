@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def export(build: KernelBuild, into: Path, arch: str, modules: Sequence[str] = ()) -> None:
+def export(build: KernelBuild, kernel: str, into: Path, arch: str, modules: Sequence[str] = ()) -> None:
     """Copy a finished build's files into the run's folder, with the symbols that the tracer needs.
 
     Args:
+        kernel: which one it is in this run, "production" or "traced"; one build may be both.
         modules: shell patterns of those that the workload ships.
     """
     from prune.module_export import export_modules
@@ -66,7 +67,7 @@ def export(build: KernelBuild, into: Path, arch: str, modules: Sequence[str] = (
         "source": build.source.content_hash, "version": build.source.version,
         "options": options_hash(into / ".config"),
     }  # fmt: skip
-    write_symbols(image, build.flavour, identity, into / "symbols.json")
+    write_symbols(image, kernel, identity, into / "symbols.json")
     export_modules(build, into, modules, knowledge)
 
 

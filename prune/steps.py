@@ -100,7 +100,9 @@ class Steps:
 
         def work() -> None:
             for side, build in sides.items():
-                passes.export(build, self.folder.path(side), self.workload.arch, self.workload.rootfs.modules)
+                kernel = "traced" if side == "traced" else "production"
+                into, shipped = self.folder.path(side), self.workload.rootfs.modules
+                passes.export(build, kernel, into, self.workload.arch, shipped)
 
         inputs: dict[str, str | int | Path | None] = {
             "code": self.own_code,
