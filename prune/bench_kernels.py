@@ -90,7 +90,7 @@ class Kernels:
         folder = Folder(out)
 
         def work() -> None:
-            passes.export(build, out / "base", build.arch)
+            passes.export(build, "production", out / "base", build.arch)
             if name == "defconfig":
                 self._trace(folder)
             profiling.gather(settings, folder)
