@@ -69,8 +69,16 @@ def require(commands: Iterable[str], more: Mapping[str, str] | None = None) -> N
     if missing:
         raise HostError(
             f"looking for programs: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not there",
-            _apt(packages.get(command, command) for command in missing),
+            _apt(_package(command, packages) for command in missing),
         )
+
+
+def _package(command: str, packages: Mapping[str, str]) -> str:
+    """The package of a program, which may be one of several versions: ld.lld-19 is in lld-19."""
+    found = re.fullmatch(r"(.+?)(-[0-9]+)", command)
+    if found and found[1] in packages:
+        return packages[found[1]] + found[2]
+    return packages.get(command, command)
 
 
 def table(checks: Iterable[Check]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from prune.source import is_package
-from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS
+from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS, toolchain_name
 from tracer.host import UserError
 
 #: Settings that a verb may change for its folder.
@@ -33,7 +33,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--fragment", type=Path, action="append", default=[], metavar="FILE",
         help="configuration fragment over the workload's; may be given again",
     )  # fmt: skip
-    parser.add_argument("--toolchain", choices=TOOLCHAINS, default="gcc", help="compiler and linker (gcc)")
+    parser.add_argument(
+        "--toolchain", type=_toolchain, default="gcc", metavar="|".join(TOOLCHAINS),
+        help="compiler and linker, or a version of them as in clang-19 (gcc)",
+    )  # fmt: skip
     parser.add_argument(
         "--lto", choices=LTO, default="none", help="link-time optimisation, with clang (none)"
     )
@@ -110,6 +113,13 @@ def add_boot_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heal-rounds", type=_count, metavar="N", help="rounds that may heal something (default 5)"
     )
+
+
+def _toolchain(text: str) -> str:
+    try:
+        return toolchain_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _count(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prune.knowledge import FOLDER, read_toml
 from tracer.host import UserError, run_program
 
 TOOLCHAINS = ("gcc", "clang")
+_NAME = re.compile(rf"({'|'.join(TOOLCHAINS)})(-[1-9][0-9]?)?")
 LTO = ("none", "thin", "full")
 #: What the configuration says; for size; for speed.
 OPTIMISATIONS = ("config", "s", "2")
@@ -54,21 +56,39 @@ def version_of(tool: str) -> str:
     return run_program([tool, "--version"], doing=f"asking {tool} for its version").splitlines()[0]
 
 
+def toolchain_name(text: str) -> str:
+    """A compiler, or one of its versions as Debian's packages call them: ``clang``, ``clang-19``.
+
+    Raises:
+        ValueError: nothing of the kind.
+    """
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{text} is neither of {' and '.join(TOOLCHAINS)} nor a version such as clang-19")
+    return text
+
+
 def find_toolchain(name: str = "gcc", lto: str = "none", opt: str = "config") -> Toolchain:
     """A toolchain by its names.
 
     Raises:
-        UserError: it has no LTO.
+        UserError: it has no LTO, or there is nothing of that name.
     """
     known = read_toml(FOLDER / "kbuild.toml")
-    row = known["toolchain"][name]
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise UserError(f"building with {name}: not supported", f"--toolchain of {', '.join(TOOLCHAINS)}")
+    row, version = known["toolchain"][found[1]], found[2] or ""
     if lto not in row["lto"]:
         raise UserError(
             f"building with {name} and LTO {lto}: the kernel supports that with clang alone",
             "--toolchain clang",
         )
     files = [*row["lto"][lto], *known["optimisation"][opt]]
+
+    def words(key: str) -> tuple[str, ...]:
+        return tuple(word.format(version=version) for word in row[key])
+
     return Toolchain(
-        name, lto, opt, tuple(row["make"]), row["linker"], tuple(row["tools"]),
-        tuple(FOLDER / file for file in files),
+        name, lto, opt, words("versioned" if version else "make"), row["linker"].format(version=version),
+        words("tools"), tuple(FOLDER / file for file in files),
     )  # fmt: skip

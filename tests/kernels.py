@@ -128,7 +128,7 @@ def main() -> int:
     parser.add_argument("--workload", type=Path, default=Path("examples/micro"))
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "kernels")
     parser.add_argument("--series", nargs="+", default=SERIES, metavar="KERNEL", help="as for kprune run")
-    parser.add_argument("--compilers", nargs="+", default=COMPILERS, choices=COMPILERS)
+    parser.add_argument("--compilers", nargs="+", default=COMPILERS, metavar="TOOLCHAIN", help="likewise")
     parser.add_argument("--architectures", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("more", nargs="*", help="words for each kprune run, after --")
     options = parser.parse_args()
