@@ -27,7 +27,7 @@ from prune.elf import (
     is_bitcode,
     read_object,
 )
-from prune.image import FUNCTION, RELOCATION, UNIT, Image, Names, matches
+from prune.image import FUNCTION, RELOCATION, UNIT, Image, Names, expression, matches
 from prune.kinds import Kinds, relocated_by
 from prune.knowledge import Knowledge
 from prune.layout import SYMBOL_SHIFT, kinds_of
@@ -255,6 +255,7 @@ class _Assembly:
     def _functions(self, units: Rows, symbol_unit: Rows) -> tuple[Rows, tuple[str, ...]]:
         found: list[tuple[int, int, int]] = []
         names: list[str] = []
+        before = expression(self.knowledge.prefixes)
         for file, base in zip(self.files, self.symbols_at.tolist(), strict=True):
             of_unit = symbol_unit[base : base + len(file.symbols)]
             kinds = file.symbols["info"] & 15
@@ -263,7 +264,7 @@ class _Assembly:
             wanted = np.flatnonzero(executable & ((kinds == STT_FUNC) | (kinds == STT_NOTYPE)))
             for index in wanted.tolist():
                 name = file.symbol_name(index)
-                if name and not name.startswith(".L"):
+                if name and not name.startswith(".L") and not before.match(name):
                     found.append((int(of_unit[index]), int(values[index]), int(sizes[index])))
                     names.append(name)
         return np.array(found, FUNCTION), tuple(names)

@@ -86,6 +86,7 @@ class Knowledge:
     boot_code: tuple[str, ...]
     walkers: tuple[str, ...]
     aside: tuple[str, ...]
+    prefixes: tuple[str, ...]
     place: tuple[Place, ...]
     align: tuple[Align, ...]
     tables: tuple[Table, ...]
@@ -221,6 +222,7 @@ def read_knowledge(arch: str) -> Knowledge:
         boot_code=tuple(units["boot_code"]),
         walkers=tuple(units["walkers"]),
         aside=tuple(units["aside"]),
+        prefixes=tuple(units["prefixes"]),
         place=read_places(),
         tables=tuple(_table(row, machine.layout) for row in (*common["table"], *own.get("table", ()))),
         align=tuple(

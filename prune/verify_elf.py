@@ -47,7 +47,8 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One loaded, non-empty section of an object; ``content`` of a NOBITS section is empty."""
+    """One loaded, non-empty section of an object; ``content`` of a NOBITS section is empty; ``address``: 0,
+    unless ld gave one to a section of a module."""
 
     name: str
     flags: int
@@ -55,6 +56,7 @@ class Section:
     entry_size: int
     content: bytes
     fields: tuple[Field, ...]
+    address: int = 0
 
     @property
     def is_code(self) -> bool:
@@ -184,7 +186,7 @@ def read_original(root: Path, name: str, widths: Mapping[int, int]) -> Object:
     sections = {
         index: Section(
             str(section.name), int(section.flags), int(section.size), int(section.entry_size),
-            contents[index], tuple(fields.get(index, ())),
+            contents[index], tuple(fields.get(index, ())), int(section.virtual_address),
         )
         for index, section in loaded.items()
     }  # fmt: skip

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,7 @@ def _check_units(tally: Tally, read: Read, facts: Mapping[str, Any]) -> None:
             if lies is None or there is None or lies.size != section.size:
                 tally.expect(False, f"{read.name}: {':'.join(unit)} was kept, and is not there whole")
                 continue
+            lies = replace(lies, address=lies.address - there.address)
             _check_bytes(tally, read, unit, section, lies, there, kinds)
             _check_fields(tally, read, unit, section, lies, there, kinds)
 

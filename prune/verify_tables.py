@@ -67,9 +67,16 @@ class Table:
     mask: int
 
     def rows(self) -> Iterator[tuple[int, int]]:
-        """(position, owner's address) of each entry."""
+        """(position, owner's address) of each entry but those that the build made blank."""
         for at in range(0, len(self.content), self.entry):
-            yield at, owner_at(self.description, self.content, self.address, at, self.mask)
+            owner = owner_at(self.description, self.content, self.address, at, self.mask)
+            if owner or not self.description.get("blank"):
+                yield at, owner
+
+    @property
+    def blanks(self) -> int:
+        """How many entries the build made blank."""
+        return len(self.content) // self.entry - sum(1 for _ in self.rows())
 
     def pair_row(self, at: int) -> bytes:
         size = len(self.paired) * self.entry // len(self.content)
@@ -188,8 +195,9 @@ def _lands(model: Model, table: Table, owner: int, of_data: bool) -> bool:
 
 
 def _check_entries(model: Model, tally: Tally, table: Table, parts: list[Part]) -> None:
-    """The entries in the image are those of the objects whose owner was kept."""
+    """The entries in the image are those of the objects whose owner was kept, but for those made blank."""
     rows: dict[int, list[int]] = {}
+    blanks = table.blanks
     for at, owner in table.rows():
         rows.setdefault(owner, []).append(at)
     for part in parts:
@@ -198,6 +206,9 @@ def _check_entries(model: Model, tally: Tally, table: Table, parts: list[Part]) 
             if about is None:
                 continue
             candidates = rows.get(about, [])
+            if not candidates and blanks:
+                blanks -= 1
+                continue
             wrongs = [(_wrong_entry(model, table, entry, at), at) for at in candidates]
             fits = next((at for wrong, at in wrongs if not wrong), None)
             finding = wrongs[0][0] if wrongs else "is not in the image"
