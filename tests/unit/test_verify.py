@@ -240,6 +240,14 @@ def test_a_table_that_kbuild_sorted(built: Built) -> None:
     assert found == ["__ex_table is not sorted: entry 0 is behind its successor"]
 
 
+def test_an_entry_that_the_build_made_blank(built: Built) -> None:
+    """scripts/sorttable.c does it to functions that nm does not list."""
+    built.write(built["__start_mcount_loc"], bytes(built.machine.bytes))
+    assert findings(built.verify()) == {}
+    built.write(built["__start_mcount_loc"], built.machine.pack(built["table"]))
+    assert "__mcount_loc entry 0 points outside kept text" in findings(built.verify())["tables"][0]
+
+
 def test_a_row_of_a_paired_table(built: Built) -> None:
     if built.machine.arch == "i386":
         pytest.skip("objtool writes no pair of tables for it")

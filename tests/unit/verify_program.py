@@ -118,6 +118,7 @@ FREED(".init.text", ".text.early") void early(void) { only += number; }
 FREED(".init.text", ".text.hands") int *hands(void) { return &number; }
 __attribute__((noinline)) int kept(int n)
 {
+    asm volatile("1: nop\n .pushsection __mcount_loc,\"a\"\n " WORD "1b\n .popsection");
     asm volatile("1: nop\n 2:\n .pushsection __ex_table,\"a\"\n .long 1b - ., 2b - ., 3\n .popsection\n"
                  ".pushsection .orc_unwind_ip,\"a\"\n .long 1b - .\n .popsection\n"
                  ".pushsection .orc_unwind,\"a\"\n .long 6\n .short 1\n .popsection");
@@ -167,6 +168,7 @@ SECTIONS {
   __init_end = .;
   .rodata : { *(.rodata*) }
   __ex_table : { __start___ex_table = .; *(__ex_table) __stop___ex_table = .; }
+  __mcount_loc : { __start_mcount_loc = .; *(__mcount_loc) __stop_mcount_loc = .; }
   .orc_unwind_ip : { __start_orc_unwind_ip = .; *(.orc_unwind_ip) __stop_orc_unwind_ip = .; }
   .orc_unwind : { *(.orc_unwind) }
   .data : { *(.data*) }
