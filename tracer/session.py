@@ -42,9 +42,10 @@ from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
 PANICKED = "panicked"
-#: What kernel_halt says (kernel/reboot.c). reboot(2) turns a power-off into it when there is nothing to
-#: switch the machine off with, as there is not without ACPI. Somebody pulls the plug then: the host.
-HALTED = "reboot: System halted"
+#: What kernel_halt says (kernel/reboot.c), the longer one since 6.12. reboot(2) turns a power-off into it when
+#: there is nothing to switch the machine off with, as there is not without ACPI. Somebody pulls the plug then:
+#: the host.
+HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
 #: Lines of an app's output that are kept; its errors come last.
@@ -269,7 +270,7 @@ class Session:
     def expect_power_off(self) -> None:
         deadline = time.monotonic() + self.options.grace
         while not self.vm.ending:
-            if HALTED in self.vm.console_text():
+            if HALTED.search(self.vm.console_text()):
                 self.vm.switch_off_halted()
                 break
             with contextlib.suppress(VmVanished):
