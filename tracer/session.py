@@ -42,9 +42,9 @@ from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
 from tracer.workload import App, Workload
 
 PANICKED = "panicked"
-#: What kernel_halt says (kernel/reboot.c), the longer one since 6.12. reboot(2) turns a power-off into it when
-#: there is nothing to switch the machine off with, as there is not without ACPI. Somebody pulls the plug then:
-#: the host.
+#: What kernel_halt says (kernel/reboot.c), with more words since 6.12. reboot(2) turns a power-off into it
+#: when there is nothing to switch the machine off with, as there is not without ACPI. Somebody pulls the plug
+#: then: the host.
 HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
