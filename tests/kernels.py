@@ -68,7 +68,9 @@ class Row:
         if not self.text[1]:
             return f"{kernel} {'| ' * 7}{self.reason} |"
         sizes = " ".join(f"{old:,} | {new:,} | {_change(old, new)} |" for old, new in (self.text, self.image))
-        healed = f"{self.healed} in {self.rounds} rounds" if self.rounds else "nothing"
+        healed = (
+            f"{self.healed} in {self.rounds} round{'s' * (self.rounds > 1)}" if self.rounds else "nothing"
+        )
         return f"{kernel} {sizes} {self.boots[0]} of {self.boots[1]} | {self.reason or healed} |"
 
 
