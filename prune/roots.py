@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from prune.callgraph import EDGE_KINDS, CallGraph
-from prune.elf import Rows, distinct
+from prune.elf import SHF_EXECINSTR, Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.origins import WHOLE
 
 
 def find_roots(
@@ -21,13 +22,24 @@ def find_roots(
         ("named by the linker script", script_units(image, script_symbols)),
         ("answers pruned system calls", np.array(answering, np.int64)),
     ]
+    barred = image.units["barred"] | _of_everything(image)
     for row, units in zip(knowledge.roots["root"], starts, strict=True):
         start = np.zeros(len(image.units), bool)
         start[list(units)] = True
         kinds = tuple(EDGE_KINDS.index(kind) for kind in row["follow"])
-        reached = graph.closure(start, kinds, image.units["barred"])
+        reached = graph.closure(start, kinds, barred)
         found.append((row["reason"], np.flatnonzero(reached)))
     return found
+
+
+def _of_everything(image: Image) -> Rows:
+    """Mask of the sections that hold code of all files, in the one object that a kernel is made of, as with
+    IBT: they stay anyway, and lead from everything to everything. (An entry of the console's to all of
+    ``.ref.text`` kept 7% of the text of a hardened 6.12.)"""
+    if WHOLE not in image.objects:
+        return np.zeros(len(image.units), bool)
+    mine: Rows = image.units["object"] == image.objects.index(WHOLE)
+    return mine & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
 
 
 def script_units(image: Image, script_symbols: frozenset[str]) -> Rows:
