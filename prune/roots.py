@@ -38,8 +38,9 @@ def _of_everything(image: Image) -> Rows:
     ``.ref.text`` kept 7% of the text of a hardened 6.12.)"""
     if WHOLE not in image.objects:
         return np.zeros(len(image.units), bool)
-    mine: Rows = image.units["object"] == image.objects.index(WHOLE)
-    return mine & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
+    mine = image.units["object"] == image.objects.index(WHOLE)
+    found: Rows = mine & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
+    return found
 
 
 def script_units(image: Image, script_symbols: frozenset[str]) -> Rows:
