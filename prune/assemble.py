@@ -283,6 +283,9 @@ class _Assembly:
                 [u for name, found in units_of.items() if matches(name, patterns) for u in found]
             ] = True
         lists = [*(row["start"] for row in known.roots["root"]), [row.to for row in known.redirects]]
+        globs = {glob for wanted in lists for glob in wanted if "*" in glob}
+        for glob in globs:
+            units_of[glob] = [u for name, found in units_of.items() if matches(name, [glob]) for u in found]
         return tuple(tuple(u for name in wanted for u in units_of.get(name, ())) for wanted in lists)
 
     def _lay_out(self, units: Rows, stand_ins: Rows, names: Sequence[str]) -> tuple[Rows, int, Rows]:

@@ -1,0 +1,35 @@
+"""A root may be a glob: stubs that the kernel looks up by their addresses stay, whatever they are called."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prune.callgraph import make_call_graph
+from prune.knowledge import read_knowledge
+from prune.roots import find_roots
+from prune.tables import find_tables
+from tests.conftest import image
+
+from .toy import CFLAGS, TARGETS
+
+SOURCE = """
+int bpf_tcp_ca_undo_cwnd(int x) { return x + 1; }
+int other(int x) { return x + 2; }
+"""
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_stubs_that_are_looked_up_by_address_stay(arch: str, tmp_path: Path) -> None:
+    source, compiled = tmp_path / "one.c", tmp_path / "one.o"
+    source.write_text(SOURCE)
+    subprocess.run(["gcc", *CFLAGS, *TARGETS[arch].flags, "-c", source, "-o", compiled], check=True)
+    knowledge = read_knowledge(arch)
+    made = image(tmp_path, {"k/one.o": compiled.read_bytes()}, knowledge=knowledge)
+    graph = make_call_graph(made, find_tables(made, knowledge), knowledge)
+    roots = dict(find_roots(made, graph, knowledge, frozenset()))
+    kept = np.array(made.names)[roots["is looked up by its address"]].tolist()
+    assert kept == [".text.bpf_tcp_ca_undo_cwnd"]
