@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ class _Assembly:
         units["first"] = -1
         units["first"][first[0]] = first[1]
         starts = self._named(units, functions, function_names)
+        starts += (self._numbered(names, symbol_unit, functions, function_names),)
         by_row = sorted((row, name) for name, row in chosen.items())
         stand_ins, stand_in_names = find_stand_ins(
             units, names, relocations, symbols,
@@ -287,6 +289,22 @@ class _Assembly:
         for glob in globs:
             units_of[glob] = [u for name, found in units_of.items() if matches(name, [glob]) for u in found]
         return tuple(tuple(u for name in wanted for u in units_of.get(name, ())) for wanted in lists)
+
+    def _numbered(
+        self, sections: Sequence[str], symbol_unit: Rows, functions: Rows, names: Sequence[str]
+    ) -> tuple[int, ...]:
+        """The functions of which the kernel keeps lists by the numbers of their types."""
+        known, wanted = self.knowledge.numbered, set[str]()
+        for file, base in zip(self.files, self.symbols_at.tolist(), strict=True):
+            if known["section"] not in file.section_names:
+                continue
+            of_unit = symbol_unit[base : base + len(file.symbols)]
+            for index in np.flatnonzero(of_unit >= 0).tolist():
+                if sections[of_unit[index]] == known["section"]:
+                    found = re.fullmatch(known["symbol"], file.symbol_name(index))
+                    wanted |= {found[1]} if found else set()
+        rows = zip(functions["unit"].tolist(), names, strict=True)
+        return tuple(sorted({unit for unit, name in rows if name in wanted}))
 
     def _lay_out(self, units: Rows, stand_ins: Rows, names: Sequence[str]) -> tuple[Rows, int, Rows]:
         """Give the objects room; ``units`` and ``stand_ins`` learn where it is."""

@@ -68,7 +68,8 @@ class Image:
     """Arrays of one link.
 
     ``digests``: of the objects' files. ``pieces``: (object, section) -> what it was taken apart into.
-    ``starts``: the units that each root of ``roots.toml`` begins with, and those that answer for others.
+    ``starts``: the units that each root of ``roots.toml`` begins with, those that answer for others, those in
+    lists of types by number.
 
     ``data``: the objects' bytes, shared code taken apart (:mod:`prune.refine`); those that came out of
     archives first, as one archive of ``archive`` bytes.

@@ -87,6 +87,7 @@ class Knowledge:
     walkers: tuple[str, ...]
     aside: tuple[str, ...]
     prefixes: tuple[str, ...]
+    numbered: Mapping[str, str]
     place: tuple[Place, ...]
     align: tuple[Align, ...]
     tables: tuple[Table, ...]
@@ -223,6 +224,7 @@ def read_knowledge(arch: str) -> Knowledge:
         walkers=tuple(units["walkers"]),
         aside=tuple(units["aside"]),
         prefixes=tuple(units["prefixes"]),
+        numbered=common["numbered"],
         place=read_places(),
         tables=tuple(_table(row, machine.layout) for row in (*common["table"], *own.get("table", ()))),
         align=tuple(

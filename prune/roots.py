@@ -16,11 +16,12 @@ def find_roots(
 ) -> list[tuple[str, Rows]]:
     """(reason, units): what has no section of its own, what the script names, and each root of
     ``roots.toml`` with what it reaches, up to the barriers."""
-    *starts, answering = image.starts
+    *starts, answering, numbered = image.starts
     found: list[tuple[str, Rows]] = [
         ("no section of its own", np.flatnonzero(~(image.units["function"] | image.units["data"]))),
         ("named by the linker script", script_units(image, script_symbols)),
         ("answers pruned system calls", np.array(answering, np.int64)),
+        ("is in a list of types by number", np.array(numbered, np.int64)),
     ]
     barred = image.units["barred"] | _of_everything(image)
     for row, units in zip(knowledge.roots["root"], starts, strict=True):

@@ -30,7 +30,7 @@ from prune.knowledge import FOLDER, Knowledge
 from prune.tables import Tables, find_tables
 from tracer.host import HostError, uncollected
 
-SCHEMA = 2
+SCHEMA = 3
 #: The folder in ``.kprune`` of the object tree.
 HOME = Path(".kprune") / "image"
 _ARRAYS = "arrays.bin"

@@ -1,4 +1,4 @@
-"""A root may be a glob: stubs that the kernel looks up by their addresses stay, whatever they are called."""
+"""What the kernel finds by its name or its type stays: stubs of BPF, functions in lists of types."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ from .toy import CFLAGS, TARGETS
 SOURCE = """
 int bpf_tcp_ca_undo_cwnd(int x) { return x + 1; }
 int other(int x) { return x + 2; }
+int numbered(int x) { return x + 3; }
+asm(".pushsection .BTF_ids,\\"a\\"; .local __BTF_ID__func__numbered__76;"
+    ".type __BTF_ID__func__numbered__76,@object;"
+    ".size __BTF_ID__func__numbered__76, 4; __BTF_ID__func__numbered__76: .zero 4; .popsection");
 """
 
 
@@ -33,3 +37,4 @@ def test_stubs_that_are_looked_up_by_address_stay(arch: str, tmp_path: Path) -> 
     roots = dict(find_roots(made, graph, knowledge, frozenset()))
     kept = np.array(made.names)[roots["is looked up by its address"]].tolist()
     assert kept == [".text.bpf_tcp_ca_undo_cwnd"]
+    assert np.array(made.names)[roots["is in a list of types by number"]].tolist() == [".text.numbered"]
