@@ -50,5 +50,9 @@ def may_happen(
         found: Rows = (called | held) & image.units["function"] & ~start
         return found
 
-    found = (by_chance(ran) & ~ran) | by_chance(lasting)
+    # What goes on after boot and called something in boot may come to it again, and to what that called.
+    again = lasting.copy()
+    while (more := by_chance(again) & ran & ~again).any():
+        again |= more
+    found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
