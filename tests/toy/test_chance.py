@@ -21,9 +21,9 @@ from .toy import CFLAGS, SOURCES, TARGETS
 @pytest.mark.parametrize("level", ["-Os", "-O2"])
 def test_what_hot_code_of_a_listed_file_may_call_stays(arch: str, level: str, tmp_path: Path) -> None:
     # Boots missed create_worker, called by worker_thread, and arp_solicit, of arp_generic_ops. And
-    # neigh_rand_reach_time, freed after boot, called by neigh_periodic_work, which went on; zone_watermark_ok_safe,
-    # three calls from kswapd. And __mutex_lock,
-    # to which nothing but __mutex_lock_slowpath leads, a jump.
+    # neigh_rand_reach_time, freed after boot, called by neigh_periodic_work, which went on;
+    # zone_watermark_ok_safe, three calls from kswapd. And __mutex_lock, to which nothing but
+    # __mutex_lock_slowpath leads, a jump.
     stays = {"create", "solicit", "report", "ran_in_boot", "behind_it", "way", "behind"}
     assert found(arch, level, tmp_path, "kernel/workqueue.o") == dict.fromkeys(stays, WHY)
     assert found(arch, level, tmp_path, "kernel/sys.o") == {}

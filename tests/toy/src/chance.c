@@ -13,7 +13,7 @@ HERE void way(void) { behind(); }
 HERE void solicit(void) { BODY(3); }
 HERE void report(void) { BODY(4); }
 HERE void behind_it(void) { BODY(20); }
-HERE void ran_in_boot(void) { behind_it(); BODY(10); }
+HERE void ran_in_boot(void) { behind_it(); asm volatile(".skip 64, 0x90"); }
 HERE void ran_in_boot_too(void) { BODY(11); }
 HERE void early(void) { ran_in_boot_too(); BODY(12); }
 HERE void not_held(void) { BODY(5); }
