@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from prune.image import expression
+from prune.knowledge import FOLDER, read_toml
 from tracer.host import UserError
 
 #: Letters of nm for functions; tombstones have another.
@@ -49,7 +51,7 @@ class SystemMap:
 
 
 def read_system_map(path: Path) -> SystemMap:
-    """Read a ``System.map``.
+    """Read a ``System.map``; names of what lies before a function are none.
 
     Raises:
         UserError: it cannot be read.
@@ -60,4 +62,6 @@ def read_system_map(path: Path) -> SystemMap:
         raise UserError(
             f"reading the kernel's functions: {path}: {error.strerror}", "link again: kprune link"
         ) from error
-    return SystemMap(tuple(sorted((int(address, 16), name) for address, name in _FUNCTION.findall(text))))
+    before = expression(tuple(read_toml(FOLDER / "common.toml")["units"]["prefixes"]))
+    rows = (row for row in _FUNCTION.findall(text) if not before.match(row[1]))
+    return SystemMap(tuple(sorted((int(address, 16), name) for address, name in rows)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prune.knowledge import read_knowledge
+from prune.system_map import read_system_map
 from tests.conftest import image
 
 from .toy import CFLAGS, TARGETS
@@ -29,3 +30,9 @@ def test_names_before_a_function_are_no_functions(arch: str, tmp_path: Path) -> 
     made = image(tmp_path, {"k/one.o": compiled.read_bytes()}, knowledge=read_knowledge(arch))
     assert [(offset, name) for _, offset, _, name in made.functions] == [(16, "one")]
     assert list(made.labels([made.unit_at("k/one.o", ".text.one")]).values()) == ["one"]
+
+
+def test_they_name_no_caller(tmp_path: Path) -> None:
+    listed = tmp_path / "System.map"
+    listed.write_text("ff00 T zero\nff10 t __pfx_one\nff20 t one\n")
+    assert read_system_map(listed).names == {"zero", "one"}
