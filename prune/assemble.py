@@ -115,7 +115,7 @@ class _Assembly:
         first = np.unique(functions["unit"], return_index=True)
         units["first"] = -1
         units["first"][first[0]] = first[1]
-        starts = self._named(units, functions, function_names)
+        starts = self._named(units, names, functions, function_names)
         starts += (self._numbered(names, symbol_unit, functions, function_names),)
         by_row = sorted((row, name) for name, row in chosen.items())
         stand_ins, stand_in_names = find_stand_ins(
@@ -271,7 +271,9 @@ class _Assembly:
                     names.append(name)
         return np.array(found, FUNCTION), tuple(names)
 
-    def _named(self, units: Rows, functions: Rows, names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    def _named(
+        self, units: Rows, sections: Sequence[str], functions: Rows, names: Sequence[str]
+    ) -> tuple[tuple[int, ...], ...]:
         """What ``roots.toml`` and the redirects name; ``units`` learn which are barriers, which answered."""
         units_of: dict[str, list[int]] = {}
         for unit, name in zip(functions["unit"].tolist(), names, strict=True):
@@ -285,9 +287,8 @@ class _Assembly:
                 [u for name, found in units_of.items() if matches(name, patterns) for u in found]
             ] = True
         lists = [*(row["start"] for row in known.roots["root"]), [row.to for row in known.redirects]]
-        globs = {glob for wanted in lists for glob in wanted if "*" in glob}
-        for glob in globs:
-            units_of[glob] = [u for name, found in units_of.items() if matches(name, [glob]) for u in found]
+        for glob in {name for wanted in lists for name in wanted if name.startswith(".")}:
+            units_of[glob] = [unit for unit, section in enumerate(sections) if matches(section, [glob])]
         return tuple(tuple(u for name in wanted for u in units_of.get(name, ())) for wanted in lists)
 
     def _numbered(

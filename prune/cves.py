@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prune.feature import plain
+from prune.knowledge import option
 from prune.surface import Kernel
 from tracer.host import UserError, read_at_most
 from tracer.shapes import WrongShape, check_shape
@@ -49,8 +50,6 @@ _ID = re.compile(r"[A-Za-z0-9][\w.:+/-]{0,63}", re.ASCII)
 _FUNCTION = re.compile(r"[A-Za-z_]\w{0,254}", re.ASCII)
 _FILE = re.compile(r"(?!/)(?!(?:.*/)?\.\.?/)[\w.,+/-]{1,254}\.[cSo]", re.ASCII)
 _COLUMNS = {"cve", "function", "file", "note"}
-#: The object of kernels that are optimised, or linked with IBT, as a whole: it hides what objects there were.
-_WHOLE = "vmlinux.o"
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ def _pieces(wanted: set[str], base: Kernel, pruned: Kernel) -> Mapping[str, list
 
 def _find(named: Named, pieces: Mapping[str, list[Piece]], objects: frozenset[str], source: Path) -> Found:
     here = pieces[named.function]
-    if named.file and _WHOLE not in objects:
+    if named.file and option("whole") not in objects:
         here = [piece for piece in here if piece.object == named.object]
         if named.object not in objects:
             if _has(source, named):

@@ -161,8 +161,7 @@ def debug_option() -> str:
 
 
 def option(what: str) -> str:
-    """The configuration option by which a kernel has something: ``debug_info``, ``modules``,
-    ``smp``, ``moves``."""
+    """What kbuild calls something: options (``debug_info``, ``modules``, ``smp``, ``moves``), ``whole``."""
     found: str = read_toml(FOLDER / "kbuild.toml")[what]
     return found
 

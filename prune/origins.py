@@ -14,9 +14,7 @@ import numpy as np
 
 from prune.elf import Rows, is_bitcode, read_object
 from prune.image import Image, matches
-
-#: What scripts/link-vmlinux.sh calls the object that is the whole kernel.
-WHOLE = "vmlinux.o"
+from prune.knowledge import option
 
 
 def origins(image: Image, files: Sequence[str]) -> Rows:
@@ -25,16 +23,22 @@ def origins(image: Image, files: Sequence[str]) -> Rows:
     files count as the first one's."""
     listed = np.array([matches(name, files) for name in image.objects], bool)
     number: Rows = np.where(listed, np.arange(len(image.objects)), -1)[image.units["object"]]
-    if WHOLE not in image.objects:
+    whole = np.flatnonzero(of_whole(image) & (image.units["function"] | image.units["data"]))
+    if not len(whole):
         return number
-    single = image.units["function"] | image.units["data"]
-    whole = np.flatnonzero((image.units["object"] == image.objects.index(WHOLE)) & single)
     of_section: dict[str, int] = {}
     for i, path in enumerate(_objects(image.root, files), len(image.objects)):
         for name in read_object(path, image.machine).section_names:
             of_section.setdefault(name, i)
     number[whole] = [of_section.get(image.names[unit], -1) for unit in whole.tolist()]
     return number
+
+
+def of_whole(image: Image) -> Rows:
+    """Mask of the units of the one object that a kernel is linked from; of none where there are many."""
+    name = option("whole")
+    found: Rows = image.units["object"] == (image.objects.index(name) if name in image.objects else -1)
+    return found
 
 
 def _objects(objtree: Path, files: Sequence[str]) -> Iterator[Path]:

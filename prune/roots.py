@@ -8,7 +8,7 @@ from prune.callgraph import EDGE_KINDS, CallGraph
 from prune.elf import SHF_EXECINSTR, Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
-from prune.origins import WHOLE
+from prune.origins import of_whole
 
 
 def find_roots(
@@ -37,10 +37,7 @@ def _of_everything(image: Image) -> Rows:
     """Mask of the sections that hold code of all files, in the one object that a kernel is made of, as with
     IBT: they stay anyway, and lead from everything to everything. (An entry of the console's to all of
     ``.ref.text`` kept 7% of the text of a hardened 6.12.)"""
-    if WHOLE not in image.objects:
-        return np.zeros(len(image.units), bool)
-    mine = image.units["object"] == image.objects.index(WHOLE)
-    found: Rows = mine & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
+    found: Rows = of_whole(image) & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
     return found
 
 

@@ -32,7 +32,7 @@ _RULE = "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --
 
 @dataclass(frozen=True)
 class Cell:
-    """One kernel; ``version`` as its build has it, e.g. 6.12.117, else the series."""
+    """One kernel, as ``--kernel``, ``--toolchain`` and ``--arch`` name it."""
 
     series: str
     compiler: str
@@ -49,8 +49,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """What came of a cell: ``reason`` is empty when the pruned kernel was proved and every boot ran the whole
-    workload; sizes in bytes, 0 where it did not come to that."""
+    """What came of a cell: ``version`` as its build has it; ``reason`` is empty when the pruned kernel was
+    proved and every boot ran the whole workload; sizes in bytes, 0 where the run failed."""
 
     cell: Cell
     version: str = ""
@@ -85,20 +85,16 @@ def measure(cell: Cell, workload: Path, out: Path, more: Sequence[str]) -> Row:
         done = subprocess.run(
             cell.command(workload, out, more), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, check=False
         )
-    reason = _reason(log) if done.returncode else ""
-    try:
-        report = _read(out / cell.name / "report.json")
-        about = _read(out / cell.name / "metadata.json")
-    except FileNotFoundError:
-        return Row(cell, reason=reason or "no report")
-    return row_of(cell, report, about, reason)
+    if done.returncode:  # a report that lies there may be an earlier run's
+        return Row(cell, reason=_reason(log))
+    return row_of(cell, _read(out / cell.name / "report.json"), _read(out / cell.name / "metadata.json"))
 
 
-def row_of(cell: Cell, report: dict[str, Any], about: dict[str, Any], reason: str) -> Row:
+def row_of(cell: Cell, report: dict[str, Any], about: dict[str, Any]) -> Row:
     """A cell's row from what its folder has; proof and boots are read, not taken for granted."""
     checked, heal = report["validation"], report["heal"]
-    if not reason and (checked["verify"] != "ok" or checked["passed"] != checked["boots"]):
-        reason = f"verify: {checked['verify']}"
+    well = checked["verify"] == "ok" and checked["passed"] == checked["boots"]
+    reason = "" if well else f"verify: {checked['verify']}; {checked['passed']} of {checked['boots']} boots"
     return Row(
         cell,
         str(about["tools"]["kernel"]),

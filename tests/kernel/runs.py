@@ -11,6 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prune.boots import boot_once, read_pruned
+from prune.settings import cache_folder
+from tracer.rootfs import Roots
+from tracer.session_options import SessionOptions
+from tracer.workload_file import load_workload
+
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")
 
@@ -43,3 +49,15 @@ def without(*symbols: str) -> Callable[[dict[str, Any]], None]:
         profile["functions"] = [f for f in profile["functions"] if f["symbol"] not in symbols]
 
     return change
+
+
+def boot_with(out: Path, workload: Path, more: str, into: Path, smp: bool = False) -> str:
+    """Boot a run's pruned kernel once with ``more`` at the end of its workload; what its console said."""
+    folder = shutil.copytree(workload, into / "workload")
+    text = (folder / "workload.toml").read_text().replace("../../../", f"{ROOT}/")
+    (folder / "workload.toml").write_text(text + more)
+    made, kernel = load_workload(folder), read_pruned(out / "pruned", smp)
+    root = Roots(made, into / "root", cache_folder()).of(kernel.image)
+    boot = boot_once(made, kernel, root, SessionOptions(), 0, "", into / "boot")
+    assert boot.problem == ""
+    return (into / "boot/console.log").read_text()

@@ -4,20 +4,15 @@ booted by two processors and at random addresses; debuggers find its lines, and 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from prune.boots import boot_once, read_pruned
-from prune.settings import cache_folder, load_settings
+from prune.settings import load_settings
 from prune.steps import Steps
-from tests.kernel.runs import ROOT, kprune
-from tracer.rootfs import Roots
-from tracer.session_options import SessionOptions
-from tracer.workload_file import load_workload
+from tests.kernel.runs import ROOT, boot_with, kprune
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 HERE = Path(__file__).parent / "hardened"
@@ -120,13 +115,5 @@ def test_debuggers_find_the_same_lines(out: Path) -> None:
 def test_a_live_patch_of_what_was_pruned_is_refused_by_name(out: Path, tmp_path: Path) -> None:
     rows = [line.split() for line in (out / "pruned/System.map").read_text().splitlines()]
     gone = [name for _, kind, name in rows if kind == "u" and len(name) == len("cmdline_proc_show")]
-    folder = shutil.copytree(HERE, tmp_path / "workload")
-    text = (folder / "workload.toml").read_text().replace("../../../", f"{ROOT}/")
-    text += f'[[app]]\nname = "refuse"\ncommand = "/root/repatch.sh {gone[0]}"\ntimeout = 60\n'
-    (folder / "workload.toml").write_text(text)
-    workload = load_workload(folder)
-    kernel = read_pruned(out / "pruned", smp=True)
-    root = Roots(workload, tmp_path / "root", cache_folder()).of(kernel.image)
-    boot = boot_once(workload, kernel, root, SessionOptions(), 0, "", tmp_path / "boot")
-    assert boot.problem == ""
-    assert f"symbol '{gone[0]}' not found in symbol table" in (tmp_path / "boot/console.log").read_text()
+    more = f'[[app]]\nname = "refuse"\ncommand = "/root/repatch.sh {gone[0]}"\ntimeout = 60\n'
+    assert f"symbol '{gone[0]}' not found in symbol table" in boot_with(out, HERE, more, tmp_path, smp=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from prune.knowledge import read_knowledge
 from prune.system_map import read_system_map
-from tests.conftest import image
 
-from .toy import CFLAGS, TARGETS
+from .toy import TARGETS, compiled
 
 SOURCE = """
 __attribute__((patchable_function_entry(16, 16))) void one(void) { asm volatile("" : : "i"(1)); }
@@ -22,12 +19,8 @@ asm(".pushsection .text.one,\\"ax\\"\\n.type __pfx_one,@function\\n"
 
 @pytest.mark.parametrize("arch", TARGETS)
 def test_names_before_a_function_are_no_functions(arch: str, tmp_path: Path) -> None:
-    source, compiled = tmp_path / "one.c", tmp_path / "one.o"
-    source.write_text(SOURCE)
-    subprocess.run(["gcc", *CFLAGS, *TARGETS[arch].flags, "-c", source, "-o", compiled], check=True)
-    symbols = subprocess.run(["nm", compiled], capture_output=True, text=True, check=True).stdout
-    assert "__pfx_one" in symbols
-    made = image(tmp_path, {"k/one.o": compiled.read_bytes()}, knowledge=read_knowledge(arch))
+    made = compiled(arch, SOURCE, tmp_path)
+    assert b"\0__pfx_one\0" in made.files[0].strtab
     assert [(offset, name) for _, offset, _, name in made.functions] == [(16, "one")]
     assert list(made.labels([made.unit_at("k/one.o", ".text.one")]).values()) == ["one"]
 

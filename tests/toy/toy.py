@@ -25,6 +25,7 @@ from prune.script import named_symbols
 from prune.tables import find_tables
 from prune.typed import TypeReader
 from prune.verify import Verdict, verify_image
+from tests.conftest import image
 
 SOURCES = Path(__file__).parent / "src"
 WRAPPER = Path(sys.executable).with_name("kprune-ld")
@@ -157,6 +158,16 @@ class Toy:
             self.tree / "vmlinux", self.tree / "vmlinux.map", self.tree / "plan.json",
             self.tree / "tombstones.json", self.tree, self.arch,
         )  # fmt: skip
+
+
+def compiled(arch: str, source: str, folder: Path) -> Image:
+    """The image of one object made of some C, ``k/one.o``."""
+    file = folder / "one.c"
+    file.write_text(source)
+    subprocess.run(
+        ["gcc", *CFLAGS, *TARGETS[arch].flags, "-c", file, "-o", file.with_suffix(".o")], check=True
+    )
+    return image(folder, {"k/one.o": file.with_suffix(".o").read_bytes()}, knowledge=read_knowledge(arch))
 
 
 def build(

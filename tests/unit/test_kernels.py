@@ -21,16 +21,16 @@ def report(verify: str = "ok", passed: int = 10) -> dict[str, Any]:
 
 
 def test_a_row_has_what_its_folder_has() -> None:
-    row = row_of(CELL, report(), ABOUT, "")
+    row = row_of(CELL, report(), ABOUT)
     assert str(row) == (
         "| 6.1.192 | gcc | x86_64 | 2,000 | 500 | -75.0% | 500 | 300 | -40.0% | 10 of 10 | 2 in 2 rounds |"
     )
 
 
 def test_a_kernel_counts_only_if_it_was_proved_and_every_boot_passed() -> None:
-    assert not row_of(CELL, report(), ABOUT, "").reason
-    assert row_of(CELL, report(passed=9), ABOUT, "").reason
-    assert row_of(CELL, report(verify="failed"), ABOUT, "").reason
+    assert not row_of(CELL, report(), ABOUT).reason
+    assert row_of(CELL, report(passed=9), ABOUT).reason
+    assert row_of(CELL, report(verify="failed"), ABOUT).reason
 
 
 def test_a_cell_that_fails_says_why(tmp_path: Path) -> None:
