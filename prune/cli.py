@@ -93,11 +93,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+class _Version(argparse.Action):
+    """Says which kprune this is; looks it up only when it is asked, for that takes a while."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"kprune {version('kprune')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kprune", description="Keep of a Linux kernel only what a workload runs.",
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--version", action=_Version, help="print it, and leave")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, text in (
         ("run", "all stages: from a workload to a pruned kernel"),

@@ -42,6 +42,7 @@ def page_data(
         "boots": [
             {key: boot[key] for key in ("number", "variation", "seconds", "problem")} for boot in boots
         ],
+        "said": report["validation"]["console"],
         "log": log,
         "minram": _minram(minram) if minram else None,
         "security": security,

@@ -44,6 +44,7 @@ from tracer.workload import Workload
 # What one stage alone needs, LIEF above all, it imports itself: a plan is made in less time than that takes.
 if TYPE_CHECKING:
     from prune.boots import Boot
+    from prune.consoles import Said
     from prune.verify import Verdict
 
 SCHEMA = 1
@@ -137,8 +138,27 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int], jobs: int =
     config = folder.base(".config")
     kernel = read_pruned(folder.path("pruned"), is_smp(config), moves(config))
     boots = boot_pruned(workload, kernel, numbers, folder.path("boot"), jobs)
-    write_json(folder.boots, {"schema_version": SCHEMA, **summary(boots), "each": [asdict(b) for b in boots]})
+    said = _said(folder, boots)
+    write_json(
+        folder.boots,
+        {
+            "schema_version": SCHEMA, **summary(boots), "console": asdict(said),
+            "each": [asdict(each) for each in boots],
+        },
+    )  # fmt: skip
     return boots
+
+
+def _said(folder: Folder, boots: Sequence[Boot]) -> Said:
+    """What the kernels of these boots said that the whole kernel does not say, and the other way round."""
+    from prune.consoles import compare, read_consoles, whole_consoles
+
+    passed = [folder.path(f"boot/{boot.number}/console.log") for boot in boots if not boot.problem]
+    whole = whole_consoles((folder.traced_profile, *folder.retraced))
+    said = compare(read_consoles(whole), read_consoles(passed))
+    for line in said.new[:5]:
+        say(f"only the pruned kernel says, in {line.boots} of {said.boots} boots: {line.text}")
+    return said
 
 
 def heal(folder: Folder) -> tuple[Healed, ...]:

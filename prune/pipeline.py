@@ -15,6 +15,7 @@ Every stage knows its inputs by content: with the same inputs it does nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from prune import passes, profiling
@@ -62,11 +63,19 @@ class Pipeline(Steps):
             say(f"heal: {names} {'joins' if len(new) == 1 else 'join'} the profile")
             boots = passes.read_result(self.folder.boots, "boots", ("each",))["each"]
             numbers = [boot["number"] for boot in boots if boot["misses"]]
-            profiling.retrace(self.settings, self.workload, self.folder, numbers, new[0].round)
+            self._retrace(numbers, new[0].round)
             self.plan()
             self.link()
             failed = self._check()
         return failed
+
+    def _retrace(self, numbers: Sequence[int], number: int) -> None:
+        """Repeat boots that missed something on the whole kernel. That they fail there is no reason not to
+        mend what was missed."""
+        try:
+            profiling.retrace(self.settings, self.workload, self.folder, numbers, number)
+        except (ValidationFailed, GuestFailed, GuestLost) as error:
+            say(f"heal: nothing but what was missed joins the profile, for on the whole kernel, {error}")
 
     def _check(self) -> KpruneError | None:
         """Verify and boot, both; the first failure."""

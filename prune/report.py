@@ -15,6 +15,8 @@ from prune.module_sizes import module_lines
 from prune.sizes import Sizes
 
 SCHEMA = 1
+#: Lines of consoles that the table has; report.json has more.
+MOST_SAID = 10
 SIZE_ROWS = (
     ("text", "text_bytes"),
     ("  resident", "resident_text_bytes"),
@@ -42,8 +44,8 @@ def make_report(
     """The report as it is written.
 
     Args:
-        validation: ``boots``, ``passed``, ``repeated``, ``misses``, ``answered`` of the boot stage, and
-            ``verify``.
+        validation: ``boots``, ``passed``, ``repeated``, ``misses``, ``answered``, ``console`` of the boot
+            stage (:mod:`prune.consoles`), and ``verify``.
         stages: seconds of each stage when it last did its work.
         knowledge: ``profile`` and ``saturation``: what is known of the workload, and how completely.
         more: ``ledger``, its summary; ``memory`` that each kernel left for others; ``block_traps``, the traps
@@ -105,6 +107,8 @@ def table(report: Mapping[str, Any]) -> str:
         )
     for each in validation["answered"]:
         lines.append(f"answered by policy: {each['function']} ({each['object']}), {each['value']}")
+    for line in validation["console"]["new"][:MOST_SAID]:
+        lines.append(f"only the pruned kernel says, in {line['boots']} boots: {line['text']}")
     for rule in report["unused_rules"]:
         lines.append(f"rule {rule} matches nothing")
     lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))

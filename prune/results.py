@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from prune.buildid import build_id
+from prune.consoles import Said
 from prune.folder import Folder
 from prune.heal import load_healed, rounds
 from prune.memory import of_console
@@ -18,20 +19,22 @@ from tracer.saturation import saturation
 
 
 def validation(folder: Folder) -> dict[str, Any]:
-    """``boots``, ``passed``, ``repeated``, ``misses``, ``answered``; ``verify`` is "ok", "failed" or "" for
-    not run."""
+    """``boots``, ``passed``, ``repeated``, ``misses``, ``answered``, ``console``; ``verify`` is "ok",
+    "failed" or "" for not run."""
     found: dict[str, Any] = {
         "boots": 0,
         "passed": 0,
         "repeated": 0,
         "misses": [],
         "answered": [],
+        "console": asdict(Said(0, 0)),
         "verify": "",
     }
     if folder.boots.is_file():
         keys = ("boots", "passed", "repeated", "misses", "answered")
         boots = read_result(folder.boots, "boots", keys)
-        found |= {key: boots[key] for key in keys}
+        # Boots of an earlier kprune did not compare consoles, and their kernel is none the worse for it.
+        found |= {key: boots[key] for key in (*keys, "console") if key in boots}
     if folder.verdict.is_file():
         found["verify"] = "ok" if read_result(folder.verdict, "verdict", ("ok",))["ok"] else "failed"
     return found

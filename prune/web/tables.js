@@ -88,6 +88,11 @@ function memory() {
 
 function boots() {
   $("boot-table").append(table(["boot", "variation", "seconds", "result"], D.boots.map(b => [String(b.number), b.variation, b.seconds.toFixed(1), b.problem || "ran the whole workload"]), [0, 1, 3]));
+  const said = D.said, kinds = [[said.new, "only the pruned kernel"], [said.missing, "every run of the whole kernel, no boot of the pruned one"]];
+  const lines = kinds.flatMap(([rows, who]) => rows.map(row => [row.text, who, String(row.boots)]));
+  const compared = !said.runs ? "No run of the whole kernel is here to compare with." : (lines.length ? "" : "Nothing that ") + (lines.length ? "Lines that differ" : "differs") + ", numbers apart, between the consoles of " + said.runs + " runs of the whole kernel and " + said.boots + " boots of the pruned one.";
+  $("said").append(make("p", compared));
+  if (lines.length) $("said").append(table(["line", "said by", "times"], lines, [0, 1]));
   const write = () => {
     const wanted = $("log-filter").value.toLowerCase();
     $("log").textContent = D.log.split("\n").filter(line => line.toLowerCase().includes(wanted)).join("\n");

@@ -47,6 +47,7 @@ def test_every_boot_runs_the_workload(report: dict[str, Any]) -> None:
     validation = report["validation"]
     assert (validation["boots"], validation["passed"], validation["misses"]) == (10, 10, [])
     assert validation["verify"] == "ok"
+    assert validation["console"]["boots"] == 10 and validation["console"]["runs"] > 3
 
 
 def test_report_agrees_with_the_linked_kernel(out: Path, report: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def kprune(*words: str | Path, **environment: str) -> subprocess.CompletedProces
         [KPRUNE, *map(str, words)], capture_output=True, text=True, check=False,
         env={**os.environ, **environment},
     )  # fmt: skip
+
+
+def test_it_says_which_version_it_is() -> None:
+    done = kprune("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"kprune {version('kprune')}\n"
 
 
 @pytest.mark.parametrize("verb", ["trace", "plan", "link", "verify", "boot", "report"])
