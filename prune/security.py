@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,6 @@ from tracer.host import UserError
 
 #: A gadget is at most so many bytes before its return, as with ROPgadget --depth 11.
 DEPTH = 10
-# Every byte may begin one, also a byte of another return's operand.
-_RETURN = re.compile(rb"(?=(\xc3|\xc2..|\xcb|\xca..))", re.S)
-_LEAVES = ("j", "call", "ret", "loop", "iret", "int", "sys")
 
 
 @dataclass(frozen=True)
@@ -73,23 +70,30 @@ def find_gadgets(code: bytes, knowledge: Knowledge) -> Iterator[bytes]:
     """Different byte strings that are whole instructions up to a return, from any byte on."""
     known = knowledge.disassembler
     decoder = capstone.Cs(getattr(capstone, known["arch"]), getattr(capstone, known["mode"]))
-    seen: dict[bytes, bool] = {}
-    for end in _RETURN.finditer(code):
+    leaves = tuple(known["leaves"])
+    seen: set[bytes] = set()
+    for end in _returns(known["returns"]).finditer(code):
         for start in range(max(end.start() - DEPTH, 0), end.start() + 1):
             gadget = code[start : end.end(1)]
             if gadget not in seen:
-                seen[gadget] = _is_gadget(decoder, gadget)
-                if seen[gadget]:
+                seen.add(gadget)
+                if _is_gadget(decoder, gadget, known["return"], leaves):
                     yield gadget
 
 
-def _is_gadget(decoder: capstone.Cs, code: bytes) -> bool:
+def _returns(known: Sequence[Mapping[str, int]]) -> re.Pattern[bytes]:
+    """Whatever may be a return; every byte may begin one, also a byte of another one's operand."""
+    each = (re.escape(bytes([row["opcode"]])) + b"." * row["operand"] for row in known)
+    return re.compile(b"(?=(" + b"|".join(each) + b"))", re.S)
+
+
+def _is_gadget(decoder: capstone.Cs, code: bytes, back: str, leaves: tuple[str, ...]) -> bool:
     """Whether it decodes to its last byte, ends with a return, and nothing before that leaves."""
     rows = list(decoder.disasm_lite(code, 0))
     if not rows or rows[-1][0] + rows[-1][1] != len(code):
         return False
-    leaves = [any(word.startswith(_LEAVES) for word in row[2].split()) for row in rows]
-    return "ret" in rows[-1][2] and not any(leaves[:-1])
+    gone = [any(word.startswith(leaves) for word in row[2].split()) for row in rows]
+    return back in rows[-1][2] and not any(gone[:-1])
 
 
 def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:
