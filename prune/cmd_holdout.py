@@ -176,6 +176,9 @@ def table(kernels: Sequence[Held]) -> str:
     ]
     for each in kernels:
         lines += ["", f"--keep {each.keep}:"]
+        again = [fate.name for fate in each.fates if fate.repeated]
+        if again:
+            lines.append(f"  second tries, after a hang without a miss: {', '.join(again)}")
         for fate in each.fates:
             if fate.outcome != SAME:
                 differs = " instead of ".join(f'"{text}"' for text in fate.differs[::-1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Ran:
     """One program on one kernel: its exit status and what it printed, line by line; ``missed``: the pruned
     functions that were asked for meanwhile, ``answered``: those for which a policy answered;
     ``unanswered``: a system call was asked for that does not exist there; ``ended``: "" when the guest went
-    on, or "panicked", or "hung"."""
+    on, or "panicked", or "hung". ``repeated``: this is the second try, after a hang that nothing explains."""
 
     status: int
     lines: tuple[str, ...]
@@ -59,6 +59,7 @@ class Ran:
     unanswered: bool = False
     answered: tuple[str, ...] = ()
     ended: str = ""
+    repeated: bool = False
 
     @property
     def printed(self) -> tuple[int, tuple[str, ...]]:
@@ -68,12 +69,13 @@ class Ran:
 @dataclass(frozen=True)
 class Fate:
     """What became of a program: one of :data:`OUTCOMES`; ``missed``: by name; ``differs``: the first line
-    that does, as it should be and as it was."""
+    that does, as it should be and as it was; ``repeated``: as of :class:`Ran`."""
 
     name: str
     outcome: str
     missed: tuple[str, ...] = ()
     differs: tuple[str, str] = ("", "")
+    repeated: bool = False
 
 
 def read_programs(path: Path) -> ProgramList:
@@ -163,6 +165,10 @@ def judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:
     Args:
         wanted: what it did on the kernel that is not pruned, more than once.
     """
+    return replace(_judge(name, wanted, got), repeated=got.repeated)
+
+
+def _judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:
     if any(ran.ended or ran.printed != wanted[0].printed for ran in wanted):
         return Fate(name, VARIES)
     missed = got.missed

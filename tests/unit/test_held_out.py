@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from prune.boots import PrunedKernel
 from prune.cmd_holdout import Held, table
+from prune.graveyard import Graveyard
 from prune.held_out import (
     ANSWERED,
     ENOSYS,
@@ -20,22 +25,55 @@ from prune.held_out import (
     VARIES,
     WRONG,
     Fate,
+    Program,
     Ran,
     count,
     judge,
     read_holdout,
     read_programs,
 )
+from prune.holdout import Guests
+from prune.system_map import SystemMap
 from tracer.host import UserError
+from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "holdout" / "programs.toml"
 BASE = Ran(0, ("one", "two"))
+HANGS = Ran(-1, (), ended="hung")
 
 
 def test_the_example_has_more_than_a_hundred_programs() -> None:
     programs = read_programs(EXAMPLE).programs
     assert len(programs) >= 100
     assert all(program.timeout == 15 for program in programs)
+
+
+class Scripted(Guests):
+    """A kernel that does as it is told, guest after guest."""
+
+    left: ClassVar[list[list[Ran]]] = []
+
+    def _one_guest(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("guests", "done"),
+    [
+        ([[BASE, HANGS], [BASE], [BASE]], [BASE, replace(BASE, repeated=True), BASE]),
+        ([[BASE, HANGS], [HANGS], [BASE]], [BASE, replace(HANGS, repeated=True), BASE]),
+        ([[BASE, replace(HANGS, missed=("it",))], [BASE]], [BASE, replace(HANGS, missed=("it",)), BASE]),
+    ],
+)
+def test_a_hang_that_nothing_explains_is_tried_once_more(guests: list[list[Ran]], done: list[Ran]) -> None:
+    kernel = PrunedKernel(Path(), Graveyard({}, {}), SystemMap(()), smp=False)
+    guest = Scripted("pruned", load_workload(EXAMPLE.parents[1] / "micro"), kernel, Path(), Path())
+    Scripted.left = list(guests)
+    programs = [Program(name, "", 1) for name in ("first", "second", "third")]
+    assert guest.run(programs) == done
+    assert Scripted.left == []
+    fates = [judge(program.name, [BASE], ran) for program, ran in zip(programs, done, strict=True)]
+    assert [fate.repeated for fate in fates] == [ran.repeated for ran in done]
 
 
 @pytest.mark.parametrize(
