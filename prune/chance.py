@@ -25,8 +25,8 @@ def may_happen(
     image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
 ) -> dict[int, str]:
     """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance, and what of that was seen in
-    boot alone, but may be called later by one that was seen after it (``lasting``). With link-time
-    optimisation nobody knows what is from those files, and nothing stays."""
+    boot alone, but may be called later by one that runs after it (``lasting``: it was seen to, or code hands
+    it on for later). With link-time optimisation nobody knows what is from those files, and nothing stays."""
     origin = origins(image, knowledge.closure["chance"]["files"])
     own = (origin >= 0) & ~image.units["init"]
     small = image.units["function"] & (image.units["size"] <= SMALL)

@@ -160,6 +160,8 @@ def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Pha
     reasons = may_go_off(image, graph, knowledge, hot, lasting)
     if settings.grain == "block":  # what calls the rest goes, where it never did
         return reasons
+    # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
+    lasting[list(reasons)] = True
     return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 

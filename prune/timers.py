@@ -1,12 +1,12 @@
-"""What timers, RCU and work queues run: the functions that hot code hands them, and what those call.
+"""What timers, RCU, work queues and threads run: functions that hot code hands them, and what those call.
 
 Whether a timer goes off, and what it finds then, is chance: a host that is busy, an answer that comes late.
 So is whether something is called at once or put off. A trace sees some of it, and boots miss the rest one by
 one. The function is an argument of the call that hands it on (``timer_setup``, include/linux/timer.h;
-``call_rcu``; constructors of slabs), so the relocation before that call names it; or it is in the variable
-that is handed on (``DECLARE_WORK``, include/linux/workqueue.h); or it is stored just before or behind the
-call that sets up its timer (``INIT_DELAYED_WORK``, ``hrtimer_init``). Where a function passes an argument on,
-its caller names it.
+``call_rcu``; ``kthread_run``; constructors of slabs), so the relocation before that call names it; or it is
+in the variable that is handed on (``DECLARE_WORK``, include/linux/workqueue.h); or it is stored just before
+or behind the call that sets up its timer (``INIT_DELAYED_WORK``, ``hrtimer_init``). Where a function passes
+an argument on, its caller names it.
 """
 
 from __future__ import annotations

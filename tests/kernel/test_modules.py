@@ -73,13 +73,12 @@ def test_a_module_that_is_not_shipped_is_refused_by_the_name_of_what_it_misses(
 
 def test_a_function_of_a_module_is_missed_and_healed_by_name(out: Path, tmp_path: Path) -> None:
     run = shutil.copytree(out, tmp_path / "run")
-    traced = run / "trace/profile.json"
-    profile = json.loads(traced.read_text())
-    without = [each for each in profile["functions"] if each["symbol"] != "ovl_rename"]
-    assert len(without) == len(profile["functions"]) - 1
-    traced.write_text(json.dumps({**profile, "functions": without}))
-    for healed in (run / "heal.json", run / "heal"):
-        shutil.rmtree(healed) if healed.is_dir() else healed.unlink(missing_ok=True)
+    # What was healed of the whole run stays: this boot is to miss one thing only.
+    for path in (run / "trace/profile.json", *sorted((run / "heal").glob("round-*.json"))):
+        profile = json.loads(path.read_text())
+        without = [each for each in profile["functions"] if each["symbol"] != "ovl_rename"]
+        assert len(without) == len(profile["functions"]) - 1
+        path.write_text(json.dumps({**profile, "functions": without}))
     kprune("plan", run)
     kprune("link", run)
     kprune("verify", run)

@@ -40,6 +40,9 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     assert found(arch, level, tmp_path, "has_some", "passes_on") == {"passed_one": HANDS, "passed_two": HANDS}
     assert found(arch, level, tmp_path, "has_slabs") == {"constructs": HANDS}
     assert found(arch, level, tmp_path, "queues") == {"works": HANDS}
+    assert found(arch, level, tmp_path, "has_threads", "watches") == {
+        "watches": HANDS, "looks_for_hung_tasks": CALLS,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("arch", TARGETS)

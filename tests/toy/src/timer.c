@@ -55,6 +55,15 @@ HERE long kmem_cache_create(const char *name, long size, long align, long flags,
 HERE void constructs(void *one) { BODY(22); sink = one != 0; }
 void has_slabs(void) { sink = kmem_cache_create("slabs", 64, 8, 0x40000, constructs); BODY(23); }
 
+/* A thread, the first argument (include/linux/kthread.h), which sleeps for two minutes at a time. */
+HERE long kthread_create_on_node(int (*function)(void *), void *data, int node, const char *name)
+{
+	return function(data) + node + (name != 0);
+}
+HERE void looks_for_hung_tasks(void) { BODY(24); }
+HERE int watches(void *data) { if (sink) looks_for_hung_tasks(); BODY(25); return data != 0; }
+void has_threads(void) { sink = kthread_create_on_node(watches, 0, -1, "khungtaskd"); BODY(26); }
+
 /* As inet_csk_init_xmit_timers: the caller says what goes off. */
 HERE void passes_on(struct timer *timer, void (*one)(struct timer *), void (*two)(struct timer *))
 {
