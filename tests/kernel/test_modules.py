@@ -84,6 +84,6 @@ def test_a_function_of_a_module_is_missed_and_healed_by_name(out: Path, tmp_path
     kprune("verify", run)
     done = kprune("boot", run, "--boots", "1", check=5)
     assert "missed ovl_rename (fs/overlayfs/overlay.o), called by vfs_rename" in done.stderr
-    assert "dropped, cold" in kprune("why", "ovl_rename", run).stdout
+    assert "dropped, it never ran" in kprune("why", "ovl_rename", run).stdout
     kprune("heal", run, "--boots", "2")
     assert "ovl_rename" in (run / "heal.json").read_text()
