@@ -14,10 +14,11 @@ import numpy as np
 
 from prune.bodies import check_kernel
 from prune.dwarf_types import ENUM, INTEGER, NOTHING, POINTER, FunctionType
-from prune.elf import Rows, distinct
+from prune.elf import Rows
 from prune.image import Image
 from prune.instructions import ever_returns
 from prune.knowledge import Knowledge, debug_option
+from prune.locks import referred_to
 from prune.plan_file import Answer
 from prune.policy import PANIC, RETURN, TRAP, Policy, Value
 from prune.typed import Types
@@ -46,7 +47,7 @@ def find_answers(
         UserError: a policy cannot be followed; the message names the function.
     """
     answers: dict[tuple[str, str], Answer] = {}
-    for unit, functions in _candidates(image, keep).items():
+    for unit, functions in referred_to(image, keep).items():
         place = image.objects[int(image.units["object"][unit])]
         found = _answer(place, functions, policies, types, knowledge)
         if found:
@@ -74,19 +75,6 @@ def _check_returns(image: Image, unit: int, place: str, answer: Answer, knowledg
 def _names_any(image: Image, policy: Policy) -> bool:
     objects = image.units["object"]
     return any(policy.names(name, image.objects[int(objects[unit])]) for unit, _, _, name in image.functions)
-
-
-def _candidates(image: Image, keep: Rows) -> dict[int, list[str]]:
-    """Dropped unit that something kept refers to -> the names of the function in it."""
-    rows = image.relocations
-    crosses = (rows["target"] >= 0) & keep[rows["unit"]] & ~keep[rows["target"]]
-    targets = distinct(rows["target"][crosses])
-    wanted = set(targets[image.units["function"][targets]].tolist())
-    found: dict[int, list[str]] = {}
-    for unit, offset, _, name in image.functions:
-        if unit in wanted and offset == 0:
-            found.setdefault(unit, []).append(name)
-    return found
 
 
 def _answer(

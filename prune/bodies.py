@@ -13,7 +13,7 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.plan_file import Answer
-from prune.policy import PANIC, RETURN, panic_text
+from prune.policy import PANIC, RETURN, STOP, panic_text
 from prune.script import quoted
 from tracer.host import UserError
 
@@ -98,12 +98,16 @@ def answer_bodies(
     ending: Sequence[bytes | Toward] = [bytes(known["return"])]
     if known["thunk"] in image.globals_:
         ending = [bytes(known["jump"]), Toward(known["thunk"]), bytes(known["return"])[1:]]
-    return {
-        place: Body((landing, *(_panic(place, answer, knowledge) if answer.on_miss == PANIC else (
-            bytes(known["load"]) + (answer.number & 0xFFFFFFFF).to_bytes(4, "little"), *ending
-        ))))
-        for place, answer in answers.items()
-    }  # fmt: skip
+
+    def body(place: tuple[str, str], answer: Answer) -> Body:
+        if answer.on_miss == STOP:
+            return Body((bytes(known["stop"]),))
+        if answer.on_miss == PANIC:
+            return Body((landing, *_panic(place, answer, knowledge)))
+        value = (answer.number & 0xFFFFFFFF).to_bytes(4, "little")
+        return Body((landing, bytes(known["load"]) + value, *ending))
+
+    return {place: body(place, answer) for place, answer in answers.items()}
 
 
 def _panic(place: tuple[str, str], answer: Answer, knowledge: Knowledge) -> tuple[bytes | Toward, ...]:

@@ -20,13 +20,14 @@ _RELATIVE = re.compile(r"\[rip\b")
 class Instructions:
     """One row each: ``start`` and ``size`` in bytes; ``target``: where a direct branch leads that the
     assembler resolved, -1 for none; ``operand``: bytes of its displacement; ``falls``: the next instruction
-    may follow."""
+    may follow; ``idle``: it does nothing, as what compilers fill code with."""
 
     start: Rows
     size: Rows
     target: Rows
     operand: Rows
     falls: Rows
+    idle: Rows
 
     @property
     def end(self) -> Rows:
@@ -42,21 +43,25 @@ def read_instructions(code: bytes, relocated: Rows, knowledge: Knowledge) -> Ins
         relocated: offsets of the fields that the linker fills in, sorted.
     """
     known = knowledge.disassembler
-    starts, ends = tuple(known["branches"]), frozenset(known["ends"])
-    rows: list[tuple[int, int, int, int, bool]] = []
+    starts, ends, idle = tuple(known["branches"]), frozenset(known["ends"]), tuple(known["idle"])
+    fields, field = [*relocated.tolist(), len(code)], 0
+    rows: list[tuple[int, int, int, int, bool, bool]] = []
     at = 0
     for offset, size, mnemonic, operands in _decoder(known["arch"], known["mode"]).disasm_lite(code, 0):
         word = mnemonic.rpartition(" ")[2]
+        nothing = f"{word} {operands}".startswith(idle)
         target, operand = -1, 0
-        linked = np.searchsorted(relocated, offset) != np.searchsorted(relocated, offset + size)
-        if not linked and _RELATIVE.search(operands):
+        linked = fields[field] < offset + size
+        while fields[field] < offset + size < len(code):
+            field += 1
+        if not linked and "rip" in operands and _RELATIVE.search(operands):
             return None
         if not linked and word.startswith(starts) and operands[:1].isdigit():
             target, operand = int(operands, 0), 4 if size >= 5 else 1
             distance = int.from_bytes(code[offset + size - operand : offset + size], "little", signed=True)
             if not 0 <= target < len(code) or offset + size + distance != target:
                 return None
-        rows.append((offset, size, target, operand, word not in ends))
+        rows.append((offset, size, target, operand, word not in ends, nothing))
         at = offset + size
     if at != len(code):
         return None

@@ -13,7 +13,7 @@ import numpy as np
 from prune.apart import Piece
 from prune.elf import Rows
 from prune.link import PLAN_SCHEMA as SCHEMA
-from prune.policy import PANIC, RETURN
+from prune.policy import PANIC, RETURN, STOP
 from tracer.host import MISSHAPEN, UserError, read_json, whole_file
 
 KEEP, BOOT, DROP = "keep", "boot", "drop"
@@ -22,7 +22,8 @@ KEEP, BOOT, DROP = "keep", "boot", "drop"
 @dataclass(frozen=True)
 class Answer:
     """What a dropped function does when it is called: ``on_miss`` is ``return``, with ``number``, which the
-    policy calls ``value``, or ``panic``; ``policy``: which one, or the builtin family, says so."""
+    policy calls ``value``, or ``panic``, or ``stop``; ``policy``: which one, or the builtin family, says
+    so."""
 
     function: str
     on_miss: str
@@ -126,6 +127,6 @@ def load_plan(path: Path) -> Plan:
 
 def _answer(row: Sequence[object]) -> Answer:
     function, on_miss, number, value, policy = row
-    if on_miss not in (RETURN, PANIC) or not isinstance(number, int):
+    if on_miss not in (RETURN, PANIC, STOP) or not isinstance(number, int):
         raise ValueError(f"nothing answers like this: {on_miss} {number}")
     return Answer(str(function), str(on_miss), number, str(value), str(policy))

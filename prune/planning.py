@@ -22,6 +22,7 @@ from prune.folder import Folder
 from prune.functions import Functions
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
+from prune.locks import called_locked, find_stops
 from prune.module_needs import needed_exports
 from prune.modules import load_modules
 from prune.options import read_options
@@ -132,7 +133,16 @@ def decide(
         cold=cold,
         exported=exported,
     )
+    plan = _with_stops(plan, given.policies, model)
     return _with_answers(plan, given.policies, folder, model) if given.policies else plan
+
+
+def _with_stops(plan: Plan, policies: Sequence[Policy], model: Model) -> Plan:
+    """The plan with what of it stops the machine, for who is killed there may hold a lock."""
+    answers = find_stops(model.image, plan.keep, called_locked(model.stored.locks, plan.keep), policies)
+    if answers:
+        say(f"{len(answers):,} of the dropped functions stop the machine, for their callers may hold locks")
+    return replace(plan, answers=answers)
 
 
 def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model: Model) -> Plan:
@@ -147,6 +157,7 @@ def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model:
     options = frozenset(name for name, value in read_options(folder.base(".config")).items() if value == "y")
     answers, unused = find_answers(image, plan.keep, policies, types, model.knowledge, options)
     say(f"policy: {len(answers):,} of the dropped functions answer or panic when they are called")
+    answers = {**plan.answers, **answers}
     return replace(plan, answers=answers, unused_rules=(*plan.unused_rules, *map(str, unused)))
 
 

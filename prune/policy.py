@@ -29,6 +29,8 @@ from tracer.host import UserError
 from tracer.shapes import WrongShape, check_shape
 
 RETURN, TRAP, PANIC, KEEP = "return", "trap", "panic", "keep"
+#: What no file asks for: a trap that takes the machine down, for functions that are called under locks.
+STOP = "stop"
 ON_MISS = (RETURN, TRAP, PANIC, KEEP)
 _POINTER = re.compile(r"ERR_PTR\((-\w+)\)")
 _NUMBER = re.compile(r"-?\d{1,10}")

@@ -2,7 +2,7 @@
 
 Objects are read, taken apart and given room once, when a kernel has been built; every plan and link after
 that maps the arrays. Before they are believed, the objects' content is hashed again: a build that changed is
-read anew. What follows from the image alone is kept with it: tables, call graph, functions, roots.
+read anew. What follows from the image alone is kept with it: tables, call graph, functions, locks.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from prune.elf import Rows
 from prune.functions import Functions, make_functions
 from prune.image import Image, Names
 from prune.knowledge import FOLDER, Knowledge
+from prune.locks import Locks
 from prune.tables import Tables, find_tables
 from tracer.host import HostError, uncollected
 
-SCHEMA = 3
+SCHEMA = 4
 #: The folder in ``.kprune`` of the object tree.
 HOME = Path(".kprune") / "image"
 _ARRAYS = "arrays.bin"
@@ -46,6 +47,7 @@ class Stored:
     tables: Tables
     graph: CallGraph
     functions: Functions
+    locks: Locks
 
 
 def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
@@ -62,12 +64,14 @@ def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
         # What reads objects is not loaded where nothing has to be read.
         from prune.assemble import read_image
         from prune.linkmap import read_link_map
+        from prune.lock_calls import make_locks
 
         placed = digests_of([link_map])[0] if link_map.is_file() else ""
         image = read_image(root, read_link_map(link_map), knowledge)
         tables = find_tables(image, knowledge)
         graph = make_call_graph(image, tables, knowledge)
-        found = Stored(image, tables, graph, make_functions(image, tables, knowledge))
+        functions = make_functions(image, tables, knowledge)
+        found = Stored(image, tables, graph, functions, make_locks(image, tables, knowledge))
         _save(root, {"key": key, "map": placed}, found)
     return found
 
@@ -120,6 +124,7 @@ def _read(root: Path, text: Mapping[str, Any], knowledge: Knowledge) -> Stored:
         Tables(known=knowledge.tables, **arrays("tables.", Tables)),
         CallGraph(units=len(image.units), **arrays("graph.", CallGraph)),
         Functions(image=image, names=names, graph=inside, **parts),
+        Locks(**arrays("locks.", Locks)),
     )
 
 
@@ -176,9 +181,12 @@ def _save(root: Path, key: Mapping[str, str], made: Stored) -> None:
 
 def _put(stream: BinaryIO, made: Stored) -> dict[str, dict[str, Any]]:
     """Write all arrays; where each is, and of what."""
-    functions = (("functions.", made.functions), ("functions.graph.", made.functions.graph))
+    parts = (
+        ("", made.image), ("tables.", made.tables), ("graph.", made.graph), ("locks.", made.locks),
+        ("functions.", made.functions), ("functions.graph.", made.functions.graph),
+    )  # fmt: skip
     found = {}
-    for prefix, value in (("", made.image), ("tables.", made.tables), ("graph.", made.graph), *functions):
+    for prefix, value in parts:
         for name in _arrays(type(value)):
             array = getattr(value, name)
             stream.write(bytes(-stream.tell() % _ALIGN))

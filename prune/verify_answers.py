@@ -1,4 +1,5 @@
-"""Prove what lies at tombstones that do not trap: for a policy, code that returns a value, or panics.
+"""Prove what lies at tombstones that do not just trap: for a policy, code that returns a value, or panics;
+a trap that stops the machine.
 
 Such code is decoded here from vmlinux. To return is one instruction that loads the value which the plan says
 into the register for it, then a return, or a jump to the kernel's thunk for returns, and filling behind it.
@@ -21,13 +22,13 @@ from tracer.host import MISSHAPEN, UserError, read_json
 
 Name = tuple[str, str]
 _LONGEST = 512
-_PANIC = "panic"
+_PANIC, STOP = "panic", "stop"
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What the plan says of one unit: ``on_miss`` is ``return``, of ``number``, or ``panic``."""
+    """What the plan says of one unit: ``on_miss`` is ``return``, of ``number``, or ``panic``, or ``stop``."""
 
     function: str
     on_miss: str
@@ -99,6 +100,10 @@ class Judge:
         """What lies at the tombstone of a unit that the plan has an answer for."""
         planned = self.planned[of]
         code = self.linked.read(address, _LONGEST)
+        if planned.on_miss == STOP:
+            stop = bytes(self.facts["answer"]["stop"])
+            held = code[: len(stop)]
+            return Found(len(stop), "" if held == stop else f"does not stop the machine: {held.hex(' ')}")
         mark = bytes(self.facts["answer"]["landing"]["code"]) if self.marked else b""
         if not code.startswith(mark):
             return Found(len(mark), f"does not begin with {mark.hex(' ')}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from prune.verify_answers import STOP
 from prune.verify_decode import UNKNOWN, Decoder
 from prune.verify_elf import EXECUTABLE, Section
 from prune.verify_fields import InstructionEnd
@@ -202,8 +203,12 @@ def check_tombstones(model: Model) -> Check:
     used = sum(sizes[address] for address in seen)
     tally.expect(last - first == used, f"{used:,} bytes of tombstones fill {last - first:,} bytes")
     _check_overlaps(model, tally)
-    answers = sum(stone.of in model.judge.planned for stone in model.stones)
-    return tally.done(f"{answers:,} of them answer by policy" if answers else "")
+    planned = [model.judge.planned.get(stone.of) for stone in model.stones]
+    stops = sum(each is not None and each.on_miss == STOP for each in planned)
+    answers = sum(each is not None for each in planned) - stops
+    said = [f"{stops:,} of them stop the machine"] if stops else []
+    said += [f"{answers:,} of them answer by policy"] if answers else []
+    return tally.done(", ".join(said))
 
 
 def _check_body(model: Model, tally: Tally, stone: Stone) -> None:

@@ -12,6 +12,7 @@ from prune.callgraph import CallGraph
 from prune.image import Image
 from prune.plan_file import Answer as Said
 from prune.plan_file import Plan
+from prune.policy import STOP
 from tracer.host import UserError
 
 
@@ -98,6 +99,8 @@ def _answer(image: Image, graph: CallGraph, plan: Plan, function: str, unit: int
 
 
 def _policy(answer: Said | None) -> str:
+    if answer and answer.on_miss == STOP:
+        return f"stop, for {answer.policy} there"
     return f"{answer.on_miss} {answer.value}".rstrip() + f", by policy {answer.policy}" if answer else ""
 
 

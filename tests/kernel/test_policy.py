@@ -1,4 +1,5 @@
-"""A dropped ioctl is answered by policy: the machine goes on, and the boot says what was asked for."""
+"""A dropped ioctl is answered by policy, and the machine goes on; without one it kills who asked; where that
+holds a lock, the machine stops. Boots say what was asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from prune.boots import boot_once, read_pruned
+from prune.settings import cache_folder
 from tests.kernel.runs import ROOT, kprune
+from tracer.rootfs import Roots
+from tracer.session_options import SessionOptions
+from tracer.workload_file import load_workload
 
 pytestmark = pytest.mark.kernel
 #: What a busy machine makes late is not what this is about.
@@ -37,6 +43,7 @@ name = "ps"
 command = "ps"
 timeout = 30
 """
+TTY = "stty -F /proc/uptime; test $? = 1"
 ASKED = "proc_reg_unlocked_ioctl"
 
 
@@ -53,19 +60,45 @@ def planned(micro: Path, folder: Path, rules: str) -> tuple[Path, Path]:
     return out, folder / "rules.toml"
 
 
-def with_other_apps(out: Path, folder: Path) -> None:
-    """The run's workload with :data:`APPS` instead of its own."""
-    shutil.copytree(ROOT / "examples/micro", folder / "workload")
-    path = folder / "workload/workload.toml"
+def other_apps(folder: Path, apps: str = APPS) -> Path:
+    """The micro workload with ``apps`` instead of its own."""
+    made = shutil.copytree(ROOT / "examples/micro", folder / "workload")
+    path = made / "workload.toml"
     head = path.read_text().partition("[[app]]")[0].replace("any_order = true\n", "")
-    path.write_text(head.replace("forward = [22, 80]\n", "") + APPS)
-    settings = json.loads((out / "run.json").read_text())
-    (out / "run.json").write_text(json.dumps(settings | {"workload": str(folder / "workload")}))
+    path.write_text(head.replace("forward = [22, 80]\n", "") + apps)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asks", "function", "caller", "stops"),
+    [
+        # dev_ioctl() holds the mutex of all network configuration (rtnl_lock), vfs_ioctl() nothing.
+        ("ifconfig lo mtu 1400", "dev_ifsioc", "dev_ioctl", True),
+        ("stty -F /proc/uptime", ASKED, "vfs_ioctl", False),
+    ],
+)
+def test_the_machine_goes_on_unless_a_lock_is_held(
+    micro: Path, tmp_path: Path, asks: str, function: str, caller: str, stops: bool
+) -> None:
+    made = load_workload(other_apps(tmp_path, APPS.replace(TTY, f"{asks}; true")))
+    kernel = read_pruned(micro / "pruned", smp=False)
+    root = Roots(made, tmp_path / "root", cache_folder()).of(kernel.image)
+    boot = boot_once(made, kernel, root, SessionOptions(oops_panic=False), 0, "", tmp_path / "boot")
+    assert [(miss.function, miss.caller) for miss in boot.misses] == [(function, caller)]
+    console = tmp_path / "boot/console.log"
+    said = console.read_text()
+    assert ("Kernel panic - not syncing: Fatal exception in interrupt" in said) is stops
+    assert ("reboot: Power down" in said) is not stops
+    (oops,) = json.loads(kprune("decode", console, micro, "--json", check=5).stdout)["oopses"]
+    assert (oops["at"]["function"], oops["caller"]["function"]) == (function, caller)
+    answer = kprune("why", function, micro).stdout
+    assert ("when it is called: stop, for a lock may be held there" in answer) is stops
 
 
 def test_an_ioctl_is_answered_and_the_machine_goes_on(micro: Path, tmp_path: Path) -> None:
     out, rules = planned(micro, tmp_path, RULES)
-    with_other_apps(out, tmp_path)
+    settings = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps(settings | {"workload": str(other_apps(tmp_path))}))
     kprune("plan", out, "--rules", rules)
     said = kprune("why", ASKED, out).stdout
     assert "dropped" in said and "when it is called: return -ENOTTY, by policy ioctl" in said

@@ -9,12 +9,14 @@ import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGTRAP
 
 import pytest
 
 from prune.graveyard import read_graveyard
 from prune.knowledge import debug_option
-from prune.policy import Policy, make_policies
+from prune.plan_file import Answer, save_plan
+from prune.policy import STOP, Policy, make_policies
 from prune.typed import FOLDER
 from tracer.host import BuildFailed, UserError
 
@@ -127,6 +129,26 @@ def test_without_a_policy_they_are_traps(toy: Toy) -> None:
     code, said = toy.run()
     assert code == 3 and int(said["missed"], 16) == stones(toy)["lib/answers.o:.text.cold_int"]["address"]
     assert not broken(toy)
+
+
+def test_what_is_called_under_a_lock_stops(toy: Toy) -> None:
+    place = ("lib/two.o", ".text.cold_two")
+    plan = toy.plan(also=HOT, policies=ALL)
+    stop = Answer("cold_two", STOP, 0, "", "a lock may be held")
+    save_plan(replace(plan, answers={**plan.answers, place: stop}), toy.tree / "plan.json")
+    done = toy.link(plan=True)
+    assert done.returncode == 0, done.stderr
+    code, _ = toy.run("x", "y")
+    assert code == -SIGTRAP
+    verdict = toy.verify()
+    assert verdict.ok, str(verdict)
+    assert next(check.note for check in verdict.checks if check.name == "tombstones") == (
+        "1 of them stop the machine, 8 of them answer by policy"
+    )
+    address = stones(toy)[":".join(place)]["address"]
+    assert isinstance(address, int)
+    patch(toy.tree / "vmlinux", address, b"\x90")
+    assert "does not stop the machine: 90 cc" in broken(toy)["tombstones"].findings[0]
 
 
 def test_the_first_policy_that_matches_holds(toy: Toy) -> None:

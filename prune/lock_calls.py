@@ -1,0 +1,97 @@
+"""Where in an image a lock may be held, read once from its code, call by call.
+
+Code is followed instruction by instruction, counting what ``closure.toml`` lists under ``locks``. A function
+that always comes back with one more lock than before, or with one less, counts as one that takes or releases
+it.
+
+Locks that spin count as held to the end of the function that takes one: compilers put their release into
+line, where it looks like any other store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from prune.callgraph import CALL, TAIL_CALL, edges
+from prune.elf import Rows, distinct
+from prune.image import Image, expression
+from prune.instructions import read_instructions
+from prune.knowledge import Knowledge
+from prune.lock_states import NONE, ONE, RELEASES, TAKES, TRIES, Body
+from prune.locks import Locks
+from prune.tables import Tables
+
+#: Functions that take a lock for their caller call each other no deeper than this.
+_ROUNDS = 8
+
+
+def make_locks(image: Image, tables: Tables, knowledge: Knowledge) -> Locks:
+    """The calls of an image, and where locks may be held."""
+    calls = _Calls(image, tables, knowledge)
+    known = knowledge.closure["locks"]
+    sleeping = {kind: _named(image, known[kind]) for kind in (TAKES, TRIES, RELEASES)}
+    own, callers = _held(calls, sleeping, wrappers=True)
+    spin = _held(calls, {TAKES: _named(image, known["spins"])}, wrappers=False)
+    return Locks(calls.source, calls.target, own, callers, *spin)
+
+
+class _Calls:
+    """All calls by name, ordered by who calls; ``offset`` in its unit, ``tail``: it jumps there."""
+
+    def __init__(self, image: Image, tables: Tables, knowledge: Knowledge) -> None:
+        row, source, target, kind = edges(image, tables, knowledge, within=True)
+        wanted = np.flatnonzero(np.isin(kind, (CALL, TAIL_CALL)))
+        wanted = wanted[np.argsort(source[wanted], kind="stable")]
+        self.image, self.knowledge = image, knowledge
+        self.source, self.target = source[wanted], target[wanted]
+        self.tail = kind[wanted] == TAIL_CALL
+        self.offset = image.relocations["offset"][row[wanted]]
+        self._order = np.argsort(image.relocations["unit"], kind="stable")
+        self._units = image.relocations["unit"][self._order]
+
+    def callers(self, targets: set[int]) -> list[int]:
+        found: list[int] = distinct(self.source[np.isin(self.target, sorted(targets))]).tolist()
+        return found
+
+    def body(self, unit: int) -> Body:
+        """The calls of one unit, and its code."""
+        first, end = np.searchsorted(self.source, [unit, unit + 1])
+        rows = np.arange(first, end)
+        begin, behind = np.searchsorted(self._units, [unit, unit + 1])
+        relocated = np.sort(self.image.relocations["offset"][self._order[begin:behind]])
+        code = read_instructions(self.image.content(unit), relocated, self.knowledge)
+        at = np.searchsorted(code.start, self.offset[rows], "right") - 1 if code else np.zeros(len(rows), int)
+        return Body(code, rows, at.tolist(), self.target[rows].tolist(), self.tail[rows].tolist())
+
+
+def _named(image: Image, globs: Sequence[str]) -> set[int]:
+    """The units of the functions of these names."""
+    matches = expression(tuple(globs)).match
+    return {unit for unit, offset, _, name in image.functions if offset == 0 and matches(name)}
+
+
+def _held(calls: _Calls, known: Mapping[str, set[int]], wrappers: bool) -> tuple[Rows, Rows]:
+    """Masks of the calls where a lock may be held: that the caller took, that it was entered with.
+
+    Args:
+        known: what a call of these units does.
+        wrappers: what always returns with a lock, or without one that it was entered with, counts as well.
+    """
+    effects = {unit: kind for kind, units in known.items() for unit in units}
+    listed, new = frozenset(effects), set(effects)
+    bodies: dict[int, Body] = {}
+    for _ in range(_ROUNDS if wrappers else 1):
+        users = [unit for unit in calls.callers(new) if unit not in listed]
+        bodies |= {unit: calls.body(unit) for unit in users if unit not in bodies}
+        # Who takes a lock through one function and releases it through another is known when both are.
+        kinds = {unit: bodies[unit].effect(effects) if wrappers else "" for unit in users}
+        new = {unit for unit, kind in kinds.items() if kind != effects.get(unit, "")}
+        effects |= {unit: kinds[unit] for unit in new}
+    # Of assembly that shares a section nobody knows which of it was entered: the way into all system calls.
+    own, callers = np.zeros(len(calls.source), bool), calls.image.units["function"][calls.source].copy()
+    for body in bodies.values():
+        own[body.rows] = body.held(effects, NONE)
+        callers[body.rows] &= body.held(effects, ONE)
+    return own, callers

@@ -1,0 +1,148 @@
+"""How many locks one function may hold at each of its calls, by the instructions that lead there."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from prune.elf import Rows
+from prune.instructions import Instructions
+
+#: States are sets of numbers of locks, as bits: 1 << 2 is "two of them". More than seven are seven.
+_MOST = 7
+NONE, ONE, _THREE = 1, 2, 8
+_ANY = (1 << _MOST + 1) - 1
+#: What a call does to their number: one more, maybe one more, one less.
+TAKES, TRIES, RELEASES = "takes", "tries", "releases"
+
+
+@dataclass(frozen=True)
+class Body:
+    """One function: ``code``, None where nobody can follow it; ``rows``: of its calls in some table; of each
+    the instruction ``at`` which it is, its ``target``, and whether it is a ``tail`` call, which never comes
+    back."""
+
+    code: Instructions | None
+    rows: Rows
+    at: list[int]
+    target: list[int]
+    tail: list[bool]
+
+    def effect(self, effects: Mapping[int, str]) -> str:
+        """What a call of this function does: :data:`TAKES`, :data:`RELEASES`, or "" for neither, or for not
+        always, or for a function that never returns.
+
+        Args:
+            effects: the same of functions that it may call.
+        """
+        if self.code is None:
+            return ""
+        end = self._run(effects, _THREE)[1]
+        if end & ~(_THREE - 1) == 0:
+            return RELEASES if end else ""
+        return "" if end & (_THREE | _THREE - 1) else TAKES
+
+    def held(self, effects: Mapping[int, str], entry: int) -> list[bool]:
+        """Of each call, whether a lock may be held there. ``entry``: :data:`NONE`, or :data:`ONE` of the
+        caller's."""
+        if self.code is None:
+            some = entry != NONE or any(effects.get(target) in (TAKES, TRIES) for target in self.target)
+            return [some] * len(self.at)
+        before = self._run(effects, entry)[0]
+        return [bool(state & ~NONE) for state in before]
+
+    @cached_property
+    def _blocks(self) -> _Blocks:
+        assert self.code is not None
+        return _cut(self.code, self.at, self.tail)
+
+    def _run(self, effects: Mapping[int, str], entry: int) -> tuple[list[int], int]:
+        """(numbers of locks before each call, and where the function ends)."""
+        does = [effects.get(target, "") for target in self.target]
+        blocks = self._blocks
+        states = [0] * len(blocks.calls)
+        states[0], end, changed = entry, 0, True
+        while changed:
+            changed = False
+            anywhere = _union(states)
+            for orphan in blocks.orphans:
+                states[orphan] |= anywhere
+            for number, calls in enumerate(blocks.calls):
+                state = states[number]
+                for call in calls:
+                    if self.tail[call]:
+                        end |= applied(does[call], state)
+                    else:
+                        state = applied(does[call], state)
+                if blocks.ends[number]:
+                    end |= state
+                for follower in blocks.followers[number]:
+                    more = states[follower] | state
+                    changed |= more != states[follower]
+                    states[follower] = more
+        return self._before(does, states), end
+
+    def _before(self, does: Sequence[str], states: Sequence[int]) -> list[int]:
+        found = [0] * len(does)
+        for state, calls in zip(states, self._blocks.calls, strict=True):
+            for call in calls:
+                found[call] = state
+                state = state if self.tail[call] else applied(does[call], state)
+        return found
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The basic blocks of a function in the order of their addresses: which ``calls`` are in each, by number;
+    the blocks that may be its ``followers``; whether the function ``ends`` there, its tail calls aside.
+    ``orphans``: where a table or an exception leads to, nobody knows from where."""
+
+    calls: list[list[int]]
+    followers: list[list[int]]
+    ends: list[bool]
+    orphans: list[int]
+
+
+def _cut(code: Instructions, at: Sequence[int], tail: Sequence[bool]) -> _Blocks:
+    starts, falls, lands = code.start.tolist(), code.falls.tolist(), code.target.tolist()
+    index = {start: i for i, start in enumerate(starts)}
+    leaves = {i for i, leaving in zip(at, tail, strict=True) if leaving}
+    breaks = [i for i in range(len(starts)) if lands[i] >= 0 or not falls[i] or i in leaves]
+    leaders = {0, *(index[lands[i]] for i in breaks if lands[i] >= 0)}
+    leaders |= {i + 1 for i in breaks if i + 1 < len(starts)}
+    order = sorted(leaders)
+    number = {leader: i for i, leader in enumerate(order)}
+    calls: list[list[int]] = [[] for _ in order]
+    lasts = [following - 1 for following in (*order[1:], len(starts))]
+    for call, where in enumerate(at):
+        calls[bisect_right(order, where) - 1].append(call)
+    followers, ends = [], []
+    for last in lasts:
+        to = [number[last + 1]] if falls[last] and last + 1 in number else []
+        to += [number[index[lands[last]]]] if lands[last] >= 0 else []
+        followers.append(to)
+        ends.append(not falls[last] and lands[last] < 0 and last not in leaves)
+    reached = {0, *(to for each in followers for to in each)}
+    # Behind a jump lies what fills the room up to the next target of one, and nobody comes there.
+    filling = [bool(code.idle[first : last + 1].all()) for first, last in zip(order, lasts, strict=True)]
+    orphans = [i for i in range(len(order)) if i not in reached and not filling[i]]
+    return _Blocks(calls, followers, ends, orphans)
+
+
+def applied(effect: str, state: int) -> int:
+    """The numbers of locks behind a call that does this."""
+    if not effect:
+        return state
+    if effect == RELEASES:
+        return state >> 1 | state & NONE
+    more = (state << 1 | state & 1 << _MOST) & _ANY
+    return more if effect == TAKES else state | more
+
+
+def _union(states: Sequence[int]) -> int:
+    found = 0
+    for state in states:
+        found |= state
+    return found
