@@ -45,7 +45,7 @@ def out(series: Series, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hardened") / "run"
     kprune(
         "run", HERE, "--kernel", series.kernel, "--fragment", series.mitigations, "--single-build",
-        "--out", folder, "--trace-runs", "4", "--boots", str(BOOTS), "--heal-rounds", "8",
+        "--out", folder, "--trace-runs", "4", "--boots", str(BOOTS), "--heal-rounds", "12",
     )  # fmt: skip
     return folder
 
