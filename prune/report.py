@@ -79,6 +79,8 @@ def table(report: Mapping[str, Any]) -> str:
         lines.append(f"{label:12}{base:12,}{pruned:12,}{report['change'][key]:9.1%}")
     validation = report["validation"]
     lines.append(f"{'tombstones':12}{'':12}{report['tombstones']:12,}")
+    if report["plan"].get("stops"):
+        lines.append(f"{'  under locks':24}{report['plan']['stops']:12,}  they stop the machine")
     if report["block_traps"]:
         lines.append(f"{'block traps':12}{'':12}{report['block_traps']:12,}")
     lines += _apart(report["ledger"], report["memory"])

@@ -12,6 +12,7 @@ from prune.heal import load_healed, rounds
 from prune.memory import of_console
 from prune.passes import read_result
 from prune.plan_file import Plan
+from prune.policy import STOP
 from prune.settings import Settings
 from tracer.host import file_hash
 from tracer.profile import load_profile
@@ -65,7 +66,8 @@ def _why_not(folder: Folder, found: dict[str, Any]) -> str:
 
 def counts(plan: Plan) -> dict[str, int]:
     """Units ``kept`` and ``dropped``; ``inferred``: kept because they may have run where nobody could see;
-    ``carried``, with their bytes: because a profile of another build cannot say that they did not."""
+    ``carried``, with their bytes: because a profile of another build cannot say that they did not; ``stops``:
+    functions that stop the machine when they are called."""
     inferred = sum(reason.startswith("inferred:") for reason in plan.reason)
     carried = [
         unit[2] for unit, why in zip(plan.units, plan.reason, strict=True) if why.startswith("carried:")
@@ -73,6 +75,7 @@ def counts(plan: Plan) -> dict[str, int]:
     return {
         "kept": int(plan.keep.sum()), "dropped": int((~plan.keep).sum()), "inferred": inferred,
         "carried": len(carried), "carried_bytes": sum(carried),
+        "stops": sum(answer.on_miss == STOP for answer in plan.answers.values()),
     }  # fmt: skip
 
 
