@@ -4,8 +4,8 @@ Code is followed instruction by instruction, counting what ``closure.toml`` list
 that always comes back with one more lock than before, or with one less, counts as one that takes or releases
 it.
 
-Locks that spin count as held to the end of the function that takes one: compilers put their release into
-line, where it looks like any other store.
+Where the release of locks that spin is put into line, it looks like any other store: such a lock counts as
+held to the end of the function that takes it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ def make_locks(image: Image, tables: Tables, knowledge: Knowledge) -> Locks:
     known = knowledge.closure["locks"]
     sleeping = {kind: _named(image, known[kind]) for kind in (TAKES, TRIES, RELEASES)}
     own, callers = _held(calls, sleeping, wrappers=True)
-    spin = _held(calls, {TAKES: _named(image, known["spins"])}, wrappers=False)
+    spinning = {kind: _named(image, known["spinning"][kind]) for kind in (TAKES, TRIES, RELEASES)}
+    spin = _held(calls, spinning, wrappers=known["visible"] in image.globals_)
     return Locks(calls.source, calls.target, own, callers, *spin)
 
 
 class _Calls:
-    """All calls by name, ordered by who calls; ``offset`` in its unit, ``tail``: it jumps there."""
+    """All calls by name, ordered by who calls; ``offset`` in its unit, ``tail``: it jumps there. ``callee``:
+    the unit that is called; of one that holds several functions the row of the symbol, behind all units."""
 
     def __init__(self, image: Image, tables: Tables, knowledge: Knowledge) -> None:
         row, source, target, kind = edges(image, tables, knowledge, within=True)
@@ -48,35 +50,47 @@ class _Calls:
         self.source, self.target = source[wanted], target[wanted]
         self.tail = kind[wanted] == TAIL_CALL
         self.offset = image.relocations["offset"][row[wanted]]
+        meant = image.definition[image.relocations["symbol"][row[wanted]]]
+        function = image.units["function"][self.target]
+        self.callee = np.where(function, self.target, len(image.units) + meant)
         self._order = np.argsort(image.relocations["unit"], kind="stable")
-        self._units = image.relocations["unit"][self._order]
+        every = np.arange(len(image.units) + 1)
+        self._first = np.searchsorted(self.source, every).tolist()
+        self._first_field = np.searchsorted(image.relocations["unit"][self._order], every).tolist()
+        self._bodies: dict[int, Body] = {}
 
     def callers(self, targets: set[int]) -> list[int]:
-        found: list[int] = distinct(self.source[np.isin(self.target, sorted(targets))]).tolist()
+        found: list[int] = distinct(self.source[np.isin(self.callee, sorted(targets))]).tolist()
         return found
 
     def body(self, unit: int) -> Body:
         """The calls of one unit, and its code."""
-        first, end = np.searchsorted(self.source, [unit, unit + 1])
-        rows = np.arange(first, end)
-        begin, behind = np.searchsorted(self._units, [unit, unit + 1])
-        relocated = np.sort(self.image.relocations["offset"][self._order[begin:behind]])
+        if unit not in self._bodies:
+            self._bodies[unit] = self._read(unit)
+        return self._bodies[unit]
+
+    def _read(self, unit: int) -> Body:
+        rows = np.arange(self._first[unit], self._first[unit + 1])
+        fields = self._order[self._first_field[unit] : self._first_field[unit + 1]]
+        relocated = np.sort(self.image.relocations["offset"][fields])
         code = read_instructions(self.image.content(unit), relocated, self.knowledge)
         at = np.searchsorted(code.start, self.offset[rows], "right") - 1 if code else np.zeros(len(rows), int)
-        return Body(code, rows, at.tolist(), self.target[rows].tolist(), self.tail[rows].tolist())
+        return Body(code, rows, at.tolist(), self.callee[rows].tolist(), self.tail[rows].tolist())
 
 
 def _named(image: Image, globs: Sequence[str]) -> set[int]:
-    """The units of the functions of these names."""
+    """The functions of these names, as :class:`_Calls` has callees."""
     matches = expression(tuple(globs)).match
-    return {unit for unit, offset, _, name in image.functions if offset == 0 and matches(name)}
+    alone = {unit for unit, offset, _, name in image.functions if offset == 0 and matches(name)}
+    shared = {len(image.units) + row for name, row in image.globals_.items() if matches(name)}
+    return alone | shared
 
 
 def _held(calls: _Calls, known: Mapping[str, set[int]], wrappers: bool) -> tuple[Rows, Rows]:
     """Masks of the calls where a lock may be held: that the caller took, that it was entered with.
 
     Args:
-        known: what a call of these units does.
+        known: what a call of these callees does.
         wrappers: what always returns with a lock, or without one that it was entered with, counts as well.
     """
     effects = {unit: kind for kind, units in known.items() for unit in units}

@@ -16,7 +16,7 @@ from tests.kernel.runs import ROOT, boot_with, kprune
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 HERE = Path(__file__).parent / "hardened"
-BOOTS = 5
+BOOTS = 10
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,29 @@
 #define BODY(n) asm volatile("" : : "i"(n))
 #define COLD(name) HERE void cold_##name(void) { BODY(__COUNTER__); }
 
+#ifdef SHARED /* as all of it is in vmlinux.o */
+#define LOCK HERE __attribute__((section(".sched.text")))
+#else
+#define LOCK HERE
+#endif
+
 struct mutex { volatile int held; };
 volatile int n;
 struct mutex a, b;
 
-HERE void mutex_lock(struct mutex *lock) { lock->held = 1; BODY(1); }
-HERE int mutex_lock_interruptible(struct mutex *lock) { lock->held = 1; BODY(2); return n; }
-HERE void mutex_unlock(struct mutex *lock) { lock->held = 0; BODY(3); }
-HERE void _raw_spin_lock(struct mutex *lock) { lock->held = 1; BODY(4); }
+LOCK void mutex_lock(struct mutex *lock) { lock->held = 1; BODY(1); }
+LOCK int mutex_lock_interruptible(struct mutex *lock) { lock->held = 1; BODY(2); return n; }
+LOCK void mutex_unlock(struct mutex *lock) { lock->held = 0; BODY(3); }
+LOCK void _raw_spin_lock(struct mutex *lock) { lock->held = 1; BODY(4); }
+#ifdef VISIBLE
+LOCK void _raw_spin_unlock(struct mutex *lock) { lock->held = 0; BODY(19); }
+#else
+#define _raw_spin_unlock(lock) ((lock)->held = 0) /* a store, like any other */
+#endif
 
 COLD(before) COLD(under) COLD(after) COLD(tried) COLD(untried) COLD(wrapped) COLD(unwrapped) COLD(deep)
 COLD(given_back) COLD(in_loop) COLD(behind_loop) COLD(case_1) COLD(case_2) COLD(case_3) COLD(case_4)
-COLD(behind_switch) COLD(spinning) COLD(pointed) COLD(one_left) COLD(none_left) COLD(retaken) COLD(tail)
+COLD(behind_switch) COLD(spinning) COLD(pointed) COLD(one_left) COLD(none_left) COLD(retaken) COLD(tail) COLD(spun)
 
 void plain(void)
 {
@@ -105,12 +116,12 @@ void switches(void)
 	cold_behind_switch();
 	BODY(16);
 }
-/* The release is a store. */
 void spins(void)
 {
 	_raw_spin_lock(&b);
-	b.held = 0;
 	cold_spinning();
+	_raw_spin_unlock(&b);
+	cold_spun();
 	BODY(17);
 }
 void (*volatile pointer)(void) = cold_pointed;
