@@ -65,8 +65,7 @@ def followed(folder: Path, *flags: str, arch: str = "x86_64", without: str = "")
     words = ["gcc", *CFLAGS, *flags, *TARGETS[arch].flags, "-c", SOURCES / "locks.c", "-o", compiled]
     subprocess.run(words, check=True)
     knowledge = read_knowledge(arch)
-    name = "vmlinux.o" if "-DSHARED" in flags else "k/locks.o"
-    found = image(folder, {name: compiled.read_bytes()}, knowledge=knowledge)
+    found = image(folder, {"k/locks.o": compiled.read_bytes()}, knowledge=knowledge)
     keep = np.array([".text.cold_" not in name and name != f".text.{without}" for name in found.names])
     locks = make_locks(found, find_tables(found, knowledge), knowledge)
     return found, keep, called_locked(locks, keep)

@@ -3,7 +3,8 @@
 #define BODY(n) asm volatile("" : : "i"(n))
 #define COLD(name) HERE void cold_##name(void) { BODY(__COUNTER__); }
 
-#ifdef SHARED /* as all of it is in vmlinux.o */
+#ifdef SHARED /* with assembly, which nobody takes apart */
+asm(".pushsection .sched.text, \"ax\"\nby_hand: .skip 80, 0x90\n.popsection");
 #define LOCK HERE __attribute__((section(".sched.text")))
 #else
 #define LOCK HERE
