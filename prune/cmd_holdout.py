@@ -178,7 +178,7 @@ def table(kernels: Sequence[Held]) -> str:
         lines += ["", f"--keep {each.keep}:"]
         again = [fate.name for fate in each.fates if fate.repeated]
         if again:
-            lines.append(f"  second tries, after a hang without a miss: {', '.join(again)}")
+            lines.append(f"  second tries, after a hang: {', '.join(again)}")
         for fate in each.fates:
             if fate.outcome != SAME:
                 differs = " instead of ".join(f'"{text}"' for text in fate.differs[::-1])

@@ -51,7 +51,7 @@ class Ran:
     """One program on one kernel: its exit status and what it printed, line by line; ``missed``: the pruned
     functions that were asked for meanwhile, ``answered``: those for which a policy answered;
     ``unanswered``: a system call was asked for that does not exist there; ``ended``: "" when the guest went
-    on, or "panicked", or "hung". ``repeated``: this is the second try, after a hang that nothing explains."""
+    on, or "panicked", or "hung". ``repeated``: this is the second try, after a hang."""
 
     status: int
     lines: tuple[str, ...]

@@ -42,6 +42,13 @@ def test_in_one_object_for_the_whole_kernel_a_section_says_of_which_file_it_is(
     assert found(arch, "-O2", tmp_path, "vmlinux.o") == dict.fromkeys(stays, WHY)
 
 
+def test_somebody_elses_lock_is_waited_for_to_the_end(tmp_path: Path) -> None:
+    # Boots missed signal_pending_state and rwsem_spin_on_owner, two calls from what ran.
+    before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
+    after = found("x86_64", "-Os", tmp_path, "kernel/locking/mutex.o")
+    assert after.keys() - before.keys() == {"further"}
+
+
 def test_what_was_handed_on_in_boot_may_have_to_wait(tmp_path: Path) -> None:
     # Boots missed clocks_calc_max_nsecs, three calls from tsc_refine_calibration_work.
     before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
