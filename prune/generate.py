@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from tracer.host import UserError, uncollected, whole_file
 
 # Disassembling is for those whose plan takes blocks out.
 if TYPE_CHECKING:
-    from prune.trim import Trim
+    from prune.trim import Trim, Trimming
 
 
 @uncollected()
@@ -47,6 +48,7 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
 
         cold = {image.unit_of[place]: ranges for place, ranges in plan.cold.items()}
         image, tables, trimming = trim(image, tables, cold, knowledge)
+        trimming = _with_stops(trimming, image, plan)
     trims = trimming.trims if trimming else {}
     burial = bury_dropped(image, tables, plan.keep, knowledge)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
@@ -85,6 +87,15 @@ def _options(config: Path) -> frozenset[str]:
             f"preparing the pruned link: {config} does not exist", "link in a kernel's object tree"
         )
     return frozenset(name for name, value in read_options(config).items() if value == "y")
+
+
+def _with_stops(trimming: Trimming | None, image: Image, plan: Plan) -> Trimming | None:
+    """The layout of functions that lost blocks with the traps that stop the machine."""
+    if trimming is None:
+        return None
+    stops = {image.unit_of[place]: frozenset(places) for place, places in plan.stops.items()}
+    trims = {unit: replace(made, stops=stops.get(unit, frozenset())) for unit, made in trimming.trims.items()}
+    return replace(trimming, trims=trims)
 
 
 def _freed(image: Image, plan: Plan, trims: Mapping[int, Trim]) -> list[dict[str, object]]:

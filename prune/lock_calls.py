@@ -10,7 +10,7 @@ held to the end of the function that takes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from prune.image import Image, expression
 from prune.instructions import read_instructions
 from prune.knowledge import Knowledge
 from prune.lock_states import NONE, ONE, RELEASES, TAKES, TRIES, Body
-from prune.locks import Locks
+from prune.locks import CALLERS, CALLERS_SPIN, OWN, OWN_SPIN, Locks, at_place, key
 from prune.tables import Tables
 
+#: The bit for locks of its own, that for its callers', what calls do, the functions that make such calls.
+_Kind = tuple[int, int, Mapping[int, str], frozenset[int]]
 #: Functions that take a lock for their caller call each other no deeper than this.
 _ROUNDS = 8
 
@@ -32,10 +34,32 @@ def make_locks(image: Image, tables: Tables, knowledge: Knowledge) -> Locks:
     calls = _Calls(image, tables, knowledge)
     known = knowledge.closure["locks"]
     sleeping = {kind: _named(image, known[kind]) for kind in (TAKES, TRIES, RELEASES)}
-    own, callers = _held(calls, sleeping, wrappers=True)
     spinning = {kind: _named(image, known["spinning"][kind]) for kind in (TAKES, TRIES, RELEASES)}
-    spin = _held(calls, spinning, wrappers=known["visible"] in image.globals_)
-    return Locks(calls.source, calls.target, own, callers, *spin)
+    kinds = (
+        (OWN, CALLERS, *_effects(calls, sleeping, wrappers=True)),
+        (OWN_SPIN, CALLERS_SPIN, *_effects(calls, spinning, wrappers=known["visible"] in image.globals_)),
+    )
+    units = sorted({unit for *_, users in kinds for unit in users})
+    bodies = [(unit, calls.body(unit)) for unit in units]
+    empty = np.empty(0, np.int64)
+    place = np.concatenate([empty, *(key(unit, np.array(body.places)) for unit, body in bodies)])
+    state = np.concatenate([empty, *(_states(unit, body, kinds) for unit, body in bodies)]).astype(np.uint8)
+    # Of assembly that shares a section nobody knows which of it was entered: the way into all system calls.
+    function = image.units["function"]
+    state[~function[place >> 32]] &= OWN | OWN_SPIN
+    here = at_place(place, state, calls.source, calls.offset)
+    here[~function[calls.source]] &= OWN | OWN_SPIN
+    return Locks(calls.source, calls.target, here, place, state)
+
+
+def _states(unit: int, body: Body, kinds: Iterable[_Kind]) -> Rows:
+    """What may be held from each of the places of a function on, of locks of these kinds."""
+    found = np.zeros(len(body.places), np.int64)
+    for own, callers, effects, users in kinds:
+        for bit, entry in ((own, NONE), (callers, ONE)):
+            held = body.held(effects, entry) if unit in users else entry == ONE
+            found |= np.where(held, bit, 0)
+    return found
 
 
 class _Calls:
@@ -75,7 +99,7 @@ class _Calls:
         relocated = np.sort(self.image.relocations["offset"][fields])
         code = read_instructions(self.image.content(unit), relocated, self.knowledge)
         at = np.searchsorted(code.start, self.offset[rows], "right") - 1 if code else np.zeros(len(rows), int)
-        return Body(code, rows, at.tolist(), self.callee[rows].tolist(), self.tail[rows].tolist())
+        return Body(code, at.tolist(), self.callee[rows].tolist(), self.tail[rows].tolist())
 
 
 def _named(image: Image, globs: Sequence[str]) -> set[int]:
@@ -86,26 +110,22 @@ def _named(image: Image, globs: Sequence[str]) -> set[int]:
     return alone | shared
 
 
-def _held(calls: _Calls, known: Mapping[str, set[int]], wrappers: bool) -> tuple[Rows, Rows]:
-    """Masks of the calls where a lock may be held: that the caller took, that it was entered with.
+def _effects(
+    calls: _Calls, known: Mapping[str, set[int]], wrappers: bool
+) -> tuple[dict[int, str], frozenset[int]]:
+    """(what a call of each callee does to the number of locks, the units that call any of these).
 
     Args:
-        known: what a call of these callees does.
+        known: of callees that are known by name.
         wrappers: what always returns with a lock, or without one that it was entered with, counts as well.
     """
     effects = {unit: kind for kind, units in known.items() for unit in units}
-    listed, new = frozenset(effects), set(effects)
-    bodies: dict[int, Body] = {}
+    listed, new, found = frozenset(effects), set(effects), set[int]()
     for _ in range(_ROUNDS if wrappers else 1):
         users = [unit for unit in calls.callers(new) if unit not in listed]
-        bodies |= {unit: calls.body(unit) for unit in users if unit not in bodies}
+        found |= set(users)
         # Who takes a lock through one function and releases it through another is known when both are.
-        kinds = {unit: bodies[unit].effect(effects) if wrappers else "" for unit in users}
+        kinds = {unit: calls.body(unit).effect(effects) if wrappers else "" for unit in users}
         new = {unit for unit, kind in kinds.items() if kind != effects.get(unit, "")}
         effects |= {unit: kinds[unit] for unit in new}
-    # Of assembly that shares a section nobody knows which of it was entered: the way into all system calls.
-    own, callers = np.zeros(len(calls.source), bool), calls.image.units["function"][calls.source].copy()
-    for body in bodies.values():
-        own[body.rows] = body.held(effects, NONE)
-        callers[body.rows] &= body.held(effects, ONE)
-    return own, callers
+    return effects, frozenset(found)

@@ -1,4 +1,4 @@
-"""How many locks one function may hold at each of its calls, by the instructions that lead there."""
+"""How many locks one function may hold at each of its places, by the instructions that lead there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from prune.elf import Rows
 from prune.instructions import Instructions
 
 #: States are sets of numbers of locks, as bits: 1 << 2 is "two of them". More than seven are seven.
@@ -20,15 +19,24 @@ TAKES, TRIES, RELEASES = "takes", "tries", "releases"
 
 @dataclass(frozen=True)
 class Body:
-    """One function: ``code``, None where nobody can follow it; ``rows``: of its calls in some table; of each
-    the instruction ``at`` which it is, its ``target``, and whether it is a ``tail`` call, which never comes
-    back."""
+    """One function: ``code``, None where nobody can follow it; of each call in it the instruction ``at``
+    which it is, its ``target``, and whether it is a ``tail`` call, which never comes back."""
 
     code: Instructions | None
-    rows: Rows
     at: list[int]
     target: list[int]
     tail: list[bool]
+
+    @property
+    def places(self) -> list[int]:
+        """The offsets from which on, up to the next, the same locks may be held: ascending."""
+        if self.code is None:
+            return [0]
+        starts, ends = self.code.start, self.code.end
+        blocks = zip(self._blocks.first, self._blocks.calls, strict=True)
+        return [
+            int(at) for first, calls in blocks for at in (starts[first], *(ends[self.at[c]] for c in calls))
+        ]
 
     def effect(self, effects: Mapping[int, str]) -> str:
         """What a call of this function does: :data:`TAKES`, :data:`RELEASES`, or "" for neither, or for not
@@ -45,13 +53,17 @@ class Body:
         return "" if end & (_THREE | _THREE - 1) else TAKES
 
     def held(self, effects: Mapping[int, str], entry: int) -> list[bool]:
-        """Of each call, whether a lock may be held there. ``entry``: :data:`NONE`, or :data:`ONE` of the
-        caller's."""
+        """Of each of the ``places``, whether a lock may be held there. ``entry``: :data:`NONE`, or
+        :data:`ONE` of the caller's."""
         if self.code is None:
-            some = entry != NONE or any(effects.get(target) in (TAKES, TRIES) for target in self.target)
-            return [some] * len(self.at)
-        before = self._run(effects, entry)[0]
-        return [bool(state & ~NONE) for state in before]
+            return [entry != NONE or any(effects.get(target) in (TAKES, TRIES) for target in self.target)]
+        found = []
+        for state, calls in zip(self._run(effects, entry)[0], self._blocks.calls, strict=True):
+            found.append(state)
+            for call in calls:
+                state = state if self.tail[call] else applied(effects.get(self.target[call], ""), state)
+                found.append(state)
+        return [bool(state & ~NONE) for state in found]
 
     @cached_property
     def _blocks(self) -> _Blocks:
@@ -59,7 +71,7 @@ class Body:
         return _cut(self.code, self.at, self.tail)
 
     def _run(self, effects: Mapping[int, str], entry: int) -> tuple[list[int], int]:
-        """(numbers of locks before each call, and where the function ends)."""
+        """(numbers of locks where each block begins, and where the function ends)."""
         does = [effects.get(target, "") for target in self.target]
         blocks = self._blocks
         states = [0] * len(blocks.calls)
@@ -82,23 +94,17 @@ class Body:
                     more = states[follower] | state
                     changed |= more != states[follower]
                     states[follower] = more
-        return self._before(does, states), end
-
-    def _before(self, does: Sequence[str], states: Sequence[int]) -> list[int]:
-        found = [0] * len(does)
-        for state, calls in zip(states, self._blocks.calls, strict=True):
-            for call in calls:
-                found[call] = state
-                state = state if self.tail[call] else applied(does[call], state)
-        return found
+        return states, end
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The basic blocks of a function in the order of their addresses: which ``calls`` are in each, by number;
-    the blocks that may be its ``followers``; whether the function ``ends`` there, its tail calls aside.
-    ``orphans``: where a table or an exception leads to, nobody knows from where."""
+    """The basic blocks of a function in the order of their addresses: the ``first`` instruction of each,
+    which ``calls`` are in it, by number; the blocks that may be its ``followers``; whether the function
+    ``ends`` there, its tail calls aside. ``orphans``: where a table or an exception leads to, nobody knows
+    from where."""
 
+    first: list[int]
     calls: list[list[int]]
     followers: list[list[int]]
     ends: list[bool]
@@ -128,7 +134,7 @@ def _cut(code: Instructions, at: Sequence[int], tail: Sequence[bool]) -> _Blocks
     # Behind a jump lies what fills the room up to the next target of one, and nobody comes there.
     filling = [bool(code.idle[first : last + 1].all()) for first, last in zip(order, lasts, strict=True)]
     orphans = [i for i in range(len(order)) if i not in reached and not filling[i]]
-    return _Blocks(calls, followers, ends, orphans)
+    return _Blocks(order, calls, followers, ends, orphans)
 
 
 def applied(effect: str, state: int) -> int:

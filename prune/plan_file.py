@@ -37,10 +37,11 @@ class Plan:
     """``keep[u]`` and ``reason[u]`` for every unit of one image; nothing else decides.
 
     ``boot``: mask of the kept units that go with the memory which the kernel frees when it has booted.
-    ``named``: kallsyms has the names of tombstones.
-    ``cold``: (object, section) -> the ranges of kept code that go.
-    ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
-    ``answers``: (object, section) -> what the dropped function there does instead of trapping.
+    ``named``: kallsyms has the names of tombstones. ``cold``: (object, section) -> the ranges of kept code
+    that go. ``pieces``: what shared sections were taken apart into (:attr:`prune.image.Image.pieces`).
+    ``answers``: (object, section) -> what the dropped function there does instead of trapping. ``stops``:
+    (object, section) -> the places in cold ranges at which a lock may be held: the trap for such a one stops
+    the machine.
     """
 
     arch: str
@@ -56,6 +57,7 @@ class Plan:
     named: bool = False
     cold: Mapping[tuple[str, str], tuple[tuple[int, int], ...]] = field(default_factory=dict)
     answers: Mapping[tuple[str, str], Answer] = field(default_factory=dict)
+    stops: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
 
 def save_plan(plan: Plan, path: Path) -> None:
@@ -72,6 +74,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         for place, parts in plan.pieces.items()
     ]
     cold = [json.dumps([*place, ranges]) for place, ranges in plan.cold.items()]
+    stops = [json.dumps([*place, offsets]) for place, offsets in plan.stops.items()]
     answers = [json.dumps([*place, *astuple(answer)]) for place, answer in plan.answers.items()]
     head = {
         "schema_version": SCHEMA, "arch": plan.arch, "build_id": plan.build_id, "width": plan.width,
@@ -85,6 +88,7 @@ def save_plan(plan: Plan, path: Path) -> None:
         )
         stream.write('\n},\n"pieces": [\n' + ",\n".join(pieces))
         stream.write('\n],\n"cold": [\n' + ",\n".join(cold))
+        stream.write('\n],\n"stops": [\n' + ",\n".join(stops))
         stream.write('\n],\n"answers": [\n' + ",\n".join(answers))
         stream.write('\n],\n"units": [\n' + ",\n".join(rows) + "\n]}\n")
 
@@ -120,6 +124,7 @@ def load_plan(path: Path) -> Plan:
                 for row in value["cold"]
             },
             {(str(row[0]), str(row[1])): _answer(row[2:]) for row in value["answers"]},
+            {(str(row[0]), str(row[1])): tuple(map(int, row[2])) for row in value["stops"]},
         )
     except MISSHAPEN as error:
         raise UserError(f"reading the plan: {path}: {error!r}", "make it again: kprune plan") from error

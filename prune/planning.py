@@ -17,12 +17,13 @@ from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
 from prune.chance import may_happen
 from prune.closure import SEES_ALL, infer, watched
+from prune.elf import Rows
 from prune.evidence import boot_phases, evidence, knows_blocks
 from prune.folder import Folder
 from prune.functions import Functions
 from prune.image import Image
 from prune.knowledge import Knowledge, read_knowledge
-from prune.locks import called_locked, find_stops
+from prune.locks import find_stops
 from prune.module_needs import needed_exports
 from prune.modules import load_modules
 from prune.options import read_options
@@ -106,6 +107,7 @@ def decide(
     if not settings.static:
         inferred = {**_by_chance(settings, model, known.ran, phases), **inferred}
     cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
+    traps: dict[int, Rows] = {}
     if settings.grain == "block" and knows_blocks(profile, moved):
         # Disassembling is for those who want it.
         from prune.grain import may_lose_blocks
@@ -113,7 +115,8 @@ def decide(
 
         blocks = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
         cold = find_cold(image, model.tables, blocks, model.knowledge)
-        image, tables, _ = trim(image, model.tables, cold, model.knowledge)
+        image, tables, trimming = trim(image, model.tables, cold, model.knowledge)
+        traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
         graph = make_call_graph(image, tables, model.knowledge)
     plan = make_plan(
         image,
@@ -133,16 +136,29 @@ def decide(
         cold=cold,
         exported=exported,
     )
-    plan = _with_stops(plan, given.policies, model)
+    plan = _with_stops(plan, given.policies, model, traps)
     return _with_answers(plan, given.policies, folder, model) if given.policies else plan
 
 
-def _with_stops(plan: Plan, policies: Sequence[Policy], model: Model) -> Plan:
-    """The plan with what of it stops the machine, for who is killed there may hold a lock."""
-    answers = find_stops(model.image, plan.keep, called_locked(model.stored.locks, plan.keep), policies)
-    if answers:
-        say(f"{len(answers):,} of the dropped functions stop the machine, for their callers may hold locks")
-    return replace(plan, answers=answers)
+def _with_stops(plan: Plan, policies: Sequence[Policy], model: Model, traps: Mapping[int, Rows]) -> Plan:
+    """The plan with what of it stops the machine, for who is killed there may hold a lock.
+
+    Args:
+        traps: unit -> the places in its cold ranges that have one.
+    """
+    image, locks = model.image, model.stored.locks
+    entered = locks.entered(plan.keep)
+    answers = find_stops(image, plan.keep, entered[0] | entered[1], policies)
+    stops = {unit: places[locks.held_at(entered, unit, places)] for unit, places in traps.items()}
+    stops = {unit: places for unit, places in stops.items() if len(places) and plan.keep[unit]}
+    if answers or stops:
+        blocks = sum(map(len, stops.values()))
+        what = f"{len(answers):,} of the dropped functions" + f" and {blocks:,} of the cold blocks" * bool(
+            blocks
+        )
+        say(f"{what} stop the machine, for who comes there may hold a lock")
+    named = {image.rows[unit][:2]: tuple(places.tolist()) for unit, places in stops.items()}
+    return replace(plan, answers=answers, stops=named)
 
 
 def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model: Model) -> Plan:

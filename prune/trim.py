@@ -34,8 +34,8 @@ Range = tuple[int, int]
 @dataclass(frozen=True)
 class Trim:
     """What stays of one unit. ``start``, ``end``, ``new``: the kept ranges and the traps in it, in order,
-    and where each begins in what stays; ``traps``: the offsets of the instructions that a trap stands for;
-    ``size`` now, ``whole`` before."""
+    and where each begins in what stays; ``traps``: the offsets of the instructions that a trap stands for,
+    ``stops``: of those whose trap stops the machine; ``size`` now, ``whole`` before."""
 
     unit: int
     cold: tuple[Range, ...]
@@ -45,6 +45,7 @@ class Trim:
     new: Rows
     size: int
     whole: int
+    stops: frozenset[int] = frozenset()
 
     def moved(self, offset: Rows) -> Rows:
         """Where these places are now; what is gone and has no trap: where the next is that stays."""

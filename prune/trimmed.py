@@ -61,8 +61,10 @@ def trimmed_section(image: Image, trim: Trim, old: bytes, knowledge: Knowledge) 
     new = bytearray(trim.size)
     for start, end, at in zip(trim.start.tolist(), trim.end.tolist(), trim.new.tolist(), strict=True):
         new[at : at + end - start] = old[start:end]
-    for place in trim.moved(trim.traps).tolist():
-        new[place : place + len(knowledge.trap)] = knowledge.trap
+    trap = bytes(knowledge.trap)
+    stop = bytes(knowledge.answer["stop"])[: len(trap)]
+    for was, place in zip(trim.traps.tolist(), trim.moved(trim.traps).tolist(), strict=True):
+        new[place : place + len(trap)] = stop if was in trim.stops else trap
     fields = file.relocated(section)
     _redirect(new, old, trim, np.sort(fields), knowledge)
     inside = np.flatnonzero((file.shndx == section) & (file.symbols["info"] & 15 != STT_SECTION))

@@ -132,8 +132,8 @@ def _pieces(text: str, begin: int, starts: list[tuple[int, str]], linked: Linked
 class Fates:
     """The plan: its objects, unit -> kept, the units that are ``freed`` after boot, the ``pieces`` of
     sections that were taken apart: object -> section -> (name, start, size), the ranges of kept units
-    that are ``cold``: object -> section -> (begin, end), and whether kallsyms is to have the names of
-    tombstones (``named``)."""
+    that are ``cold``: object -> section -> (begin, end), whether kallsyms is to have the names of
+    tombstones (``named``), and unit -> the places in cold ranges whose trap ``stops`` the machine."""
 
     objects: tuple[str, ...]
     kept: dict[Name, bool]
@@ -141,6 +141,7 @@ class Fates:
     pieces: dict[str, dict[str, list[tuple[str, int, int]]]]
     cold: dict[str, dict[str, list[tuple[int, int]]]]
     named: bool
+    stops: dict[Name, frozenset[int]]
 
 
 def _name(object: Any, section: Any) -> Name:
@@ -166,7 +167,8 @@ def read_fates(path: Path) -> Fates:
         cold: dict[str, dict[str, list[tuple[int, int]]]] = {}
         for name, section, ranges in value["cold"]:
             cold.setdefault(str(name), {})[str(section)] = [(int(begin), int(end)) for begin, end in ranges]
-        return Fates(tuple(value["objects"]), kept, freed, pieces, cold, bool(value["named"]))
+        stops = {_name(row[0], row[1]): frozenset(map(int, row[2])) for row in value["stops"]}
+        return Fates(tuple(value["objects"]), kept, freed, pieces, cold, bool(value["named"]), stops)
     except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 
@@ -207,12 +209,14 @@ def read_blocks(path: Path) -> dict[Name, dict[str, list[tuple[int, int]]]]:
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A unit that lost cold blocks: the ranges of it, by the plan; where it lies and the ``traps`` in it,
-    (place now, place that it stands for), by ``tombstones.json``."""
+    """A unit that lost cold blocks: the ranges of it and the places whose trap ``stops`` the machine, by the
+    plan; where it lies and the ``traps`` in it, (place now, place that it stands for), by
+    ``tombstones.json``."""
 
     cold: list[tuple[int, int]]
     address: int
     traps: list[tuple[int, int]]
+    stops: frozenset[int] = frozenset()
 
 
 def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
@@ -227,7 +231,10 @@ def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
         for row in value["trimmed"]:
             cold = fates.cold[row["object"]][row["section"]]
             traps = [(int(now), int(was)) for now, was in row["traps"]]
-            found.setdefault(row["object"], {})[row["section"]] = Trimmed(cold, int(row["address"]), traps)
+            stops = fates.stops.get((row["object"], row["section"]), frozenset())
+            found.setdefault(row["object"], {})[row["section"]] = Trimmed(
+                cold, int(row["address"]), traps, stops
+            )
     except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", _AGAIN) from error
     names = {(name, section) for name, sections in found.items() for section in sections}

@@ -55,11 +55,13 @@ class _Cut:
         original: Object,
         index: int,
         claim: Trimmed,
-        trap: bytes,
+        facts: Mapping[str, Any],
         outcome: Outcome,
         decoder: Decoder,
     ) -> None:
-        self.index, self.claim, self.trap, self.outcome = index, claim, trap, outcome
+        self.index, self.claim, self.outcome = index, claim, outcome
+        self.trap = bytes(facts["trap"])
+        self.stop = bytes(facts["answer"]["stop"])[: len(self.trap)]
         self.section = original.sections[index]
         self.label = f"{original.path}:{self.section.name}"
         bounds = [0, *(bound for cold in claim.cold for bound in cold), self.section.size]
@@ -79,7 +81,7 @@ class _Cut:
             new += begin - at
             for old in sorted(old for old in self.traps if begin <= old < end):
                 self.starts.append((old, old + 1, new))
-                new += len(trap)
+                new += len(self.trap)
             at = end
         self.size = new
         self._keys = [begin for begin, _, _ in self.starts]
@@ -131,7 +133,7 @@ class _Cut:
                 made[new : new + end - begin] = old[begin:end]
         for place in self.traps:
             new = self.moved(place)
-            made[new : new + len(self.trap)] = self.trap
+            made[new : new + len(self.trap)] = self.stop if place in self.claim.stops else self.trap
         for each in self.code:
             if each.target is None or self.is_cold(each.begin):
                 continue
@@ -156,9 +158,8 @@ def take_out(
 ) -> Object:
     """The object without the cold blocks of these sections; what refers to a block that went refers to a
     section of its own name, which ``outcome.traps`` explains."""
-    trap = bytes(facts["trap"])
     cuts = {
-        index: _Cut(original, index, claims[section.name], trap, outcome, decoder)
+        index: _Cut(original, index, claims[section.name], facts, outcome, decoder)
         for index, section in original.sections.items()
         if section.name in claims
     }

@@ -53,6 +53,7 @@ PLAN = {
     "columns": ["object", "section", "size", "fate", "reason"],
     "pieces": [["a.o", ".init.text", [[".init.text.f", 0, 8], [".init.text.g", 8, 8]]]],
     "cold": [["b.o", ".text.h", [[4, 8], [12, 16]]]],
+    "stops": [["a.o", ".init.text.g", [4, 12]]],
     "answers": [["a.o", ".init.text.g", "g", "return", -25, "-ENOTTY", "ioctl"]],
     "units": [
         ["a.o", ".init.text.f", 8, "boot", "ran: web"], ["a.o", ".init.text.g", 8, "drop", ""],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from prune.cmd_decode import load_kernel, read_log, told
 from prune.cmd_holdout import Held
+from prune.consoles import compare, read_consoles
 from prune.cves import read_holes
 from prune.decode import addresses, decode, with_lines
 from prune.exposure import read_exposure
@@ -52,6 +54,14 @@ def _decode(data: bytes, folder: Path) -> object:
     assert all(set(addresses([each]).values()) <= {"a.o", "b.o"} for each in found)
     wanted = with_lines(found, {4096: "a.c:1"})
     return [told(each) for each in wanted], [each.miss for each in wanted]
+
+
+def _consoles(data: bytes, folder: Path) -> object:
+    """The console of a pruned kernel, held against a sound one's; what the page shows of it."""
+    path = written(data, folder, "console.log")
+    said = compare([pruned_run.log("x86_64")], read_consoles([path]))
+    assert max((len(line.text) for line in said.new), default=0) <= 400 and len(said.new) <= 50
+    return as_script(asdict(said))
 
 
 def _system_map(data: bytes, folder: Path) -> object:
@@ -117,6 +127,7 @@ _EXPOSURE = {
 
 TARGETS = [
     Target("decode", lambda _: _LOGS, _decode, of_text),
+    Target("consoles", lambda _: _LOGS, _consoles, of_text),
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
     Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),
     Target("holdout", dumped(_FATES), _holdout, of_json),

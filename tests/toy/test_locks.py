@@ -12,7 +12,7 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import read_knowledge
 from prune.lock_calls import make_locks
-from prune.locks import called_locked, find_stops
+from prune.locks import find_stops
 from prune.policy import STOP, make_policies
 from prune.tables import find_tables
 from tests.conftest import image
@@ -67,5 +67,5 @@ def followed(folder: Path, *flags: str, arch: str = "x86_64", without: str = "")
     knowledge = read_knowledge(arch)
     found = image(folder, {"k/locks.o": compiled.read_bytes()}, knowledge=knowledge)
     keep = np.array([".text.cold_" not in name and name != f".text.{without}" for name in found.names])
-    locks = make_locks(found, find_tables(found, knowledge), knowledge)
-    return found, keep, called_locked(locks, keep)
+    sleeping, spinning = make_locks(found, find_tables(found, knowledge), knowledge).entered(keep)
+    return found, keep, sleeping | spinning

@@ -27,6 +27,7 @@ from prune.script import named_symbols
 from prune.tables import find_tables
 from prune.trim import find_cold, trim
 
+from .test_verify import patch
 from .toy import CFLAGS, Toy, build
 
 _TRACEME, _PEEKUSER, _STEP, _RIP = 0, 3, 9, 16 * 8
@@ -135,6 +136,30 @@ def test_the_traps_are_needed(shaped: Toy) -> None:
     """Of the ways that were not profiled some are cold."""
     codes = [runs(shaped, "vmlinux", number)[0] for number in OTHERS]
     assert 3 in codes
+
+
+def test_where_a_lock_may_be_held_the_trap_stops_the_machine(shaped: Toy, tmp_path: Path) -> None:
+    toy = replace(shaped, tree=shutil.copytree(shaped.tree, tmp_path / "tree", symlinks=True))
+
+    def trimmed() -> tuple[tuple[str, str], int, list[int]]:
+        """The first function that lost blocks: place, address, first trap."""
+        rows = json.loads((toy.tree / "tombstones.json").read_text())["trimmed"]
+        row = next(row for row in rows if row["traps"])
+        return (row["object"], row["section"]), row["address"], row["traps"][0]
+
+    place, _, (_, was) = trimmed()
+    plan = load_plan(toy.tree / "plan.json")
+    save_plan(replace(plan, stops={place: (was,)}), toy.tree / "plan.json")
+    done = toy.link(plan=True)
+    assert done.returncode == 0, done.stderr
+    assert toy.verify().ok, str(toy.verify())
+    # The same as without, but for that one trap.
+    trap = bytes(toy.knowledge.trap)
+    now = trimmed()[1] + trimmed()[2][0]
+    patch(toy.tree / "vmlinux", now, trap)
+    assert not toy.verify().ok
+    patch(toy.tree / "vmlinux", now, bytes(toy.knowledge.answer["stop"])[: len(trap)])
+    assert toy.verify().ok
 
 
 def test_the_cold_blocks_are_gone(shaped: Toy) -> None:

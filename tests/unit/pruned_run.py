@@ -84,8 +84,8 @@ def write_run(
         folder / "plan.json",
         {
             "schema_version": 4, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
-            "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "answers": [],
-            "units": units,
+            "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "stops": [],
+            "answers": [], "units": units,
             "columns": ["object", "section", "size", "fate", "reason"],
         },
     )  # fmt: skip

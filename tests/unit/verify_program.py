@@ -331,6 +331,7 @@ def _write_plan(built: Built) -> None:
         "pieces": [["a.o", ".init.text", _PIECES]],
         "cold": [["a.o", ".text.cut", [[_COLD, _WARM]]]],
         "named": False,
+        "stops": [],
         "answers": [],
         "units": units,
     }
