@@ -20,7 +20,8 @@ _RELATIVE = re.compile(r"\[rip\b")
 class Instructions:
     """One row each: ``start`` and ``size`` in bytes; ``target``: where a direct branch leads that the
     assembler resolved, -1 for none; ``operand``: bytes of its displacement; ``falls``: the next instruction
-    may follow; ``idle``: it does nothing, as what compilers fill code with."""
+    may follow; ``idle``: it does nothing, as what compilers fill code with; ``anywhere``: a branch to where a
+    register or a table says."""
 
     start: Rows
     size: Rows
@@ -28,6 +29,7 @@ class Instructions:
     operand: Rows
     falls: Rows
     idle: Rows
+    anywhere: Rows
 
     @property
     def end(self) -> Rows:
@@ -45,7 +47,7 @@ def read_instructions(code: bytes, relocated: Rows, knowledge: Knowledge) -> Ins
     known = knowledge.disassembler
     starts, ends, idle = tuple(known["branches"]), frozenset(known["ends"]), tuple(known["idle"])
     fields, field = [*relocated.tolist(), len(code)], 0
-    rows: list[tuple[int, int, int, int, bool, bool]] = []
+    rows: list[tuple[int, int, int, int, bool, bool, bool]] = []
     at = 0
     for offset, size, mnemonic, operands in _decoder(known["arch"], known["mode"]).disasm_lite(code, 0):
         word = mnemonic.rpartition(" ")[2]
@@ -61,7 +63,9 @@ def read_instructions(code: bytes, relocated: Rows, knowledge: Knowledge) -> Ins
             distance = int.from_bytes(code[offset + size - operand : offset + size], "little", signed=True)
             if not 0 <= target < len(code) or offset + size + distance != target:
                 return None
-        rows.append((offset, size, target, operand, word not in ends, nothing))
+        falls = word not in ends
+        anywhere = not falls and word.startswith(starts) and not operands[:1].isdigit()
+        rows.append((offset, size, target, operand, falls, nothing, anywhere))
         at = offset + size
     if at != len(code):
         return None

@@ -76,9 +76,11 @@ class Body:
         blocks = self._blocks
         states = [0] * len(blocks.calls)
         states[0], end, changed = entry, 0, True
+        ends_with = [0] * len(states)
         while changed:
             changed = False
-            anywhere = _union(states)
+            led = [state for state, leads in zip(ends_with, blocks.leads, strict=True) if leads]
+            anywhere = _union(led if any(blocks.leads) else states)
             for orphan in blocks.orphans:
                 states[orphan] |= anywhere
             for number, calls in enumerate(blocks.calls):
@@ -88,6 +90,7 @@ class Body:
                         end |= applied(does[call], state)
                     else:
                         state = applied(does[call], state)
+                ends_with[number] = state
                 if blocks.ends[number]:
                     end |= state
                 for follower in blocks.followers[number]:
@@ -101,13 +104,14 @@ class Body:
 class _Blocks:
     """The basic blocks of a function in the order of their addresses: the ``first`` instruction of each,
     which ``calls`` are in it, by number; the blocks that may be its ``followers``; whether the function
-    ``ends`` there, its tail calls aside. ``orphans``: where a table or an exception leads to, nobody knows
-    from where."""
+    ``ends`` there, its tail calls aside; whether it ``leads`` to where a table says. ``orphans``: where such
+    a table or an exception leads to; without the former nobody knows from where."""
 
     first: list[int]
     calls: list[list[int]]
     followers: list[list[int]]
     ends: list[bool]
+    leads: list[bool]
     orphans: list[int]
 
 
@@ -129,12 +133,13 @@ def _cut(code: Instructions, at: Sequence[int], tail: Sequence[bool]) -> _Blocks
         to = [number[last + 1]] if falls[last] and last + 1 in number else []
         to += [number[index[lands[last]]]] if lands[last] >= 0 else []
         followers.append(to)
-        ends.append(not falls[last] and lands[last] < 0 and last not in leaves)
+        ends.append(not falls[last] and lands[last] < 0 and last not in leaves and not code.anywhere[last])
     reached = {0, *(to for each in followers for to in each)}
     # Behind a jump lies what fills the room up to the next target of one, and nobody comes there.
     filling = [bool(code.idle[first : last + 1].all()) for first, last in zip(order, lasts, strict=True)]
     orphans = [i for i in range(len(order)) if i not in reached and not filling[i]]
-    return _Blocks(order, calls, followers, ends, orphans)
+    leads = [bool(code.anywhere[last]) and last not in leaves for last in lasts]
+    return _Blocks(order, calls, followers, ends, leads, orphans)
 
 
 def applied(effect: str, state: int) -> int:

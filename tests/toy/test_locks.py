@@ -35,8 +35,8 @@ def test_what_is_called_under_a_lock_stops_and_nothing_else(
     assert (".sched.text" in found.names) is bool(flags)
     stops = find_stops(found, keep, locked, ())
     names = {answer.function.removeprefix("cold_") for answer in stops.values()}
-    # Where a table leads is anywhere in its function; a lock that is released by a store is held to the end.
-    assert names - {"behind_switch"} == {*UNDER, "spun"}
+    # A lock that is released by a store is held to the end.
+    assert names == {*UNDER, "spun"}
     assert {answer.on_miss for answer in stops.values()} == {STOP}
 
 

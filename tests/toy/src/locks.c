@@ -27,6 +27,7 @@ LOCK void _raw_spin_unlock(struct mutex *lock) { lock->held = 0; BODY(19); }
 COLD(before) COLD(under) COLD(after) COLD(tried) COLD(untried) COLD(wrapped) COLD(unwrapped) COLD(deep)
 COLD(given_back) COLD(in_loop) COLD(behind_loop) COLD(case_1) COLD(case_2) COLD(case_3) COLD(case_4)
 COLD(behind_switch) COLD(spinning) COLD(pointed) COLD(one_left) COLD(none_left) COLD(retaken) COLD(tail) COLD(spun)
+COLD(free_1) COLD(free_2) COLD(free_3) COLD(free_4)
 
 void plain(void)
 {
@@ -116,6 +117,19 @@ void switches(void)
 	mutex_unlock(&a);
 	cold_behind_switch();
 	BODY(16);
+}
+/* As an ioctl: a table leads to what takes a lock, and to much that does not. */
+void chooses(void)
+{
+	switch (n) {
+	case 1: cold_free_1(); break;
+	case 2: cold_free_2(); n = 1; break;
+	case 3: cold_free_3(); n = 2; break;
+	case 4: cold_free_4(); n = 3; break;
+	case 5: mutex_lock(&a); n = 9; mutex_unlock(&a); break;
+	case 6: n = 12; break;
+	}
+	BODY(27);
 }
 void spins(void)
 {
