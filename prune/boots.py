@@ -161,10 +161,14 @@ def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, l
     if not stones.stones and not stones.freed:
         return options  # With no filter, all of the kernel would be logged.
     ranges = (stones.range,) if stones.stones else ()
+    options = replace(options, misses=frozenset(stones.stones.keys() - stones.answers.keys()))
     if machine_kind(workload.arch).no_execute or not stones.freed:
         return replace(options, block_log=log, block_filter=ranges) if ranges else options
     ends = tuple(address for address, name in kernel.system_map.functions if name == BOOT_ENDS)
-    return replace(options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends)
+    return replace(
+        options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends,
+        freed=stones.freed_range,
+    )  # fmt: skip
 
 
 def _moved_back(kernel: PrunedKernel, executed: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

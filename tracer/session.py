@@ -48,6 +48,8 @@ PANICKED = "panicked"
 HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
+# How a block in QEMU's log (-d in_asm) begins, and its first address.
+_BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
 #: Lines of an app's output that are kept; its errors come last.
 _MOST_OUTPUT = 1000
 
@@ -66,6 +68,7 @@ class Session:
         self.kernel_version = ""
         self._lines: list[str] = []
         self._missed_at: float | None = None
+        self._log_read = 0
 
     def run(self) -> None:
         """The whole workload; an error knows how far it came."""
@@ -239,21 +242,27 @@ class Session:
             console = self.vm.console_text()
             if "Kernel panic" in console:  # it went down, but could not even reset
                 raise GuestPanicked(f"the guest panicked: {panic_headline(console)}", console)
-            raise GuestHung(f"the guest hung: {overdue}", console, at=self.vm.processors_at())
+            why = overdue or f"after a miss, it said nothing for {self.options.grace:g} seconds"
+            raise GuestHung(f"the guest hung: {why}", console, at=self.vm.processors_at())
 
     def missed_deadline(self) -> float:
-        """After a miss (only blocks within the filter are logged) a guest need not be waited for as long."""
-        waits = self.options.block_filter and self._missed_at is None
-        if waits and self.vm.log_size() > self.logged_by_booting():
+        """After a miss a guest need not be waited for as long."""
+        if self._missed_at is None and self.options.misses | set(self.options.boot_ends) and self._missed():
             self._missed_at = time.monotonic()
         return float("inf") if self._missed_at is None else self._missed_at + self.options.grace
 
-    def logged_by_booting(self) -> float:
-        """Bytes of a filtered log that tell of no miss: who watches for the end of booting lets through what
-        is freed then, too, and nobody knows how much that is until then."""
-        if not self.options.boot_ends:
-            return 0
-        return next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
+    def _missed(self) -> bool:
+        """Whether what the block log has now, and did not have the last time, tells of a miss."""
+        begin, new = self._log_read, self.vm.log_from(self._log_read)
+        freed_from = next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
+        first, size = self.options.freed
+        for block in _BLOCK.finditer(new):
+            self._log_read = begin + block.end()
+            address = int(block[1], 16)
+            is_freed = first <= address < first + size and begin + block.start() >= freed_from
+            if address in self.options.misses or is_freed:
+                return True
+        return False
 
     def gone(self) -> Exception:
         """The machine ended when nobody asked it to: as an error."""

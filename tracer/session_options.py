@@ -28,7 +28,8 @@ class SessionOptions:
     """What differs between runs of a workload.
 
     ``trace``: the kernel is the traced one; ``block_log``: log translated blocks, only those within
-    ``block_filter`` (address, length) if given: tombstones, and with ``boot_ends`` what is freed then;
+    ``block_filter`` (address, length) if given; ``misses``: the addresses among them that tell of a miss, and
+    with ``boot_ends`` those in ``freed`` (address, length) once that is freed;
     ``flush``: forget translations when a phase begins, so that the log shows a block again in each phase that
     runs it; ``memory``: bytes instead of the workload's;
     ``arguments``: more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic
@@ -46,6 +47,8 @@ class SessionOptions:
     trace: bool = False
     block_log: Path | None = None
     block_filter: tuple[tuple[int, int], ...] = ()
+    misses: frozenset[int] = frozenset()
+    freed: tuple[int, int] = (0, 0)
     flush: bool = False
     memory: int = 0
     arguments: tuple[str, ...] = ()

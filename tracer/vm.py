@@ -255,6 +255,15 @@ class Vm:
         path = self.options.block_log
         return path.stat().st_size if path and path.exists() else 0
 
+    def log_from(self, offset: int) -> bytes:
+        """What is in the block log from there on; nothing without one."""
+        path = self.options.block_log
+        if not path or not path.exists():
+            return b""
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read()
+
     def qemu_said(self) -> str:
         """QEMU's own complaints, on one line."""
         with contextlib.suppress(OSError):
