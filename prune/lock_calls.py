@@ -69,7 +69,8 @@ class _Calls:
     def __init__(self, image: Image, tables: Tables, knowledge: Knowledge) -> None:
         row, source, target, kind = edges(image, tables, knowledge, within=True)
         wanted = np.flatnonzero(np.isin(kind, (CALL, TAIL_CALL)))
-        wanted = wanted[np.argsort(source[wanted], kind="stable")]
+        # Objects list what they relocate in no order that anybody promises.
+        wanted = wanted[np.lexsort((image.relocations["offset"][row[wanted]], source[wanted]))]
         self.image, self.knowledge = image, knowledge
         self.source, self.target = source[wanted], target[wanted]
         self.tail = kind[wanted] == TAIL_CALL

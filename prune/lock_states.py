@@ -75,12 +75,12 @@ class Body:
         does = [effects.get(target, "") for target in self.target]
         blocks = self._blocks
         states = [0] * len(blocks.calls)
-        states[0], end, changed = entry, 0, True
-        ends_with = [0] * len(states)
-        while changed:
-            changed = False
-            led = [state for state, leads in zip(ends_with, blocks.leads, strict=True) if leads]
-            anywhere = _union(led if any(blocks.leads) else states)
+        leaving = [0] * len(blocks.calls)
+        states[0], end, before = entry, 0, None
+        while before != (states, leaving):
+            before = states.copy(), leaving.copy()
+            led = [state for state, leads in zip(leaving, blocks.leads, strict=True) if leads]
+            anywhere = _union(led or states)
             for orphan in blocks.orphans:
                 states[orphan] |= anywhere
             for number, calls in enumerate(blocks.calls):
@@ -90,13 +90,11 @@ class Body:
                         end |= applied(does[call], state)
                     else:
                         state = applied(does[call], state)
-                ends_with[number] = state
+                leaving[number] = state
                 if blocks.ends[number]:
                     end |= state
                 for follower in blocks.followers[number]:
-                    more = states[follower] | state
-                    changed |= more != states[follower]
-                    states[follower] = more
+                    states[follower] |= state
         return states, end
 
 

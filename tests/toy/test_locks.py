@@ -21,7 +21,7 @@ from .toy import CFLAGS, SOURCES, TARGETS
 
 UNDER = {
     "under", "tried", "wrapped", "deep", "retaken", "in_loop", "one_left", "spinning", "tail",
-    "case_1", "case_2", "case_3", "case_4",
+    "case_1", "case_2", "case_3", "case_4", "led_1", "led_2", "led_3", "led_4",
 }  # fmt: skip
 
 
