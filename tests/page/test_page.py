@@ -45,6 +45,10 @@ def data(units: int) -> dict[str, Any]:
         "causes": ["", "cold function"],
         "runs": [{"name": name, "source": "blocks", "new": new} for name, new in (("one", 10), ("two", 1))],
         "boots": [{"number": 1, "variation": HOSTILE, "seconds": 2.0, "problem": ""}],
+        "said": {
+            "runs": 3, "boots": 2, "new": [{"text": f"only it says {HOSTILE}", "boots": 2}],
+            "missing": [{"text": "rcu: 7 callbacks", "boots": 3}],
+        },
         "log": f"booting\n{HOSTILE}\ndone",
         "minram": {
             "sides": ["base", "pruned"], "apps": [HOSTILE], "smallest": [8 << 20, 4 << 20],
@@ -100,6 +104,7 @@ seen.callRows = document.querySelectorAll("#call-box tbody tr").length;
 seen.firstCall = document.querySelector("#call-box tbody td").textContent;
 seen.holes = $("hole-box").textContent;
 seen.held = $("held-bars").textContent;
+seen.said = $("said").textContent;
 document.querySelector("#held-programs details").dispatchEvent(new Event("toggle"));
 seen.heldRows = document.querySelectorAll("#held-programs tbody tr").length;
 const out = document.createElement("pre");
@@ -158,6 +163,11 @@ def test_system_calls_and_holes_are_shown(seen: dict[str, Any]) -> None:
     assert "--keep reachable: 300 bytes of text" in seen["held"] and "75%" in seen["held"]
     assert seen["heldRows"] == 201
     assert "CVE-1gone</script>" in seen["holes"] and "f: unknown" in seen["holes"]
+
+
+def test_what_only_one_kernel_says_is_shown(seen: dict[str, Any]) -> None:
+    assert "3 runs of the whole kernel and 2 boots" in seen["said"]
+    assert "only it says </script>" in seen["said"] and "rcu: 7 callbacks" in seen["said"]
 
 
 def test_light_and_dark_differ(seen: dict[str, Any]) -> None:
