@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from prune.graveyard import Graveyard, read_graveyard
-from prune.misses import Answered, Miss, executed_blocks, find_answered, find_misses
+from prune.misses import Answered, Miss, find_answered, find_misses
 from prune.settings import cache_folder
 from prune.system_map import SystemMap, read_system_map
 from tracer.boot_trace import BOOT_ENDS
+from tracer.executed import executed_blocks
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import Jitter, jitter
 from tracer.machine import machine_kind

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prune.knowledge import expected_lines
 from tracer.host import UserError
 from tracer.profile import load_profile
 from tracer.vm import POWERED_OFF
@@ -23,8 +24,6 @@ _LONGEST = 400
 # CONFIG_PRINTK_TIME, CONFIG_PRINTK_CALLER (kernel/printk/printk.c, print_time(), print_caller()).
 _PREFIX = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{4,}\b|\d+")
-# What differs because images are laid out otherwise, or because runs are told different things.
-_EXPECTED = re.compile(r"Freeing unused kernel image|(?:Kernel c|C)ommand line: |Unknown kernel command line")
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,10 @@ def compare(whole: Iterable[str], pruned: Iterable[str]) -> Said:
 def _forms(text: str) -> dict[str, str]:
     """The lines of a console without what differs from boot to boot -> as they were first."""
     found: dict[str, str] = {}
+    expected = expected_lines()
     for line in text.splitlines():
         bare = _PREFIX.sub("", line).strip()[:_LONGEST]
-        if bare and not _EXPECTED.match(bare):
+        if bare and not bare.startswith(expected):
             found.setdefault(_NUMBER.sub("#", bare), bare)
     return found
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from prune.boots import PrunedKernel, watched
 from prune.held_out import Program, Ran
 from prune.knowledge import Knowledge
-from prune.misses import executed_blocks, find_answered, find_misses, phase_at
+from prune.misses import find_answered, find_misses, phase_at
+from tracer.executed import executed_blocks
 from tracer.host import GuestLost, say
 from tracer.newc import directory
 from tracer.outcome import GuestPanicked

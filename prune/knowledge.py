@@ -195,6 +195,11 @@ def this_module() -> str:
     return found
 
 
+def expected_lines() -> tuple[str, ...]:
+    """How lines of consoles begin that differ between kernels and runs whatever was pruned."""
+    return _tuple(read_toml(FOLDER / "common.toml")["consoles"]["expected"])
+
+
 @cache
 def generated_objects() -> re.Pattern[str]:
     """Names of objects that link-vmlinux.sh makes from a finished vmlinux, on every architecture."""

@@ -94,7 +94,9 @@ def find_stops(
     found: dict[tuple[str, str], Answer] = {}
     for unit, functions in referred_to(image, keep, locked).items():
         place = image.objects[int(image.units["object"][unit])]
-        said = (policy for policy in policies for name in functions if policy.names(name, place))
+        # Who speaks of types is heard where types are read (prune.answers); till then it is safe to stop.
+        untyped = (policy for policy in policies if not policy.types)
+        said = (policy for policy in untyped for name in functions if policy.names(name, place))
         first = next(said, None)
         if first is None or first.on_miss != TRAP:
             found[image.rows[unit][:2]] = Answer(functions[0], STOP, 0, "", "a lock may be held")

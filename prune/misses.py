@@ -8,15 +8,12 @@ is on top.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prune.graveyard import FREED, Graveyard
 from tracer.oops import Oops, find_oopses
 from tracer.phase_names import BOOT, START
-
-_BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
 
 
 @dataclass(frozen=True)
@@ -51,11 +48,6 @@ class Answered:
 
     def __str__(self) -> str:
         return f"{self.function} ({self.object}) returned {self.value}"
-
-
-def executed_blocks(log: bytes) -> tuple[tuple[int, int], ...]:
-    """(first address, offset in the log) of the blocks in a QEMU ``-d in_asm`` log, in order."""
-    return tuple((int(block[1], 16), block.start()) for block in _BLOCK.finditer(log))
 
 
 def find_misses(

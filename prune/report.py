@@ -109,8 +109,11 @@ def table(report: Mapping[str, Any]) -> str:
         )
     for each in validation["answered"]:
         lines.append(f"answered by policy: {each['function']} ({each['object']}), {each['value']}")
-    for line in validation["console"]["new"][:MOST_SAID]:
-        lines.append(f"only the pruned kernel says, in {line['boots']} boots: {line['text']}")
+    said = validation["console"]
+    for line in said["new"][:MOST_SAID]:
+        lines.append(
+            f"only the pruned kernel says, in {line['boots']} of {said['boots']} boots: {line['text']}"
+        )
     for rule in report["unused_rules"]:
         lines.append(f"rule {rule} matches nothing")
     lines.append("seconds: " + ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items()))

@@ -15,11 +15,12 @@ from typing import Any
 from prune import passes
 from prune.boots import PrunedKernel, read_pruned, unpruned, watched
 from prune.folder import Folder
-from prune.misses import Miss, executed_blocks, find_misses
+from prune.misses import Miss, find_misses
 from prune.pipeline import Pipeline
 from prune.profiling import is_smp
 from prune.settings import cache_folder
 from tracer.collect import KernelBuild
+from tracer.executed import executed_blocks
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
 from tracer.jitter import processors
 from tracer.profile import save_profile

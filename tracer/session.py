@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from tracer.boot_trace import BOOT_ENDS
+from tracer.executed import executed_blocks
 from tracer.gdb import attached, poke_memory
 from tracer.host import HostError, check_room, ended_group
 from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
@@ -48,8 +49,6 @@ PANICKED = "panicked"
 HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
-# How a block in QEMU's log (-d in_asm) begins, and its first address.
-_BLOCK = re.compile(rb"^IN:[^\n]*\n0x([0-9a-f]+):", re.M)
 #: Lines of an app's output that are kept; its errors come last.
 _MOST_OUTPUT = 1000
 
@@ -247,7 +246,8 @@ class Session:
 
     def missed_deadline(self) -> float:
         """After a miss a guest need not be waited for as long."""
-        if self._missed_at is None and self.options.misses | set(self.options.boot_ends) and self._missed():
+        watched = self.options.misses or self.options.boot_ends
+        if watched and self._missed_at is None and self._missed():
             self._missed_at = time.monotonic()
         return float("inf") if self._missed_at is None else self._missed_at + self.options.grace
 
@@ -256,10 +256,9 @@ class Session:
         begin, new = self._log_read, self.vm.log_from(self._log_read)
         freed_from = next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
         first, size = self.options.freed
-        for block in _BLOCK.finditer(new):
-            self._log_read = begin + block.end()
-            address = int(block[1], 16)
-            is_freed = first <= address < first + size and begin + block.start() >= freed_from
+        for address, at in executed_blocks(new):
+            self._log_read = begin + at + 1
+            is_freed = first <= address < first + size and begin + at >= freed_from
             if address in self.options.misses or is_freed:
                 return True
         return False

@@ -15,7 +15,7 @@ from prune.graveyard import read_graveyard
 from prune.grid_page import write_grid_page
 from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
 from prune.memory import of_console
-from prune.misses import executed_blocks, find_answered, find_misses
+from prune.misses import find_answered, find_misses
 from prune.options import read_options
 from prune.page import as_script
 from prune.plan_file import Plan, load_plan, save_plan
@@ -32,6 +32,7 @@ from tests.unit import test_misses, test_tracer_workload
 from tests.unit.test_bench import ARGV
 from tests.unit.test_tracer_profile import PROFILE
 from tracer.algebra import merge
+from tracer.executed import executed_blocks
 from tracer.host import UserError
 from tracer.load import read_load
 from tracer.outcome import console_end, panic_headline

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 from prune import cmd_import
-from prune.misses import executed_blocks
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import Parts, of_bytes, of_parts, of_some, of_text
 from tests.unit import test_boot_trace as boot
@@ -25,6 +24,7 @@ from tracer.blocks import read_blocks
 from tracer.boot_trace import functions_at, leave_out, read_boot_trace
 from tracer.collected import is_collected
 from tracer.coverage import touched
+from tracer.executed import executed_blocks
 from tracer.ftrace import read_frames, resolve, rows_by_app, stack_names
 from tracer.imported import import_file
 from tracer.matching import Kernels

@@ -9,7 +9,8 @@ import pytest
 
 from prune.boots import Boot, summary
 from prune.graveyard import Graveyard, read_graveyard
-from prune.misses import Answered, executed_blocks, find_answered, find_misses
+from prune.misses import Answered, find_answered, find_misses
+from tracer.executed import executed_blocks
 from tracer.host import UserError
 
 LOG = b"""----------------
