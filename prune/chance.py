@@ -5,6 +5,7 @@ asked once more. A trace meets some of it, and boots the rest, one by one and ro
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
 the same object that it refers to holds. With examples/micro that is 2.6% of the text that stays; what those
 functions call in turn would be half as much again, and boots have missed it in locks alone (``deep``).
+Where cold blocks go too, functions of those files keep theirs: the next late answer takes another branch.
 """
 
 from __future__ import annotations
@@ -60,3 +61,12 @@ def may_happen(
     while (more := step(found & deep, CALL, TAIL_CALL) & deep & ~found & ~ran).any():
         found |= more
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
+
+
+def decides_in(image: Image, knowledge: Knowledge, lasting: Rows) -> dict[int, str]:
+    """Unit -> why it keeps its cold blocks: what runs after boot (``lasting``) of the files where time says
+    what runs."""
+    known = knowledge.closure["chance"]
+    own = origins(image, [*known["files"], *known["whole"]]) >= 0
+    found = own & lasting & image.units["function"]
+    return dict.fromkeys(np.flatnonzero(found).tolist(), "chance decides which of its blocks run")
