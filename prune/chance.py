@@ -63,10 +63,9 @@ def may_happen(
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
 
 
-def decides_in(image: Image, knowledge: Knowledge, lasting: Rows) -> dict[int, str]:
-    """Unit -> why it keeps its cold blocks: what runs after boot (``lasting``) of the files where time says
-    what runs."""
+def decides_in(image: Image, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
+    """Unit -> why it keeps its cold blocks: what ran of the files where time says what runs."""
     known = knowledge.closure["chance"]
     own = origins(image, [*known["files"], *known["whole"]]) >= 0
-    found = own & lasting & image.units["function"]
+    found = own & ran & image.units["function"]
     return dict.fromkeys(np.flatnonzero(found).tolist(), "chance decides which of its blocks run")

@@ -185,9 +185,10 @@ def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Pha
     lasting = hot.copy()
     lasting[phases.only if phases else []] = False
     reasons = may_go_off(image, graph, knowledge, hot, lasting)
+    # Booting calibrates clocks, in as many turns as a busy host makes it: what it runs keeps its blocks, too.
+    whole = decides_in(image, knowledge, hot) if settings.grain == "block" else {}
     # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
     lasting[list(reasons)] = True
-    whole = decides_in(image, knowledge, lasting) if settings.grain == "block" else {}
     return {**whole, **may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 

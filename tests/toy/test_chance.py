@@ -63,8 +63,8 @@ def test_by_the_block_the_files_where_chance_decides_keep_what_did_not_run(tmp_p
     named = [".text.worker", ".text.way"]
     for name, whole in ("kernel/workqueue.o", True), ("fs/dcache.o", True), ("kernel/sys.o", False):
         made = compiled("x86_64", "-O2", tmp_path, name)
-        lasting = np.isin(made.names, named)
-        units = decides_in(made, read_knowledge("x86_64"), lasting)
+        ran = np.isin(made.names, named)
+        units = decides_in(made, read_knowledge("x86_64"), ran)
         assert {made.names[unit] for unit in units} == (set(named) if whole else set())
     assert found("x86_64", "-O2", tmp_path, "fs/dcache.o") == {}
 
