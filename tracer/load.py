@@ -7,8 +7,8 @@ A load is a command of the host's (``load`` in workload.toml) that puts load on 
     {"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}
 
 ``requests`` were answered in ``seconds``; ``latencies_ms`` has how long each of them took, ``quantiles_ms``
-at least the median and the 99th percentile of that, for clients that tell no more. ``lost``, if it is there:
-how many were not answered, in whatever way.
+at least the median and the 99th percentile of that, for clients that tell no more. A soak does without either.
+``lost``, if it is there: how many were not answered, in whatever way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tracer.workload import App
 @dataclass(frozen=True)
 class Window:
     """What a load saw: ``requests`` answered in ``seconds``; median and 99th percentile of how long it took
-    to answer one, in milliseconds; how many were ``lost``."""
+    to answer one, in milliseconds (nan: not said); how many were ``lost``."""
 
     requests: int
     seconds: float
@@ -36,8 +36,11 @@ class Window:
     lost: int = 0
 
 
-def read_load(app: App, said: str) -> Window:
+def read_load(app: App, said: str, timed: bool = True) -> Window:
     """What a load printed; only the last line that begins with a brace counts.
+
+    Args:
+        timed: it must say how long requests took.
 
     Raises:
         UserError: there is none, or it is not as the top of this file says.
@@ -66,7 +69,10 @@ def read_load(app: App, said: str) -> Window:
         wrong(f"printed lost {lost!r}, which is not a whole number")
     if not _is_positive(seconds):
         wrong(f"printed seconds {seconds!r}, which is not a number above 0")
-    if ("latencies_ms" in value) == ("quantiles_ms" in value):
+    told = ("latencies_ms" in value) + ("quantiles_ms" in value)
+    if not timed and not told:
+        return Window(requests, float(seconds), math.nan, math.nan, lost)
+    if told != 1:
         wrong("printed not one of latencies_ms and quantiles_ms")
     if "quantiles_ms" in value:
         quantiles = value["quantiles_ms"]

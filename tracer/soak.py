@@ -137,7 +137,7 @@ def _stretch(session: Session, number: int, app: App, trouble: str, at: float) -
     session.until_ready(number, app)
     if lost:
         return Stretch(round(at, 1), trouble, round(time.monotonic() - began, 2), 0, lost)
-    window = read_load(app, text)
+    window = read_load(app, text, timed=False)
     return Stretch(round(at, 1), trouble, window.seconds, window.requests, "", window.lost)
 
 

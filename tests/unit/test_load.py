@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def test_latencies_become_quantiles() -> None:
 def test_a_client_that_knows_quantiles_only() -> None:
     said = '{"requests": 9, "seconds": 3, "quantiles_ms": {"50": 1.5, "90": 2, "99": 4}}'
     assert read_load(WEB, said) == Window(9, 3.0, 1.5, 4.0)
+
+
+def test_a_soak_does_without_latencies_and_a_measurement_does_not() -> None:
+    """wrk with many requests at once gives 0 as the 99th percentile."""
+    said = '{"requests": 9, "seconds": 3, "lost": 2}'
+    found = read_load(WEB, said, timed=False)
+    assert (found.requests, found.seconds, found.lost) == (9, 3.0, 2) and math.isnan(found.p99_ms)
+    for timed, more in (True, ""), (False, ', "quantiles_ms": {"50": 36.6, "99": 0}'):
+        with pytest.raises(UserError):
+            read_load(WEB, said.replace("}", f"{more}}}", 1), timed)
 
 
 def test_quantiles_are_values_that_were_measured() -> None:
