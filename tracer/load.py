@@ -7,7 +7,7 @@ A load is a command of the host's (``load`` in workload.toml) that puts load on 
     {"requests": 312, "seconds": 2.01, "quantiles_ms": {"50": 5.9, "99": 31.2}}
 
 ``requests`` were answered in ``seconds``; ``latencies_ms`` has how long each of them took, ``quantiles_ms``
-at least the median and the 99th percentile of that, for clients that tell no more. A soak does without either.
+at least the median and the 99th percentile of that, for clients that tell no more. A soak needs neither.
 ``lost``, if it is there: how many were not answered, in whatever way.
 """
 
