@@ -5,7 +5,8 @@ asked once more. A trace meets some of it, and boots the rest, one by one and ro
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
 the same object that it refers to holds. With examples/micro that is 2.6% of the text that stays; what those
 functions call in turn would be half as much again, and boots have missed it in locks alone (``deep``).
-Where cold blocks go too, functions of those files keep theirs: the next late answer takes another branch.
+Where cold blocks go too, functions of those files keep those near what ran (:mod:`prune.near`): the next late
+answer takes another branch.
 """
 
 from __future__ import annotations
@@ -63,9 +64,10 @@ def may_happen(
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
 
 
-def decides_in(image: Image, knowledge: Knowledge, ran: Rows) -> dict[int, str]:
-    """Unit -> why it keeps its cold blocks: what ran of the files where time says what runs."""
+def decides_in(image: Image, knowledge: Knowledge) -> Rows:
+    """Mask of the functions of the files where time says which blocks run: also in boot, which calibrates
+    clocks."""
     known = knowledge.closure["chance"]
-    own = origins(image, [*known["files"], *known["whole"]]) >= 0
-    found = own & ran & image.units["function"]
-    return dict.fromkeys(np.flatnonzero(found).tolist(), "chance decides which of its blocks run")
+    own = origins(image, [*known["files"], *known["blocks"]]) >= 0
+    found: Rows = own & image.units["function"]
+    return found

@@ -114,7 +114,8 @@ def decide(
         from prune.trim import find_cold, trim
 
         blocks = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
-        cold = find_cold(image, model.tables, blocks, model.knowledge)
+        chance = decides_in(image, model.knowledge)
+        cold = find_cold(image, model.tables, blocks, model.knowledge, chance)
         image, tables, trimming = trim(image, model.tables, cold, model.knowledge)
         traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
         graph = make_call_graph(image, tables, model.knowledge)
@@ -185,11 +186,9 @@ def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Pha
     lasting = hot.copy()
     lasting[phases.only if phases else []] = False
     reasons = may_go_off(image, graph, knowledge, hot, lasting)
-    # Booting calibrates clocks, in as many turns as a busy host makes it: what it runs keeps its blocks, too.
-    whole = decides_in(image, knowledge, hot) if settings.grain == "block" else {}
     # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
     lasting[list(reasons)] = True
-    return {**whole, **may_happen(image, graph, knowledge, hot, lasting), **reasons}
+    return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 
 def _beginnings(model: Model) -> dict[int, str]:

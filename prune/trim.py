@@ -20,6 +20,7 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.instructions import Instructions, read_instructions
 from prune.knowledge import Knowledge
+from prune.near import near
 from prune.places import Places, find_places
 from prune.tables import GONE, Tables
 from tracer.host import UserError
@@ -72,17 +73,18 @@ class Trimming:
 
 
 def find_cold(
-    image: Image, tables: Tables, ran: Mapping[int, Iterable[Range]], knowledge: Knowledge
+    image: Image, tables: Tables, ran: Mapping[int, Iterable[Range]], knowledge: Knowledge, chance: Rows
 ) -> dict[int, tuple[Range, ...]]:
     """Unit -> the ranges of it that can be taken out.
 
     Args:
         ran: unit -> the byte ranges of it that were executed, for units that may lose the others.
+        chance: mask of the units in which what is near them stays.
     """
     trimmer = _Trimmer(image, find_places(image, tables, knowledge), knowledge)
     found = {}
     for unit, ranges in ran.items():
-        cold = trimmer.choose(unit, sorted(ranges))
+        cold = trimmer.choose(unit, sorted(ranges), bool(chance[unit]))
         if cold:
             found[unit] = cold
     return found
@@ -149,8 +151,9 @@ class _Trimmer:
         fields = self.image.relocations["offset"][self.places.within(unit)]
         return read_instructions(code, fields, self.knowledge)
 
-    def choose(self, unit: int, ran: list[Range]) -> tuple[Range, ...]:
-        """What can be taken out of a unit of which these ranges ran; () for nothing."""
+    def choose(self, unit: int, ran: list[Range], chance: bool) -> tuple[Range, ...]:
+        """What can be taken out of a unit of which these ranges ran; () for nothing. ``chance``: what is near
+        them stays."""
         code = self.read(unit)
         if code is None:
             return ()
@@ -160,6 +163,8 @@ class _Trimmer:
         hot = np.append(begins, np.iinfo(np.int64).max)[nearest] < code.end
         if not hot[0]:
             return ()
+        if chance:
+            hot = near(code, hot)
         self._whole_sites(unit, code, hot)
         while True:
             runs = _runs(code, hot)

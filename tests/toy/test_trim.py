@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from prune.callgraph import make_call_graph
@@ -73,7 +74,8 @@ def plan_blocks(toy: Toy, ran: set[int]) -> None:
     report = {image.unit_of["init/main.o", f".text.{name}"] for name in REPORTS}
     where = {unit: ranges for unit, ranges in where.items() if ranges}
     hot_units = {*where, *report}
-    cold = find_cold(image, tables, {u: r for u, r in where.items() if u not in report}, knowledge)
+    blocks = {u: r for u, r in where.items() if u not in report}
+    cold = find_cold(image, tables, blocks, knowledge, np.zeros(len(image.units), bool))
     image, tables, _ = trim(image, tables, cold, knowledge)
     hot = dict.fromkeys(hot_units, "toy")
     script = named_symbols((toy.tree / "arch/x86/kernel/vmlinux.lds").read_text())
