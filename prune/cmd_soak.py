@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune.settings import load_settings
-from tracer.host import GuestFailed, UserError, show, write_json
+from tracer.host import GuestFailed, UserError, say, show, write_json
 
 if TYPE_CHECKING:
-    from prune.soaking import Guest
-
-SCHEMA = 1
-#: Parts of the time in the table of misses.
-_PARTS = 6
+    from prune.soaked import Guest, Soak, Sum
 
 
 def add_parser(verbs: Any) -> None:
@@ -38,11 +34,12 @@ def run(options: argparse.Namespace) -> int:
     """Soak, write ``OUT/soak.json`` or ``soak-base.json`` and print it; 5 when the last guest failed.
 
     Raises:
-        UserError: no app has a load, or there is no such trouble.
+        UserError: no app has a load, there is no such trouble, or too little time.
     """
     from prune.pipeline import Pipeline
-    from prune.soaking import as_json, soak
-    from tracer.soak import TROUBLES, loaded
+    from prune.soaked import Soak, to_json
+    from prune.soaking import soak
+    from tracer.soak import SECONDS, TROUBLES, loaded
 
     troubles = _troubles(options.troubles, TROUBLES)
     if not 0 < options.minutes <= 1e6 or options.requests < 0:
@@ -52,14 +49,19 @@ def run(options: argparse.Namespace) -> int:
     pipeline = Pipeline(load_settings(options.out.absolute()))
     loaded(pipeline.workload)
     side = "base" if options.base else "pruned"
-    into = pipeline.folder.path("soak.json" if side == "pruned" else "soak-base.json")
+    into = pipeline.folder.soaked(side)
 
     def keep(guests: Sequence[Guest]) -> None:
-        write_json(into, {"schema_version": SCHEMA, "troubles": troubles, **as_json(side, guests)})
+        write_json(into, to_json(Soak(side, tuple(troubles), tuple(guests))))
 
     guests = soak(pipeline, side, options.minutes * 60, troubles, options.requests, keep)
-    result = json.loads(into.read_text())
-    show(json.dumps(result, indent=1) if options.json else table(result))
+    if not guests:
+        raise UserError(
+            f"soaking for {options.minutes:g} minutes: a stretch takes {SECONDS:g} seconds", "give it more"
+        )
+    result = Soak(side, tuple(troubles), tuple(guests))
+    show(json.dumps(to_json(result), indent=1) if options.json else table(result))
+    say(f"next: kprune report {options.out}, which draws it")
     return GuestFailed.exit_code if guests[-1].problem else 0
 
 
@@ -71,40 +73,21 @@ def _troubles(text: str | None, known: Sequence[str]) -> list[str]:
     return names
 
 
-def table(result: Mapping[str, Any]) -> str:
+def table(soak: Soak) -> str:
     """For a person: requests and misses in the course of time, what each trouble cost, what was lost."""
-    guests = result["guests"]
-    stretches = [stretch for guest in guests for stretch in guest["stretches"]]
-    if not stretches:
-        return f"{result['side']}: nothing was answered; {guests[-1]['problem'] if guests else 'no guest'}"
-    # A guest that went down missed what it missed after the last stretch that it finished.
-    missed_at = [
-        (guest["stretches"][-1]["at"] if guest["stretches"] else 0.0, len(guest["misses"]))
-        for guest in guests
-    ]
-    end = max(stretch["at"] for stretch in stretches) + 1
+    if not soak.stretches:
+        return f"{soak.side}: nothing was answered; {soak.guests[-1].problem if soak.guests else 'no guest'}"
     heads = f"{'requests':>12}{'misses':>8}{'per million':>13}{'unanswered':>12}{'lost':>6}"
     lines = [f"{'from minute':>12}{heads}"]
-    for part in range(_PARTS):
-        low, high = end * part / _PARTS, end * (part + 1) / _PARTS
-        mine = [stretch for stretch in stretches if low <= stretch["at"] < high]
-        misses = sum(number for at, number in missed_at if low <= at < high)
-        lines.append(f"{low / 60:12.1f}{_row(mine, misses)}")
-    lines += [f"{'all':>12}{_row(stretches, sum(number for _, number in missed_at))}", ""]
-    for trouble in ("", *result["troubles"]):
-        mine = [stretch for stretch in stretches if stretch["trouble"] == trouble]
-        seconds = sum(stretch["seconds"] for stretch in mine if not stretch["lost"])
-        rate = sum(stretch["requests"] for stretch in mine) / seconds if seconds else 0
-        unanswered = sum(stretch["unanswered"] for stretch in mine)
-        lost = f"{unanswered:,} unanswered, {sum(bool(stretch['lost']) for stretch in mine)}"
-        lines.append(f"{trouble or 'calm':10}{len(mine):5} stretches, {rate:8,.0f} requests/s, {lost} lost")
-    lines += [f"guest ended: {guest['problem']}" for guest in guests if guest["problem"]]
+    lines += [f"{low / 60:12.1f}{_row(part)}" for low, part in soak.parts()]
+    lines += [f"{'all':>12}{_row(soak.whole())}", ""]
+    for name, kind in soak.kinds().items():
+        lost = f"{kind.unanswered:,} unanswered, {kind.lost} lost"
+        lines.append(f"{name:10}{kind.stretches:5} stretches, {kind.per_second:8,.0f} requests/s, {lost}")
+    lines += [f"guest ended: {guest.problem}" for guest in soak.guests if guest.problem]
     return "\n".join(lines)
 
 
-def _row(stretches: Sequence[Mapping[str, Any]], misses: int) -> str:
-    requests = sum(stretch["requests"] for stretch in stretches)
-    rate = f"{misses * 1e6 / requests:,.1f}" if requests else "-"
-    unanswered = sum(stretch["unanswered"] for stretch in stretches)
-    lost = sum(bool(stretch["lost"]) for stretch in stretches)
-    return f"{requests:12,}{misses:8}{rate:>13}{unanswered:12,}{lost:6}"
+def _row(part: Sum) -> str:
+    rate = "-" if part.per_million is None else f"{part.per_million:,.1f}"
+    return f"{part.requests:12,}{part.misses:8}{rate:>13}{part.unanswered:12,}{part.lost:6}"

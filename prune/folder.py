@@ -84,6 +84,10 @@ class Folder:
         """What became of programs that nobody profiled."""
         return self.out / "holdout.json"
 
+    def soaked(self, side: str) -> Path:
+        """How a kernel did under load and trouble."""
+        return self.out / ("soak.json" if side == "pruned" else "soak-base.json")
+
     @property
     def page(self) -> Path:
         return self.out / "report.html"

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 _FOLDER = Path(__file__).with_name("web")
-_SCRIPTS = ("dom.js", "base.js", "tree.js", "map.js", "search.js", "security.js", "holdout.js", "tables.js")
+_SCRIPTS = (
+    "dom.js", "base.js", "tree.js", "map.js", "search.js", "security.js", "holdout.js", "soak.js",
+    "tables.js",
+)  # fmt: skip
 # JSON may have these as escapes anywhere in a string; HTML and JavaScript then see none of them.
 _ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 

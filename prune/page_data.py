@@ -16,7 +16,7 @@ DROPPED, RESIDENT, FREED = range(3)
 def page_data(
     ledger: Ledger, profile: Profile, report: Mapping[str, Any], boots: Sequence[Mapping[str, Any]], log: str,
     facts: Sequence[str], minram: Mapping[str, Any] | None = None, security: Mapping[str, Any] | None = None,
-    holdout: Mapping[str, Any] | None = None,
+    holdout: Mapping[str, Any] | None = None, soak: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """The page's data.
 
@@ -24,6 +24,7 @@ def page_data(
         boots: ``each`` of boots.json. log: what the console of one boot said. facts: words for the head.
         minram: what minram.json holds, None where nobody searched; security: of
             :func:`prune.exposure.read_exposure`. holdout: of :func:`prune.held_out.read_holdout`.
+            soak: of :func:`prune.soaked.shown`.
     """
     apps = _apps(profile)
     return {
@@ -47,6 +48,7 @@ def page_data(
         "minram": _minram(minram) if minram else None,
         "security": security,
         "holdout": holdout,
+        "soak": soak,
     }
 
 

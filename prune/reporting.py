@@ -24,6 +24,7 @@ from prune.planning import Model
 from prune.report import make_report, metadata
 from prune.settings import Settings
 from prune.sizes import measure
+from prune.soaked import read_soak, shown
 from prune.stages import STAGES, stage_seconds
 from tracer.host import say, whole_file, write_json
 from tracer.profile import load_profile
@@ -81,11 +82,12 @@ def _write_page(folder: Folder, ledger: Ledger, report: Mapping[str, Any], versi
         f"{validation['passed']} of {validation['boots']} boots ran the whole workload",
     ]  # fmt: skip
     minram = read_result(folder.minram, "smallest memory", ("sides",)) if folder.minram.is_file() else None
-    security = _security(folder)
-    holdout = _holdout(folder)
+    security, holdout = _security(folder), _holdout(folder)
+    soaks = [read_soak(folder.soaked(side), side) for side in SIDES if folder.soaked(side).is_file()]
     data = page_data(
-        ledger, load_profile(folder.profile), report, each, log, facts, minram, security, holdout
-    )
+        ledger, load_profile(folder.profile), report, each, log, facts, minram, security, holdout,
+        shown(soaks),
+    )  # fmt: skip
     with whole_file(folder.page) as stream:
         stream.write(make_page(data))
     say(f"the report to look at: {folder.page}")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from prune import passes
 from prune.boots import PrunedKernel, read_pruned, unpruned, watched
@@ -19,6 +17,7 @@ from prune.misses import Miss, find_misses
 from prune.pipeline import Pipeline
 from prune.profiling import is_smp
 from prune.settings import cache_folder
+from prune.soaked import Guest
 from tracer.collect import KernelBuild
 from tracer.executed import executed_blocks
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
@@ -34,19 +33,6 @@ from tracer.workload import Workload
 
 #: Guests in a row that may end without having missed anything: then something else is wrong.
 _IN_VAIN = 3
-
-
-@dataclass(frozen=True)
-class Guest:
-    """One guest: its stretches of load, what it missed, and how it ended, "" for in order."""
-
-    stretches: tuple[Stretch, ...]
-    misses: tuple[Miss, ...]
-    problem: str = ""
-
-    @property
-    def requests(self) -> int:
-        return sum(stretch.requests for stretch in self.stretches)
 
 
 def soak(
@@ -156,15 +142,3 @@ def heal(pipeline: Pipeline, misses: Sequence[Miss], troubles: Sequence[str]) ->
     pipeline.link()
     pipeline.verify()
     return True
-
-
-def as_json(side: str, guests: Sequence[Guest]) -> dict[str, Any]:
-    """What ``soak.json`` holds of one kernel."""
-    return {
-        "side": side,
-        "requests": sum(guest.requests for guest in guests),
-        "seconds": round(sum(s.seconds for guest in guests for s in guest.stretches), 1),
-        "lost": [asdict(s) for guest in guests for s in guest.stretches if s.lost or s.unanswered],
-        "misses": len({(m.function, m.object) for guest in guests for m in guest.misses}),
-        "guests": [asdict(replace(guest)) for guest in guests],
-    }

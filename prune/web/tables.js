@@ -117,7 +117,7 @@ function begin() {
   document.title = "kprune: " + D.meta.workload;
   $("title").textContent = D.meta.workload + ": text " + percent(D.meta.text[1], D.meta.text[0]) + ", " + number(D.meta.text[1]) + " bytes";
   $("facts").textContent = D.meta.facts.join(" \u00b7 ");
-  sizes(); apps(); ledger(); curve(); memory(); security(); holdout(); boots();
+  sizes(); apps(); ledger(); curve(); memory(); security(); holdout(); soak(); boots();
   const repaint = () => { legend(); draw(); };
   themes(repaint);
   $("area").addEventListener("change", () => { levelTable(); draw(); });

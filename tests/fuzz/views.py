@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prune.cmd_decode import load_kernel, read_log, told
 from prune.cmd_holdout import Held
+from prune.cmd_soak import table
 from prune.consoles import compare, read_consoles
 from prune.cves import read_holes
 from prune.decode import addresses, decode, with_lines
@@ -16,11 +17,13 @@ from prune.exposure import read_exposure
 from prune.folder import Folder
 from prune.held_out import KILLED, SAME, Fate, read_holdout, read_programs
 from prune.page import as_script
+from prune.soaked import Soak, read_soak, shown, to_json
 from prune.system_map import read_system_map
 from tests.fuzz.documents import OOPS, PLAN, STONES, SYMBOLS, dumped, written
 from tests.fuzz.harness import ROOT, Target
 from tests.fuzz.mutate import of_json, of_text
 from tests.unit import pruned_run
+from tests.unit.test_soak import NOTHING, SOAK
 
 
 def _cves(name: str) -> Callable[[bytes, Path], object]:
@@ -42,6 +45,13 @@ def _holdout(data: bytes, folder: Path) -> object:
 def _exposure(data: bytes, folder: Path) -> object:
     _, shown = read_exposure(written(data, folder, "security.json"))
     return as_script(shown)
+
+
+def _soak(data: bytes, folder: Path) -> object:
+    """The sums for the terminal and for the page, whose script takes no Infinity or NaN for JSON."""
+    path = written(data, folder, "soak.json")
+    soak = read_soak(path, "base" if b'"base"' in data else "pruned")
+    return table(soak), json.dumps(shown([soak]), allow_nan=False), as_script(shown([soak]) or {})
 
 
 def _decode(data: bytes, folder: Path) -> object:
@@ -92,6 +102,7 @@ _FATES = {
     "schema_version": 1, "build_id": "aa",
     "kernels": [_HELD.to_json()],
 }  # fmt: skip
+_SOAKS = (SOAK, Soak("base", ("fill",), SOAK.guests[1:]), NOTHING)
 _CVES = b"""\
 [[cve]]
 id = "CVE-2022-0185"
@@ -131,6 +142,7 @@ TARGETS = [
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
     Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),
     Target("holdout", dumped(_FATES), _holdout, of_json),
+    Target("soak", dumped(*(to_json(each) for each in _SOAKS)), _soak, of_json),
     Target("cves", lambda _: [_CVES], _cves("cves.toml"), of_text),
     Target("cves_csv", lambda _: [_CVES_CSV], _cves("cves.csv"), of_text),
     Target("security", dumped(_EXPOSURE), _exposure, of_json),

@@ -14,6 +14,7 @@ import pytest
 
 from prune.ledger import KINDS
 from prune.page import as_script, make_page
+from tests.page.made_up_soak import made_up_soaks
 
 UNITS = 60_000
 HOSTILE = "</script><img src=x onerror=document.title='broken'>\u2028"
@@ -64,6 +65,7 @@ def data(units: int) -> dict[str, Any]:
             "kernels": [["--keep ran", 100, [3, 1]], ["--keep reachable", 300, [4, 0]]],
             "programs": [*([f"p{i}", "same output", "hang", ""] for i in range(200)), ["q", *[HOSTILE] * 3]],
         },
+        "soak": made_up_soaks(HOSTILE),
     }  # fmt: skip
 
 
@@ -107,6 +109,21 @@ seen.held = $("held-bars").textContent;
 seen.said = $("said").textContent;
 document.querySelector("#held-programs details").dispatchEvent(new Event("toggle"));
 seen.heldRows = document.querySelectorAll("#held-programs tbody tr").length;
+seen.soakHidden = [$("soak-section").hidden, $("soak-link").hidden];
+seen.soak = $("soak-section").textContent;
+const lanes = document.querySelectorAll(".lanes"), told = document.querySelectorAll(".told");
+seen.lanes = [...lanes].map(each => each.getAttribute("aria-label"));
+seen.drawn = lanes[1].querySelectorAll("*").length;
+lanes[1].focus(); press("ArrowRight"); press("ArrowRight"); seen.told = [told[1].textContent];
+press("ArrowLeft"); press("ArrowLeft"); seen.told.push(told[1].textContent);
+press("End"); seen.told.push(told[1].textContent);
+const from = lanes[1].getBoundingClientRect().left;
+lanes[1].dispatchEvent(new MouseEvent("mousemove", {clientX: from + 1, bubbles: true}));
+seen.told.push(told[1].textContent);
+seen.fits = [...lanes].every(each => each.getBoundingClientRect().right <= innerWidth);
+document.querySelectorAll("#soak-sides details")[1].dispatchEvent(new Event("toggle"));
+seen.stretches = document.querySelectorAll("#soak-sides details")[1].textContent;
+seen.stretchRows = document.querySelectorAll("#soak-sides details tbody tr").length;
 const out = document.createElement("pre");
 out.id = "seen"; out.textContent = JSON.stringify(seen); document.body.append(out);
 """
@@ -141,7 +158,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_everything_is_there_and_nothing_went_wrong(seen: dict[str, Any]) -> None:
     assert seen["errors"] == [] and seen["requests"] == 0
-    assert len(seen["headings"]) == 9
+    assert len(seen["headings"]) == 10
     assert seen["tiles"] > 5 and seen["painted"] > 20
 
 
@@ -163,6 +180,32 @@ def test_system_calls_and_holes_are_shown(seen: dict[str, Any]) -> None:
     assert "--keep reachable: 300 bytes of text" in seen["held"] and "75%" in seen["held"]
     assert seen["heldRows"] == 201
     assert "CVE-1gone</script>" in seen["holes"] and "f: unknown" in seen["holes"]
+
+
+def test_a_soak_is_drawn(seen: dict[str, Any]) -> None:
+    """A lane for each trouble, few elements; what was missed and how guests ended in words."""
+    assert seen["soakHidden"] == [False, False] and seen["fits"]
+    assert [label.partition(":")[0] for label in seen["lanes"]] == ["base", "pruned"]
+    assert all("calm, storm, fill, kill, memory, loss, clock" in label for label in seen["lanes"])
+    assert seen["drawn"] < 100
+    assert "3 misses, " in seen["soak"] and "oom_kill_processmm/oom_kill.oout_of_memorynginx2" in seen["soak"]
+    assert f"nothing was heard of the guest for 60 seconds {HOSTILE}" in seen["soak"]
+
+
+def test_stretches_of_a_soak_are_told_one_by_one(seen: dict[str, Any]) -> None:
+    second, first, last, pointed = seen["told"]
+    assert second.startswith("minute 0.2, guest 1, storm: ") and " a second; " in second
+    assert first.startswith("minute 0.0, guest 1, calm: ") and first == pointed
+    assert ", guest 5, " in last and seen["stretchRows"] == 340
+    assert f"Connection reset by peer {HOSTILE}" in seen["stretches"]
+
+
+def test_without_a_soak_there_is_no_such_section(tmp_path: Path) -> None:
+    dom = browse(tmp_path, make_page(data(2000) | {"soak": None}), "--dump-dom")
+    assert re.search(r'<a href="#soak" id="soak-link" hidden', dom)
+    assert re.search(r'<section [^>]*id="soak-section" hidden', dom)
+    # What is drawn after it is there.
+    assert '<td class="text">ran the whole workload</td>' in dom
 
 
 def test_what_only_one_kernel_says_is_shown(seen: dict[str, Any]) -> None:

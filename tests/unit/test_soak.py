@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prune.cmd_soak import _troubles, table
 from prune.misses import Miss
-from prune.soaking import Guest, as_json
-from tracer.host import UserError
+from prune.soaked import Guest, Soak, Sum, read_soak, shown, to_json
+from tracer.host import UserError, write_json
 from tracer.soak import IN_GUEST, TROUBLES, Stretch, scripts
 from tracer.workload_file import load_workload
 
@@ -26,18 +28,89 @@ GUESTS = (
 )
 
 
+SOAK = Soak("pruned", ("kill", "fill"), GUESTS)
+NOTHING = Soak("pruned", (), (Guest((), (), "it hung"),))
+
+
 def test_requests_and_misses_in_the_course_of_time() -> None:
-    found = as_json("pruned", GUESTS)
+    found = to_json(SOAK)
     assert (found["requests"], found["misses"], len(found["lost"])) == (12000, 1, 2)
-    lines = table({"troubles": ["kill", "fill"], **found}).splitlines()
+    lines = table(SOAK).splitlines()
     assert lines[1].split() == ["0.0", "4,000", "1", "250.0", "0", "1"]
     assert lines[6].split()[1:] == ["8,000", "0", "0.0", "7", "0"]
     assert lines[7].split() == ["all", "12,000", "1", "83.3", "7", "1"]
     assert "calm          2 stretches,      500 requests/s, 0 unanswered, 0 lost" in lines
     assert "kill          1 stretches,        0 requests/s, 0 unanswered, 1 lost" in lines
     assert lines[-1] == "guest ended: missed oom_kill"
-    nothing = as_json("pruned", (Guest((), (), "it hung"),))
-    assert table({"troubles": [], **nothing}) == "pruned: nothing was answered; it hung"
+    assert table(NOTHING) == "pruned: nothing was answered; it hung"
+    assert table(Soak("base", (), ())) == "base: nothing was answered; no guest"
+
+
+def test_sums_are_of_all_stretches() -> None:
+    """Parts and kinds have every stretch once; a guest without a stretch ended where the one before did."""
+    soak = replace(SOAK, guests=(GUESTS[0], replace(GUESTS[0], stretches=()), GUESTS[1]))
+    assert soak.last() == [(10.5, 13.5), (10.5, 13.5), (70.0, 78.0)]
+    assert soak.whole() == Sum(4, 12000, 28.0, 7, 1, misses=2)
+    for sums in (list(soak.kinds().values()), [part for _, part in soak.parts()]):
+        assert sum(each.stretches for each in sums) == 4 and sum(each.requests for each in sums) == 12000
+    assert [part.misses for _, part in soak.parts()] == [2, 0, 0, 0, 0, 0]
+    assert list(soak.kinds()) == ["calm", "kill", "fill"]
+    assert (NOTHING.parts(), NOTHING.whole().per_million, NOTHING.whole().per_second) == ([], None, 0.0)
+
+
+def test_what_the_page_shows() -> None:
+    again = replace(GUESTS[0].misses[0], caller="", offset=16)
+    soak = replace(SOAK, guests=(*GUESTS, replace(GUESTS[0], stretches=(), misses=(again, again))))
+    found = shown([Soak("base", (), GUESTS[1:]), soak])
+    assert found
+    base, pruned = found["sides"]
+    assert (base["side"], pruned["side"], pruned["sum"]["misses"]) == ("base", "pruned", 3)
+    assert pruned["stretches"][1] == [1, 10.5, 3.0, 0.0, 0, "kill", 0, "reset by peer"]
+    assert pruned["stretches"][3] == [2, 70.0, 8.0, 250.0, 2000, "fill", 7, ""]
+    assert pruned["kinds"][2] == ["fill", 1, 2000, 250.0, 7, 0]
+    assert pruned["guests"][0] == [13.5, 4000, 1, "missed oom_kill"]
+    assert found["missed"] == [
+        ["oom_kill", "mm/oom_kill.o", "out_of_memory", "nginx", 1],
+        ["oom_kill+0x10", "mm/oom_kill.o", "", "nginx", 1],
+    ]
+    assert shown([]) is None
+
+
+def test_a_soak_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "soak.json"
+    write_json(path, to_json(SOAK))
+    assert read_soak(path, "pruned") == SOAK
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"side": "base"}, "of the base kernel, not of the pruned one"),
+        ({"troubles": ["flood"]}, "troubles are of storm"),
+        ({"troubles": ["kill"]}, "the trouble 'fill', which was not asked for"),
+        ({"guests": None}, "Expected `array`"),
+        ({"guests": [{"stretches": []}]}, "missing required field `misses`"),
+        ({"at": 9.0}, "a stretch at 9.0 seconds, 8.0 long, after 60.0"),
+        ({"at": float("nan")}, "a stretch at nan seconds"),
+        ({"seconds": -1.0}, "-1.0 long"),
+        ({"seconds": "8"}, "Expected `float`"),
+        ({"requests": -1}, "-1 requests"),
+        ({"requests": True}, "Expected `int`"),
+        ({"unanswered": 1 << 60}, "unanswered"),
+        ({"schema_version": 2}, "schema_version 2, expected 1"),
+    ],
+)
+def test_a_damaged_soak_is_one_clear_line(tmp_path: Path, damage: dict[str, Any], said: str) -> None:
+    path = tmp_path / "soak.json"
+    value = to_json(SOAK)
+    last = value["guests"][1]["stretches"] = list(value["guests"][1]["stretches"])
+    in_stretch = damage.keys() <= last[1].keys()
+    (last[1] if in_stretch else value).update(damage)
+    write_json(path, value)
+    with pytest.raises(UserError) as caught:
+        read_soak(path, "pruned")
+    assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert "make it again" in str(caught.value)
 
 
 def test_troubles_are_chosen_by_name() -> None:
