@@ -19,14 +19,13 @@ JE, JMP, NOP, RET = b"\x74", b"\xeb", b"\x90", b"\xc3"
 
 
 def test_each_branch_that_could_go_two_ways_is_a_turn() -> None:
-    # Each piece has a branch to the next, and else returns: 0 ran.
+    # Each piece has a branch to the next, and else returns; the first one's branch ran.
     piece = JE + b"\x01" + RET
-    code = code_of(piece * 4 + RET)
-    ran = np.zeros(len(code.start), bool)
-    ran[:2] = True
-    assert TURNS == 2
-    # The second piece's branch is the first turn's end, what it leads to is the second's.
-    assert code.start[near(code, ran)].tolist() == [0, 2, 3, 5, 6]
+    code = code_of(piece * (TURNS + 3) + RET)
+    ran = code.start < 2
+    # The second piece's branch is at the end of the first turn, what it leads to at that of the second.
+    assert code.start[near(code, ran)].tolist()[-2:] == [3 * TURNS - 1, 3 * TURNS]
+    assert near(code, ran).sum() == 2 * TURNS + 1
 
 
 def test_what_has_one_way_on_goes_it() -> None:
