@@ -3,8 +3,8 @@
 A worker is created when the others are busy, a segment is sent again when its answer is late, a neighbour is
 asked once more. A trace meets some of it, and boots the rest, one by one and round after round.
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
-the same object that it refers to holds. With examples/micro that is 2.6% of the text that stays; what those
-functions call in turn would be half as much again, and boots have missed it in locks alone (``deep``).
+the same object that it refers to holds. With examples/micro that is 2.8% of the text that stays; what those
+functions call in turn would be half as much again, and boots have missed it in locks and TCP alone (``deep``).
 Where cold blocks go too, functions of those files keep those near what ran (:mod:`prune.near`): the next late
 answer takes another branch.
 """
@@ -57,7 +57,7 @@ def may_happen(
     while (more := by_chance(again) & ran & ~again).any():
         again |= more
     found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
-    # Somebody else's lock is waited for on one way to its end.
+    # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
     deep = origins(image, knowledge.closure["chance"]["deep"]) >= 0
     while (more := step(found & deep, CALL, TAIL_CALL) & deep & ~found & ~ran).any():
         found |= more
