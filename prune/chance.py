@@ -4,7 +4,7 @@ A worker is created when the others are busy, a segment is sent again when its a
 asked once more. A trace meets some of it, and boots the rest, one by one and round after round.
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what the data of
 the same object that it refers to holds. With examples/micro that is 2.8% of the text that stays; what those
-functions call in turn would be half as much again, and boots have missed it in locks and TCP alone (``deep``).
+functions call in turn would be half as much again, and boots missed it in locks and TCP alone (``deep``).
 Where cold blocks go too, functions of those files keep those near what ran (:mod:`prune.near`): the next late
 answer takes another branch.
 """
