@@ -20,6 +20,8 @@ from tracer.vm import POWERED_OFF
 
 #: Lines of each kind that are kept: who needs more has the consoles.
 MOST = 50
+#: Runs of whole kernels below which what they never said may well be chance.
+LEAST = 3
 _LONGEST = 400
 # CONFIG_PRINTK_TIME, CONFIG_PRINTK_CALLER (kernel/printk/printk.c, print_time(), print_caller()).
 _PREFIX = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
@@ -65,9 +67,9 @@ def read_consoles(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def compare(whole: Iterable[str], pruned: Iterable[str]) -> Said:
-    """What the texts of consoles differ in; nothing when there is none of either kind."""
+    """What the texts of consoles differ in; nothing when there are too few of either kind."""
     before, after = [_forms(text) for text in whole], [_forms(text) for text in pruned]
-    if not before or not after:
+    if len(before) < LEAST or not after:
         return Said(len(before), len(after))
     known, spoken = (set().union(*each) for each in (before, after))
     always = set.intersection(*(set(forms) for forms in before))
