@@ -17,14 +17,20 @@ from prune.instructions import Instructions
 TURNS = 4
 
 
-def near(code: Instructions, hot: Rows) -> Rows:
-    """Mask of the instructions that ``hot``, the mask of those that ran, comes to in so many turns."""
+def near(code: Instructions, hot: Rows, cases: Rows) -> Rows:
+    """Mask of the instructions that ``hot``, the mask of those that ran, comes to in so many turns.
+
+    Args:
+        cases: rows that a jump through a table may go to.
+    """
     following: list[list[int]] = [[] for _ in code.start]
     for row in np.flatnonzero(code.falls[:-1]).tolist():
         following[row].append(row + 1)
     jumps = np.flatnonzero(code.target >= 0)
     for row, to in zip(jumps.tolist(), np.searchsorted(code.start, code.target[jumps]).tolist(), strict=True):
         following[row].append(to)
+    for row in np.flatnonzero(code.anywhere).tolist():
+        following[row] += cases.tolist()
     reached = hot.copy()
     turning = np.flatnonzero(hot).tolist()
     for _ in range(TURNS):

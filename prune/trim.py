@@ -164,7 +164,7 @@ class _Trimmer:
         if not hot[0]:
             return ()
         if chance:
-            hot = near(code, hot)
+            hot = near(code, hot, self._cases(unit, code))
         self._whole_sites(unit, code, hot)
         while True:
             runs = _runs(code, hot)
@@ -222,6 +222,14 @@ class _Trimmer:
         if np.any(np.diff(np.append(mine, end)) < trap):
             return -1
         return end - begin - trap * len(mine)
+
+    def _cases(self, unit: int, code: Instructions) -> Rows:
+        """Where tables for jumps lead to in a unit, as rows of its code."""
+        refers = self.places.into(unit)
+        apart = self.image.relocations["unit"][refers] != unit
+        offsets = self.places.offset[refers[apart & (self.places.entry[refers] < 0)]]
+        found: Rows = np.flatnonzero(np.isin(code.start, offsets))
+        return found
 
     def _whole_sites(self, unit: int, code: Instructions, hot: Rows) -> None:
         """What the kernel patches as one stays or goes as one."""
