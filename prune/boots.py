@@ -148,7 +148,7 @@ def boot_once(
     if misses:
         problem, code = _missed(misses), GuestFailed.exit_code
     elif at and not options.moved:
-        problem = f"{_places(kernel, at)}: {problem}"
+        problem = f"{places_of(kernel, at)}: {problem}"
     answered = find_answered(stones, executed, phases)
     return Boot(number, variation, round(seconds, 2), problem, code, misses, answered=answered)
 
@@ -209,7 +209,7 @@ def _stone(miss: Miss) -> tuple[str, str, str, int]:
     return miss.function, miss.object, miss.section, miss.offset
 
 
-def _places(kernel: PrunedKernel, at: Sequence[int]) -> str:
+def places_of(kernel: PrunedKernel, at: Sequence[int]) -> str:
     """Where the processors stood, for a guest that went without a word."""
     words = [f"{kernel.system_map.name_of(address) or 'outside the kernel'} ({address:#x})" for address in at]
     return f"the processor stood in {', '.join(words)}"

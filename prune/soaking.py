@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prune import passes
-from prune.boots import PrunedKernel, read_pruned, unpruned, watched
+from prune.boots import PrunedKernel, places_of, read_pruned, unpruned, watched
 from prune.folder import Folder
 from prune.misses import Miss, find_misses
 from prune.pipeline import Pipeline
@@ -104,7 +104,9 @@ def soak_once(
                 phases = tuple((mark.offset, mark.phase) for mark in session.marks)
                 console = session.vm.console_text()
     except (GuestFailed, GuestLost, ValidationFailed) as error:
-        problem = str(getattr(error, "summary", error))
+        problem, at = str(getattr(error, "summary", error)), getattr(error, "at", ())
+        if at and kernel.graveyard.stones:  # of the whole kernel nothing here knows the symbols
+            problem = f"{places_of(kernel, at)}: {problem}"
     executed = executed_blocks(log.read_bytes() if log.is_file() else b"")
     misses = find_misses(kernel.graveyard, executed, console, phases)
     if misses:
