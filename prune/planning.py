@@ -114,8 +114,9 @@ def decide(
         from prune.trim import find_cold, trim
 
         blocks = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
-        chance = decides_in(image, model.knowledge)
-        cold = find_cold(image, model.tables, blocks, model.knowledge, chance)
+        by_chance = decides_in(image, model.knowledge)
+        blocks = {unit: ran for unit, ran in blocks.items() if not by_chance[unit]}
+        cold = find_cold(image, model.tables, blocks, model.knowledge)
         image, tables, trimming = trim(image, model.tables, cold, model.knowledge)
         traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
         graph = make_call_graph(image, tables, model.knowledge)

@@ -20,7 +20,6 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.instructions import Instructions, read_instructions
 from prune.knowledge import Knowledge
-from prune.near import near
 from prune.places import Places, find_places
 from prune.tables import GONE, Tables
 from tracer.host import UserError
@@ -73,18 +72,17 @@ class Trimming:
 
 
 def find_cold(
-    image: Image, tables: Tables, ran: Mapping[int, Iterable[Range]], knowledge: Knowledge, chance: Rows
+    image: Image, tables: Tables, ran: Mapping[int, Iterable[Range]], knowledge: Knowledge
 ) -> dict[int, tuple[Range, ...]]:
     """Unit -> the ranges of it that can be taken out.
 
     Args:
         ran: unit -> the byte ranges of it that were executed, for units that may lose the others.
-        chance: mask of the units in which what is near them stays.
     """
     trimmer = _Trimmer(image, find_places(image, tables, knowledge), knowledge)
     found = {}
     for unit, ranges in ran.items():
-        cold = trimmer.choose(unit, sorted(ranges), bool(chance[unit]))
+        cold = trimmer.choose(unit, sorted(ranges))
         if cold:
             found[unit] = cold
     return found
@@ -151,9 +149,8 @@ class _Trimmer:
         fields = self.image.relocations["offset"][self.places.within(unit)]
         return read_instructions(code, fields, self.knowledge)
 
-    def choose(self, unit: int, ran: list[Range], chance: bool) -> tuple[Range, ...]:
-        """What can be taken out of a unit of which these ranges ran; () for nothing. ``chance``: what is near
-        them stays."""
+    def choose(self, unit: int, ran: list[Range]) -> tuple[Range, ...]:
+        """What can be taken out of a unit of which these ranges ran; () for nothing."""
         code = self.read(unit)
         if code is None:
             return ()
@@ -163,8 +160,6 @@ class _Trimmer:
         hot = np.append(begins, np.iinfo(np.int64).max)[nearest] < code.end
         if not hot[0]:
             return ()
-        if chance:
-            hot = near(code, hot, self._cases(unit, code))
         self._whole_sites(unit, code, hot)
         while True:
             runs = _runs(code, hot)
@@ -222,14 +217,6 @@ class _Trimmer:
         if np.any(np.diff(np.append(mine, end)) < trap):
             return -1
         return end - begin - trap * len(mine)
-
-    def _cases(self, unit: int, code: Instructions) -> Rows:
-        """Where tables for jumps lead to in a unit, as rows of its code."""
-        refers = self.places.into(unit)
-        apart = self.image.relocations["unit"][refers] != unit
-        offsets = self.places.offset[refers[apart & (self.places.entry[refers] < 0)]]
-        found: Rows = np.flatnonzero(np.isin(code.start, offsets))
-        return found
 
     def _whole_sites(self, unit: int, code: Instructions, hot: Rows) -> None:
         """What the kernel patches as one stays or goes as one."""

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from prune.callgraph import make_call_graph
@@ -75,7 +74,7 @@ def plan_blocks(toy: Toy, ran: set[int]) -> None:
     where = {unit: ranges for unit, ranges in where.items() if ranges}
     hot_units = {*where, *report}
     blocks = {u: r for u, r in where.items() if u not in report}
-    cold = find_cold(image, tables, blocks, knowledge, np.zeros(len(image.units), bool))
+    cold = find_cold(image, tables, blocks, knowledge)
     image, tables, _ = trim(image, tables, cold, knowledge)
     hot = dict.fromkeys(hot_units, "toy")
     script = named_symbols((toy.tree / "arch/x86/kernel/vmlinux.lds").read_text())
