@@ -13,6 +13,7 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
     said                            | LINE ... done 0   the end of what the app printed
     output LINES                    | LINE ... done 0   its beginning
     poweroff N                      done 0          and the machine goes down
+    (any of these)                  again 0         the agent lost the beginning of it: once more
 
 What comes before the first app and after the last one are windows of a traced kernel as well, with the
 numbers behind the apps': the first opens by itself, the last closes just before the machine goes down.
@@ -51,6 +52,8 @@ HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 KILLED = 137
 #: Lines of an app's output that are kept; its errors come last.
 _MOST_OUTPUT = 1000
+#: Times that an order may be lost on its way.
+_MOST_LOST = 20
 
 
 class Session:
@@ -213,15 +216,20 @@ class Session:
         allowed = seconds + self.options.grace
         deadline = time.monotonic() + allowed
         output: deque[str] = deque(maxlen=_MOST_OUTPUT)
+        lost = 0
         self.vm.send(order)
         while True:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
-                if verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
+                if verb == "again" and lost < _MOST_LOST:
+                    lost += 1
+                    self.vm.send(order)
+                elif verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
                     if self.options.watch:
                         self.options.watch(self.vm)
                     return verb, int(rest), list(output)
-                output.append(line.removeprefix("| "))
+                else:
+                    output.append(line.removeprefix("| "))
             self.pump(0.5, deadline, f'the guest did not answer "{order}" in {allowed:g} seconds')
 
     def take_lines(self) -> list[str]:
