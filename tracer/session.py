@@ -13,6 +13,7 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
     said                            | LINE ... done 0   the end of what the app printed
     output LINES                    | LINE ... done 0   its beginning
     poweroff N                      done 0          and the machine goes down
+    .                               nothing         an idle guest wakes up
     (any of these)                  again 0         the agent lost the beginning of it: once more
 
 What comes before the first app and after the last one are windows of a traced kernel as well, with the
@@ -298,9 +299,9 @@ class Session:
     def phase(self, name: str) -> None:
         """A phase begins: note where in the block log, and poke if this is the moment."""
         if self.options.flush:
-            # An idle guest executes nothing that could be stepped; the agent passes an empty order over.
+            # An idle guest executes nothing that could be stepped; the agent passes this order over.
             with attached(self.vm.gdb_socket) as gdb:
-                self.vm.send("")
+                self.vm.send(".")
                 gdb.flush_translations()
                 self.marks.append(Mark(name, self.vm.log_size()))
         else:

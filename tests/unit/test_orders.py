@@ -63,8 +63,8 @@ def test_the_agent_says_when_it_lost_the_beginning_of_an_order() -> None:
             time.sleep(1.5)
             host.sendall(b"dy 0 ready 240\n")
             assert host.recv(100) == b"again 0\n"
-            # An empty order only wakes an idle guest: an answer to it would be taken for the next one's.
-            host.sendall(b"\n")
+            # This only wakes an idle guest: an answer to it would be taken for the next one's.
+            host.sendall(b".\n")
             host.sendall(b"ready 0 ready 240\n")
             assert host.recv(100) == b"done 0\n"
             shell.kill()
