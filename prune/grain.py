@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from prune.callgraph import CallGraph
+from prune.chance import decides_in
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.roots import find_roots
@@ -27,9 +28,11 @@ def may_lose_blocks(
     """Unit -> the byte ranges of it that were executed.
 
     A function that stays for another reason than having run stays whole: a root's way was not taken in every
-    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others.
+    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others,
+    and that of which chance decides what runs.
     """
     barred = {*inferred, *apply_rules(image, rules)[0]}
+    barred.update(np.flatnonzero(decides_in(image, knowledge)).tolist())
     walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
     barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):

@@ -6,7 +6,7 @@ What is imported here is imported for every plan; what only other stages need is
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 from prune.bootonly import Phases
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
-from prune.chance import decides_in, may_happen
+from prune.chance import may_happen
 from prune.closure import SEES_ALL, infer, watched
 from prune.elf import Rows
 from prune.evidence import boot_phases, evidence, knows_blocks
@@ -31,7 +31,7 @@ from prune.plan import SMALL, make_plan
 from prune.plan_file import Plan
 from prune.policy import Policy
 from prune.recorded import read_last_link
-from prune.rules import Rules, read_rules
+from prune.rules import KeepRule, Rules, read_rules
 from prune.script import named_symbols
 from prune.settings import Settings
 from prune.store import Stored, stored
@@ -76,6 +76,17 @@ class Model:
         return self.stored.functions
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What is planned with: the image and the graph without what cold blocks refer to. ``cold``: unit -> its
+    cold ranges, ``traps``: unit -> the places in them that have a trap."""
+
+    image: Image
+    graph: CallGraph
+    cold: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    traps: Mapping[int, Rows] = field(default_factory=dict)
+
+
 @uncollected()
 def decide(
     settings: Settings,
@@ -100,29 +111,17 @@ def decide(
     given = read_rules(settings.rules) if settings.rules else Rules()
     rules = given.keep
     moved = _moved(settings, folder, profile)
+    phases = boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
-    image, graph = model.image, model.graph
-    phases = boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None
     if not settings.static:
-        inferred = {**_by_chance(settings, model, known.ran, phases), **inferred}
-    cold: Mapping[int, tuple[tuple[int, int], ...]] = {}
-    traps: dict[int, Rows] = {}
+        inferred = {**_by_chance(model, known.ran, phases), **inferred}
+    cut = Cut(model.image, model.graph)
     if settings.grain == "block" and knows_blocks(profile, moved):
-        # Disassembling is for those who want it.
-        from prune.grain import may_lose_blocks
-        from prune.trim import find_cold, trim
-
-        blocks = may_lose_blocks(image, graph, profile, rules, inferred, model.knowledge, script_symbols)
-        by_chance = decides_in(image, model.knowledge)
-        blocks = {unit: ran for unit, ran in blocks.items() if not by_chance[unit]}
-        cold = find_cold(image, model.tables, blocks, model.knowledge)
-        image, tables, trimming = trim(image, model.tables, cold, model.knowledge)
-        traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
-        graph = make_call_graph(image, tables, model.knowledge)
+        cut = _cut(model, profile, rules, inferred, script_symbols)
     plan = make_plan(
-        image,
-        graph,
+        cut.image,
+        cut.graph,
         known.ran,
         rules,
         model.knowledge,
@@ -135,11 +134,31 @@ def decide(
         phases=phases,
         whole=not (sees_all or settings.static),
         named=settings.named,
-        cold=cold,
+        cold=cut.cold,
         exported=exported,
     )
-    plan = _with_stops(plan, given.policies, model, traps)
+    plan = _with_stops(plan, given.policies, model, cut.traps)
     return _with_answers(plan, given.policies, folder, model) if given.policies else plan
+
+
+def _cut(
+    model: Model,
+    profile: Profile,
+    rules: tuple[KeepRule, ...],
+    inferred: Iterable[int],
+    script_symbols: frozenset[str],
+) -> Cut:
+    """The kernel without the blocks that it may lose."""
+    # Disassembling is for those who want it.
+    from prune.grain import may_lose_blocks
+    from prune.trim import find_cold, trim
+
+    knowledge = model.knowledge
+    blocks = may_lose_blocks(model.image, model.graph, profile, rules, inferred, knowledge, script_symbols)
+    cold = find_cold(model.image, model.tables, blocks, knowledge)
+    image, tables, trimming = trim(model.image, model.tables, cold, knowledge)
+    traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
+    return Cut(image, make_call_graph(image, tables, knowledge), cold, traps)
 
 
 def _with_stops(plan: Plan, policies: Sequence[Policy], model: Model, traps: Mapping[int, Rows]) -> Plan:
@@ -179,7 +198,7 @@ def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model:
     return replace(plan, answers=answers, unused_rules=(*plan.unused_rules, *map(str, unused)))
 
 
-def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Phases | None) -> dict[int, str]:
+def _by_chance(model: Model, ran: Iterable[int], phases: Phases | None) -> dict[int, str]:
     """What may run, or run once more when booting is over, though no trace has seen it."""
     image, graph, knowledge = model.image, model.graph, model.knowledge
     hot = np.zeros(len(image.units), bool)

@@ -13,8 +13,6 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
     said                            | LINE ... done 0   the end of what the app printed
     output LINES                    | LINE ... done 0   its beginning
     poweroff N                      done 0          and the machine goes down
-    .                               nothing         an idle guest wakes up
-    (any of these)                  again 0         the agent lost the beginning of it: once more
 
 What comes before the first app and after the last one are windows of a traced kernel as well, with the
 numbers behind the apps': the first opens by itself, the last closes just before the machine goes down.
@@ -53,8 +51,6 @@ HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 KILLED = 137
 #: Lines of an app's output that are kept; its errors come last.
 _MOST_OUTPUT = 1000
-#: Times that an order may be lost on its way.
-_MOST_LOST = 20
 
 
 class Session:
@@ -217,20 +213,15 @@ class Session:
         allowed = seconds + self.options.grace
         deadline = time.monotonic() + allowed
         output: deque[str] = deque(maxlen=_MOST_OUTPUT)
-        lost = 0
         self.vm.send(order)
         while True:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
-                if verb == "again" and lost < _MOST_LOST:
-                    lost += 1
-                    self.vm.send(order)
-                elif verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
+                if verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
                     if self.options.watch:
                         self.options.watch(self.vm)
                     return verb, int(rest), list(output)
-                else:
-                    output.append(line.removeprefix("| "))
+                output.append(line.removeprefix("| "))
             self.pump(0.5, deadline, f'the guest did not answer "{order}" in {allowed:g} seconds')
 
     def take_lines(self) -> list[str]:
@@ -299,9 +290,9 @@ class Session:
     def phase(self, name: str) -> None:
         """A phase begins: note where in the block log, and poke if this is the moment."""
         if self.options.flush:
-            # An idle guest executes nothing that could be stepped; the agent passes this order over.
+            # An idle guest executes nothing that could be stepped; the agent passes an empty order over.
             with attached(self.vm.gdb_socket) as gdb:
-                self.vm.send(".")
+                self.vm.send("")
                 gdb.flush_translations()
                 self.marks.append(Mark(name, self.vm.log_size()))
         else:
