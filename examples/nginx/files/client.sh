@@ -19,6 +19,12 @@ for path in /nothing /private/x /broken/x; do
 	if get $path 2>/dev/null; then exit 1; fi
 done
 
+# As if more connections were half open than the queue holds: what a storm leads to, or does not.
+echo 2 >/proc/sys/net/ipv4/tcp_syncookies
+get /index.html
+get /large.bin
+echo 1 >/proc/sys/net/ipv4/tcp_syncookies
+
 put $((100000 + KPRUNE_SEED * 37 % 50000)) one | grep -q ' 201 '
 put 10 one | grep -q ' 204 '
 put 3000000 big | grep -q ' 413 '

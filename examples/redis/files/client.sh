@@ -23,6 +23,12 @@ redis-cli -h ::1 get greeting | grep -q hello
 $tcp lpush list $(seq 1 $((50 + KPRUNE_SEED % 50)))
 $tcp debug populate $((2000 + KPRUNE_SEED % 1000)) key 200
 
+# As if more connections were half open than the queue holds: what a storm leads to, or does not.
+echo 2 >/proc/sys/net/ipv4/tcp_syncookies
+$tcp get greeting | grep -q hello
+redis-cli -h ::1 get greeting | grep -q hello
+echo 1 >/proc/sys/net/ipv4/tcp_syncookies
+
 # Dumps and logs, by a child.
 $tcp bgsave
 within 300 says rdb_bgsave_in_progress:0
