@@ -229,11 +229,14 @@ class Session:
         return lines
 
     def pump(self, seconds: float, deadline: float = float("inf"), overdue: str = "") -> None:
-        """Take in what the guest says for up to ``seconds``, and find out how it is."""
+        """Take in what the guest says for up to ``seconds``, and find out how it is.
+
+        What it says excuses it for being late, but not for ever: lines need not be the answer.
+        """
         self._lines += self.vm.receive(seconds)
         deadline = min(deadline, self.missed_deadline())
         check_room(self.vm.console.parent)
-        if self._lines:
+        if self._lines and time.monotonic() <= deadline + self.options.grace:
             return
         if self.vm.ending:
             raise self.gone()
