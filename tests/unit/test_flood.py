@@ -35,7 +35,7 @@ def session(tmp_path: Path, lines: list[str], **more: Any) -> Session:
 
 def test_lines_that_are_no_answer_do_not_stop_the_clock(tmp_path: Path) -> None:
     of = session(tmp_path, ["| again", "nonsense"], grace=0.1)
-    with pytest.raises(GuestHung, match='did not answer "start 1" in 0.2 seconds'):
+    with pytest.raises(GuestHung, match=r'did not answer "start 1" in 0.2 seconds'):
         of.converse("start 1", 0.1)
 
 
