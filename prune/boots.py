@@ -168,7 +168,7 @@ def watched(options: SessionOptions, workload: Workload, kernel: PrunedKernel, l
     ends = tuple(address for address, name in kernel.system_map.functions if name == BOOT_ENDS)
     return replace(
         options, block_log=log, block_filter=(*ranges, stones.freed_range), boot_ends=ends,
-        freed=stones.freed_range,
+        freed=tuple(unit[:2] for unit in stones.freed),
     )  # fmt: skip
 
 

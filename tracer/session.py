@@ -234,7 +234,8 @@ class Session:
         What it says excuses it for being late, but not for ever: lines need not be the answer.
         """
         self._lines += self.vm.receive(seconds)
-        deadline = min(deadline, self.missed_deadline())
+        if self.missed_deadline() < deadline:
+            deadline, overdue = self.missed_deadline(), ""
         check_room(self.vm.console.parent)
         if self._lines and time.monotonic() <= deadline + self.options.grace:
             return
@@ -258,11 +259,11 @@ class Session:
         """Whether what the block log has now, and did not have the last time, tells of a miss."""
         begin, new = self._log_read, self.vm.log_from(self._log_read)
         freed_from = next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
-        first, size = self.options.freed
         for address, at in executed_blocks(new):
             self._log_read = begin + at + 1
-            is_freed = first <= address < first + size and begin + at >= freed_from
-            if address in self.options.misses or is_freed:
+            # Between what is freed lies init code that free_initmem() begins with.
+            freed = self.options.freed if begin + at >= freed_from else ()
+            if address in self.options.misses or any(first <= address <= last for first, last in freed):
                 return True
         return False
 

@@ -29,7 +29,7 @@ class SessionOptions:
 
     ``trace``: the kernel is the traced one; ``block_log``: log translated blocks, only those within
     ``block_filter`` (address, length) if given; ``misses``: the addresses among them that tell of a miss, and
-    with ``boot_ends`` those in ``freed`` (address, length) once that is freed;
+    with ``boot_ends`` those in ``freed`` (first and last address of each) once that is freed;
     ``flush``: forget translations when a phase begins, so that the log shows a block again in each phase that
     runs it; ``memory``: bytes instead of the workload's;
     ``arguments``: more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic
@@ -48,7 +48,7 @@ class SessionOptions:
     block_log: Path | None = None
     block_filter: tuple[tuple[int, int], ...] = ()
     misses: frozenset[int] = frozenset()
-    freed: tuple[int, int] = (0, 0)
+    freed: tuple[tuple[int, int], ...] = ()
     flush: bool = False
     memory: int = 0
     arguments: tuple[str, ...] = ()

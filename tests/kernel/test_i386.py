@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 
+from prune.boots import read_pruned, watched
+from prune.pipeline import Pipeline
+from prune.settings import cache_folder, load_settings
 from tests.kernel.runs import edited_profile, kprune, without
 from tracer.host import file_hash
+from tracer.phase_names import START
 from tracer.profile import load_profile
+from tracer.rootfs import Roots
+from tracer.runner import open_session
+from tracer.session_options import SessionOptions
 
 pytestmark = pytest.mark.kernel
 BOOTS = 2
@@ -64,6 +71,19 @@ def test_the_profile_has_every_phase_and_the_path_of_a_miss(out: Path) -> None:
     assert "machine_halt" in by_app["shutdown"]
     assert {"handle_bug", "die", "panic"} & by_app["miss"]
     assert {seen.source for record in profile.functions for seen in record.seen} >= {"blocks", "stack"}
+
+
+def test_a_healthy_guest_is_not_thought_to_have_missed(out: Path, tmp_path: Path) -> None:
+    """Where freed memory is watched, what frees it is in the log as well. Who missed is given little time:
+    guests that ran for more than 20 seconds were called hung."""
+    pipeline = Pipeline(load_settings(out))
+    kernel = read_pruned(out / "pruned", smp=False)
+    options = watched(SessionOptions(), pipeline.workload, kernel, tmp_path / "misses.log")
+    root = Roots(pipeline.workload, tmp_path, cache_folder()).of(kernel.image)
+    with open_session(kernel.image, root, pipeline.workload, options, tmp_path) as session:
+        session.run()
+        assert options.freed and START in [mark.phase for mark in session.marks]
+        assert session.missed_deadline() == float("inf")
 
 
 def test_a_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> None:

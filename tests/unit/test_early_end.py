@@ -60,10 +60,11 @@ def test_an_entry_that_is_written_in_two_goes_is_read(tmp_path: Path, cut: int) 
 def test_what_is_freed_counts_once_it_is(tmp_path: Path) -> None:
     log = tmp_path / "misses.log"
     log.write_bytes(block(0x3000))
-    of = session(log, boot_ends=(0x10,), freed=(0x3000, 0x100))
+    of = session(log, boot_ends=(0x10,), freed=((0x3000, 0x30FF), (0x3200, 0x32FF)))
     assert waits(of)
     of.marks.append(Mark(START, len(log.read_bytes())))
-    log.write_bytes(log.read_bytes() + block(0x3100))
+    # Of 32 bit, free_initmem() begins with init code that lies between units of ours: that is no miss.
+    log.write_bytes(log.read_bytes() + block(0x3100) + block(0x31FF))
     assert waits(of)
     log.write_bytes(log.read_bytes() + block(0x30FF))
     assert not waits(of)
