@@ -4,6 +4,7 @@
 
 struct ops { void (*solicit)(void); void (*report)(void); };
 extern void elsewhere(void);
+extern void hash(void (*check)(void));
 volatile int busy;
 
 HERE void further(void) { BODY(1); }
@@ -16,6 +17,7 @@ HERE void behind_it(void) { BODY(20); }
 HERE void ran_in_boot(void) { behind_it(); asm volatile(".skip 64, 0x90"); }
 HERE void ran_in_boot_too(void) { BODY(11); }
 HERE void early(void) { ran_in_boot_too(); BODY(12); }
+HERE void handed(void) { BODY(14); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }
 const struct ops ops = { solicit, report };
@@ -32,6 +34,7 @@ void worker(const struct ops **with)
 		elsewhere();
 	if (busy > 2)
 		ran_in_boot();
+	hash(handed);
 	BODY(7);
 }
 void cold(const struct ops **with) { *with = &others; cold_callee(); BODY(8); }
