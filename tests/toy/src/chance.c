@@ -5,10 +5,12 @@
 struct ops { void (*solicit)(void); void (*report)(void); };
 extern void elsewhere(void);
 extern void hash(void (*check)(void));
+extern void call_rcu(void (*wake)(void));
 volatile int busy;
 
 HERE void further(void) { BODY(1); }
-HERE void create(void) { further(); BODY(2); asm volatile(".skip 32, 0x90"); }
+HERE void wakeme(void) { BODY(15); }
+HERE void create(void) { further(); call_rcu(wakeme); BODY(2); asm volatile(".skip 32, 0x90"); }
 HERE void behind(void) { further(); BODY(13); asm volatile(".skip 32, 0x90"); }
 HERE void way(void) { behind(); }
 HERE void solicit(void) { BODY(3); }
