@@ -26,7 +26,18 @@ def test_what_hot_code_of_a_listed_file_may_call_stays(arch: str, level: str, tm
     # zone_watermark_ok_safe, three calls from kswapd. And __mutex_lock, to which nothing but
     # __mutex_lock_slowpath leads, a jump. And __inet_check_established, which inet_hash_connect hands on;
     # wakeme_after_rcu, which __wait_rcu_gp does, which stayed by chance itself.
-    stays = {"create", "solicit", "report", "ran_in_boot", "behind_it", "way", "behind", "handed", "wakeme"}
+    stays = {
+        "create",
+        "solicit",
+        "report",
+        "ran_in_boot",
+        "behind_it",
+        "way",
+        "behind",
+        "handed",
+        "wakeme",
+        "tcp_twsk_unique",
+    }
     assert found(arch, level, tmp_path, "kernel/workqueue.o") == dict.fromkeys(stays, WHY)
     assert found(arch, level, tmp_path, "kernel/sys.o") == {}
 
@@ -40,7 +51,18 @@ def test_in_one_object_for_the_whole_kernel_a_section_says_of_which_file_it_is(
     source = tmp_path / "kernel/workqueue.o"
     source.parent.mkdir()
     (tmp_path / "chance.o").rename(source)
-    stays = {"create", "solicit", "report", "ran_in_boot", "behind_it", "way", "behind", "handed", "wakeme"}
+    stays = {
+        "create",
+        "solicit",
+        "report",
+        "ran_in_boot",
+        "behind_it",
+        "way",
+        "behind",
+        "handed",
+        "wakeme",
+        "tcp_twsk_unique",
+    }
     assert found(arch, "-O2", tmp_path, "vmlinux.o") == dict.fromkeys(stays, WHY)
 
 

@@ -36,6 +36,7 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     # tcp_write_timer, which inet_csk_init_xmit_timers is given, was taken for nobody's; __d_free_external and
     # delayed_fput were missed by boots.
     assert found(arch, level, tmp_path, "frees") == {"freed": HANDS}
+    assert found(arch, level, tmp_path, "opens") == {"runs_softly": HANDS}
     assert found(arch, level, tmp_path, "asks") == {"elsewhere": HANDS}
     assert found(arch, level, tmp_path, "has_some", "passes_on") == {"passed_one": HANDS, "passed_two": HANDS}
     assert found(arch, level, tmp_path, "has_slabs") == {"constructs": HANDS}

@@ -19,6 +19,8 @@ HERE void behind_it(void) { BODY(20); }
 HERE void ran_in_boot(void) { behind_it(); asm volatile(".skip 64, 0x90"); }
 HERE void ran_in_boot_too(void) { BODY(11); }
 HERE void early(void) { ran_in_boot_too(); BODY(12); }
+/* In tables of another file. */
+HERE void tcp_twsk_unique(void) { BODY(16); }
 HERE void handed(void) { BODY(14); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }

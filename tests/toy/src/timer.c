@@ -37,6 +37,12 @@ HERE void call_rcu(struct head *head, void (*function)(struct head *)) { head->f
 HERE void freed(struct head *head) { BODY(10); sink = head != 0; }
 void frees(struct head *head) { call_rcu(head, freed); BODY(11); }
 
+/* A softirq, which only init code names (include/linux/interrupt.h). */
+void (*softirqs[2])(struct head *);
+HERE void open_softirq(int number, void (*action)(struct head *)) { softirqs[number] = action; }
+HERE void runs_softly(struct head *head) { BODY(12); sink = head != 0; }
+void opens(void) { open_softirq(1, runs_softly); BODY(13); }
+
 /* Another processor (include/linux/smp.h). */
 HERE int smp_call_function_single(int cpu, void (*function)(struct head *), struct head *info, int wait)
 {
