@@ -42,3 +42,11 @@ def test_lines_that_are_no_answer_do_not_stop_the_clock(tmp_path: Path) -> None:
 def test_an_answer_that_is_a_little_late_counts(tmp_path: Path) -> None:
     of = session(tmp_path, ["done 3"], grace=5.0)
     assert of.converse("start 1", -5.0) == ("done", 3, [])
+
+
+def test_after_a_miss_it_is_the_miss_that_is_blamed(tmp_path: Path) -> None:
+    """Not an order that has had none of its time."""
+    of = session(tmp_path, [], grace=0.1)
+    cast("Any", of)._missed_at = time.monotonic()
+    with pytest.raises(GuestHung, match=r"after a miss, it said nothing for 0\.1 seconds"):
+        of.converse("start 1", 240.0)
