@@ -37,9 +37,10 @@ def may_happen(
     small = image.units["function"] & (image.units["size"] <= SMALL)
     edges = own[graph.source] & own[graph.target]
     source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
-    # What data of another file holds is that file's business.
+    # What data of another file holds is that file's business; but its data may hold what others have.
     apart = origin[source] != origin[target]
-    edges = ~apart | np.isin(kind, (CALL, TAIL_CALL))
+    holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
+    edges = ~apart | holds | np.isin(kind, (CALL, TAIL_CALL))
     source, target, kind = source[edges], target[edges], kind[edges]
 
     def step(start: Rows, *kinds: int) -> Rows:

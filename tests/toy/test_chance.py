@@ -80,6 +80,14 @@ def test_what_was_handed_on_in_boot_may_have_to_wait(tmp_path: Path) -> None:
     assert after.keys() - before.keys() == {"ran_in_boot_too"}
 
 
+def test_what_its_data_holds_may_be_of_another_such_file(tmp_path: Path) -> None:
+    # A boot missed tcp_syn_ack_timeout (tcp_timer.c), which tcp_request_sock_ops (tcp_ipv4.c) holds.
+    before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
+    for name, stays in ("kernel/kthread.o", {"far"}), ("kernel/sys.o", set()):
+        after = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o", far=name)
+        assert after.keys() - before.keys() == stays
+
+
 def test_by_the_block_it_decides_in_more_files(tmp_path: Path) -> None:
     # Boots missed blocks of lockref_get_not_zero and its like, where two come at once; what those call was
     # never missed.
@@ -90,18 +98,24 @@ def test_by_the_block_it_decides_in_more_files(tmp_path: Path) -> None:
     assert found("x86_64", "-O2", tmp_path, "lib/lockref.o") == {}
 
 
-def compiled(arch: str, level: str, folder: Path, name: str) -> Image:
-    """chance.c as the object ``name``."""
-    object_file = folder / "chance.o"
-    words = ["gcc", *CFLAGS, level, *TARGETS[arch].flags, "-c", SOURCES / "chance.c", "-o", object_file]
-    subprocess.run(words, check=True)
-    return image(folder, {name: object_file.read_bytes()}, knowledge=read_knowledge(arch))
+def compiled(arch: str, level: str, folder: Path, name: str, far: str = "") -> Image:
+    """chance.c as the object ``name``, and chance_far.c as ``far``."""
+    objects = {}
+    for source, called in ("chance", name), ("chance_far", far):
+        if called:
+            file = folder / f"{source}.o"
+            words = ["gcc", *CFLAGS, level, *TARGETS[arch].flags, "-c", SOURCES / f"{source}.c", "-o", file]
+            subprocess.run(words, check=True)
+            objects[called] = file.read_bytes()
+    return image(folder, objects, knowledge=read_knowledge(arch))
 
 
-def found(arch: str, level: str, folder: Path, name: str, handed_on: str = "") -> dict[str, str]:
+def found(
+    arch: str, level: str, folder: Path, name: str, handed_on: str = "", far: str = ""
+) -> dict[str, str]:
     """What stays because of what ran of chance.c, if that is the object ``name``, and why."""
     knowledge = read_knowledge(arch)
-    made = compiled(arch, level, folder, name)
+    made = compiled(arch, level, folder, name, far)
     early = [
         ".text.early",
         ".text.ran_in_boot",

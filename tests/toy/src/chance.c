@@ -2,8 +2,8 @@
 #define HERE __attribute__((noinline))
 #define BODY(n) asm volatile("" : : "i"(n))
 
-struct ops { void (*solicit)(void); void (*report)(void); };
-extern void elsewhere(void);
+struct ops { void (*solicit)(void); void (*report)(void); void (*far)(void); };
+extern void elsewhere(void), far(void);
 extern void hash(void (*check)(void));
 extern void call_rcu(void (*wake)(void));
 volatile int busy;
@@ -24,8 +24,8 @@ HERE void tcp_twsk_unique(void) { BODY(16); }
 HERE void handed(void) { BODY(14); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }
-const struct ops ops = { solicit, report };
-const struct ops others = { not_held, not_held };
+const struct ops ops = { solicit, report, far };
+const struct ops others = { not_held, not_held, not_held };
 
 void worker(const struct ops **with)
 {
