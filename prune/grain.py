@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from prune.callgraph import CallGraph
-from prune.chance import decides_in
 from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.roots import find_roots
@@ -21,18 +20,16 @@ def may_lose_blocks(
     graph: CallGraph,
     profile: Profile,
     rules: tuple[KeepRule, ...],
-    inferred: Iterable[int],
+    whole: Iterable[int],
     knowledge: Knowledge,
     script_symbols: frozenset[str],
 ) -> dict[int, list[Range]]:
-    """Unit -> the byte ranges of it that were executed.
+    """Unit -> the byte ranges of it that were executed; without the units of ``whole``.
 
     A function that stays for another reason than having run stays whole: a root's way was not taken in every
-    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others,
-    and that of which chance decides what runs.
+    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others.
     """
-    barred = {*inferred, *apply_rules(image, rules)[0]}
-    barred.update(np.flatnonzero(decides_in(image, knowledge)).tolist())
+    barred = {*whole, *apply_rules(image, rules)[0]}
     walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
     barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):

@@ -15,7 +15,7 @@ import numpy as np
 from prune.bootonly import Phases
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
-from prune.chance import may_happen
+from prune.chance import decides_in, may_happen
 from prune.closure import SEES_ALL, infer, watched
 from prune.elf import Rows
 from prune.evidence import boot_phases, evidence, knows_blocks
@@ -115,10 +115,13 @@ def decide(
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
     if not settings.static:
-        inferred = {**_by_chance(model, known.ran, phases), **inferred}
+        inferred = {**_by_chance(settings, model, known.ran, phases), **inferred}
     cut = Cut(model.image, model.graph)
     if settings.grain == "block" and knows_blocks(profile, moved):
-        cut = _cut(model, profile, rules, inferred, script_symbols)
+        whole = set(inferred)
+        if settings.chance == "blocks":
+            whole.update(np.flatnonzero(decides_in(model.image, model.knowledge)).tolist())
+        cut = _cut(model, profile, rules, whole, script_symbols)
     plan = make_plan(
         cut.image,
         cut.graph,
@@ -145,16 +148,16 @@ def _cut(
     model: Model,
     profile: Profile,
     rules: tuple[KeepRule, ...],
-    inferred: Iterable[int],
+    whole: Iterable[int],
     script_symbols: frozenset[str],
 ) -> Cut:
-    """The kernel without the blocks that it may lose."""
+    """The kernel without the blocks that it may lose; ``whole``: units that lose none."""
     # Disassembling is for those who want it.
     from prune.grain import may_lose_blocks
     from prune.trim import find_cold, trim
 
     knowledge = model.knowledge
-    blocks = may_lose_blocks(model.image, model.graph, profile, rules, inferred, knowledge, script_symbols)
+    blocks = may_lose_blocks(model.image, model.graph, profile, rules, whole, knowledge, script_symbols)
     cold = find_cold(model.image, model.tables, blocks, knowledge)
     image, tables, trimming = trim(model.image, model.tables, cold, knowledge)
     traps = {unit: made.traps for unit, made in trimming.trims.items()} if trimming else {}
@@ -198,7 +201,7 @@ def _with_answers(plan: Plan, policies: Sequence[Policy], folder: Folder, model:
     return replace(plan, answers=answers, unused_rules=(*plan.unused_rules, *map(str, unused)))
 
 
-def _by_chance(model: Model, ran: Iterable[int], phases: Phases | None) -> dict[int, str]:
+def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Phases | None) -> dict[int, str]:
     """What may run, or run once more when booting is over, though no trace has seen it."""
     image, graph, knowledge = model.image, model.graph, model.knowledge
     hot = np.zeros(len(image.units), bool)
@@ -208,6 +211,8 @@ def _by_chance(model: Model, ran: Iterable[int], phases: Phases | None) -> dict[
     reasons = may_go_off(image, graph, knowledge, hot, lasting)
     # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
     lasting[list(reasons)] = True
+    if settings.chance == "none":
+        return reasons
     return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 

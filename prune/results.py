@@ -121,6 +121,7 @@ def command_of(settings: Settings) -> list[str]:
         *(["--lto", settings.lto] if settings.lto != "none" else []),
         *(["--opt", settings.opt] if settings.opt != "config" else []),
         *(["--grain", settings.grain] if settings.grain != "function" else []),
+        *(["--chance", settings.chance] if settings.chance != "blocks" else []),
         "--sources", settings.sources, "--quiet-runs", str(settings.quiet),
         *(["--trace-runs", str(settings.trace_runs)] if settings.trace_runs else []),
         *(["--accept-stale-profile"] if settings.accept_stale else []),

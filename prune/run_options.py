@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from prune.settings import GRAINS, SOURCES, WIDTHS, Settings, load_settings
+from prune.settings import CHANCES, GRAINS, SOURCES, WIDTHS, Settings, load_settings
 from prune.source import is_package
 from prune.toolchain import LTO, OPTIMISATIONS, TOOLCHAINS, toolchain_name
 from tracer.host import UserError
 
 #: Settings that a verb may change for its folder.
 _CHANGES = (
-    "keep", "grain", "free_boot", "named", "rules", "profile", "accept_stale", "sources", "trace_runs",
-    "quiet", "boots", "heal_rounds", "sleepers",
+    "keep", "grain", "chance", "free_boot", "named", "rules", "profile", "accept_stale", "sources",
+    "trace_runs", "quiet", "boots", "heal_rounds", "sleepers",
 )  # fmt: skip
 
 
@@ -70,6 +70,11 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grain", choices=GRAINS,
         help="what goes: cold functions, or also the cold blocks of hot ones (default function)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--chance", choices=CHANCES,
+        help="what stays where time says what runs: what hot functions call there, and by the block their "
+        "cold blocks (default blocks)",
     )  # fmt: skip
     parser.add_argument(
         "--keep-boot", dest="free_boot", action="store_false", default=None,

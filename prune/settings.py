@@ -16,6 +16,8 @@ SCHEMA = 1
 WIDTHS = ("ran", "callees", "reachable")
 #: What goes: whole functions, or the cold blocks of those that stay as well.
 GRAINS = ("function", "block")
+#: What of that which chance decides stays: functions, and the cold blocks of hot ones; functions; nothing.
+CHANCES = ("blocks", "functions", "none")
 #: What a profile can be traced with.
 SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 
@@ -48,6 +50,7 @@ class Settings:
     free_boot: bool = True
     named: bool = False
     grain: str = "function"
+    chance: str = "blocks"
     static: bool = False
     toolchain: str = "gcc"
     lto: str = "none"
@@ -86,7 +89,8 @@ def load_settings(out: Path) -> Settings:
         if not {"workload", "out"} <= value.keys() <= {field.name for field in fields(Settings)}:
             raise ValueError("keys are missing, or there are unknown ones")
         made = msgspec.convert(value, Settings, dec_hook=lambda kind, text: kind(text))
-        if made.keep not in WIDTHS or made.grain not in GRAINS or made.sources not in SOURCES:
+        chosen = (made.keep, WIDTHS), (made.grain, GRAINS), (made.chance, CHANCES), (made.sources, SOURCES)
+        if not all(value in known for value, known in chosen):
             raise ValueError("a setting has no such value")
     except (*MISSHAPEN, msgspec.ValidationError) as error:
         raise UserError(

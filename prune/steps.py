@@ -183,6 +183,7 @@ class Steps:
             "rules": self.settings.rules,
             "keep": self.settings.keep,
             "grain": self.settings.grain,
+            "chance": self.settings.chance,
             "free_boot": str(self.settings.free_boot),
             "named": str(self.settings.named),
             "sleepers": self.settings.sleepers,

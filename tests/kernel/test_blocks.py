@@ -14,6 +14,7 @@ import pytest
 from prune.graveyard import read_graveyard
 from prune.ledger import COLUMNS
 from prune.plan_file import load_plan
+from prune.settings import CHANCES
 
 KPRUNE = Path(sys.executable).with_name("kprune")
 pytestmark = pytest.mark.kernel
@@ -58,6 +59,22 @@ def test_a_seventh_of_what_whole_functions_leave_goes(micro: Path, trimmed: Path
     assert after["text_bytes"] < 0.86 * before["text_bytes"]
     assert after["resident_text_bytes"] < 0.88 * before["resident_text_bytes"]
     assert after["rodata_bytes"] < before["rodata_bytes"]
+
+
+def test_who_leaves_less_to_chance_keeps_more(trimmed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(trimmed, out)
+    left = []
+    for chance in CHANCES:
+        done = kprune("plan", out, "--chance", chance)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert json.loads((out / "run.json").read_text())["chance"] == chance
+        plan = load_plan(out / "plan.json")
+        functions = {unit[:2]: unit[2] for unit, keep in zip(plan.units, plan.keep, strict=True) if keep}
+        cold = sum(end - begin for ranges in plan.cold.values() for begin, end in ranges)
+        left.append((set(functions), sum(functions.values()) - cold))
+    assert left[0][0] >= left[1][0] > left[2][0]
+    assert left[0][1] > left[1][1] > left[2][1]
 
 
 def test_the_ledger_says_what_cold_blocks_were(trimmed: Path) -> None:
