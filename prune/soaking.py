@@ -44,7 +44,7 @@ def soak(
     Args:
         seconds: in all, without what healing takes.
         wanted: requests after which it ends as well, 0 for no such number.
-        so_far: is called after each guest with all of them.
+        so_far: is called after each stretch with all guests, the last of which may be at work.
     """
     began = time.monotonic()
     guests: list[Guest] = []
@@ -57,6 +57,7 @@ def soak(
         guest = soak_once(
             pipeline.workload, kernel_of(pipeline.folder, side), pipeline.folder.path("soak"),
             began + healing, time.monotonic() + left, tuple(troubles), max(wanted - answered, 0),
+            lambda at_work: so_far([*guests, at_work]),
         )  # fmt: skip
         guests.append(guest)
         so_far(guests)
@@ -81,9 +82,9 @@ def kernel_of(folder: Folder, side: str) -> PrunedKernel:
 
 def soak_once(
     workload: Workload, kernel: PrunedKernel, into: Path, began: float, until: float,
-    troubles: tuple[str, ...], wanted: int,
+    troubles: tuple[str, ...], wanted: int, so_far: Callable[[Guest], None],
 ) -> Guest:  # fmt: skip
-    """One guest, until it ends or it is time."""
+    """One guest, until it ends or it is time; ``so_far``: is called after each stretch."""
     root = Roots(workload, into, cache_folder(), scripts(workload)).of(kernel.image)
     log = into / "misses.log"
     log.unlink(missing_ok=True)
@@ -99,6 +100,7 @@ def soak_once(
             try:
                 for stretch in soaked(session, began, until, troubles, wanted):
                     stretches.append(stretch)
+                    so_far(Guest(tuple(stretches), ()))
                     say(_line(stretch))
             finally:
                 phases = tuple((mark.offset, mark.phase) for mark in session.marks)
