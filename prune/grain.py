@@ -11,6 +11,7 @@ from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.roots import find_roots
 from prune.rules import KeepRule, apply_rules
+from prune.timers import named_units
 from prune.trim import Range
 from tracer.profile import Profile
 
@@ -27,11 +28,14 @@ def may_lose_blocks(
     """Unit -> the byte ranges of it that were executed; without the units of ``whole``.
 
     A function that stays for another reason than having run stays whole: a root's way was not taken in every
-    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others.
+    form that it must work in. So does what walks the kernel's tables, of which a pruned kernel has others,
+    and what leads to system calls: those that are pruned answer.
     """
     barred = {*whole, *apply_rules(image, rules)[0]}
     walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
     barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
+    leading = [name for calls in knowledge.system_calls for name in calls.origins]
+    barred.update(named_units(image, leading).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):
         barred.update(units.tolist())
     offsets: dict[tuple[int, str], int] = {}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from prune.graveyard import read_graveyard
+from prune.held_out import ENOSYS
 from prune.ledger import COLUMNS
 from prune.plan_file import load_plan
 from prune.settings import CHANCES
@@ -75,6 +76,19 @@ def test_who_leaves_less_to_chance_keeps_more(trimmed: Path, tmp_path: Path) -> 
         left.append((set(functions), sum(functions.values()) - cold))
     assert left[0][0] >= left[1][0] > left[2][0]
     assert left[0][1] > left[1][1] > left[2][1]
+
+
+def test_a_pruned_system_call_answers(trimmed: Path, tmp_path: Path) -> None:
+    """Its case is a cold block of the function that leads to system calls; a program that nobody profiled was
+    killed for it."""
+    out = tmp_path / "out"
+    shutil.copytree(trimmed, out)
+    listed = tmp_path / "programs.toml"
+    listed.write_text('schema_version = 1\n\n[[program]]\nname = "renice"\ncommand = "renice 5 $$"\n')
+    done = kprune("holdout", out, "--programs", listed, "--json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    (fate,) = json.loads(done.stdout)["kernels"][0]["fates"]
+    assert fate["outcome"] == ENOSYS and "not implemented" in fate["differs"][1]
 
 
 def test_the_ledger_says_what_cold_blocks_were(trimmed: Path) -> None:
