@@ -21,7 +21,6 @@ from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.origins import origins
 from prune.plan import SMALL
-from prune.timers import named_units
 
 WHY = "chance decides whether code that ran calls it"
 
@@ -67,7 +66,7 @@ def may_happen(
         found |= more
     # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
     found |= step(found, ADDRESS) & image.units["function"] & ~ran
-    pointed = named_units(image, knowledge.closure["chance"]["pointed"])
+    pointed = image.defining(knowledge.closure["chance"]["pointed"])
     found[pointed[own[pointed] & np.isin(origin[pointed], origin[lasting])]] = True
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
 

@@ -11,7 +11,6 @@ from prune.image import Image, matches
 from prune.knowledge import Knowledge
 from prune.roots import find_roots
 from prune.rules import KeepRule, apply_rules
-from prune.timers import named_units
 from prune.trim import Range
 from tracer.profile import Profile
 
@@ -35,7 +34,7 @@ def may_lose_blocks(
     walkers = [number for number, name in enumerate(image.objects) if matches(name, knowledge.walkers)]
     barred.update(np.flatnonzero(np.isin(image.units["object"], walkers)).tolist())
     leading = [name for calls in knowledge.system_calls for name in calls.origins]
-    barred.update(named_units(image, leading).tolist())
+    barred.update(image.defining(leading).tolist())
     for _, units in find_roots(image, graph, knowledge, script_symbols):
         barred.update(units.tolist())
     offsets: dict[tuple[int, str], int] = {}

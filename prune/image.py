@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from prune.apart import Piece
-from prune.elf import ObjectFile, Rows, parse_object
+from prune.elf import ObjectFile, Rows, distinct, parse_object
 from prune.later import Later
 from prune.layout import Machine
 
@@ -135,6 +135,12 @@ class Image:
     def globals_(self) -> dict[str, int]:
         """Name -> flat row of the definition that the link chose."""
         return dict(zip(self.text.globals, self.global_rows.tolist(), strict=True))
+
+    def defining(self, names: Iterable[str]) -> Rows:
+        """The units of these global symbols, as far as there are such, in ascending order."""
+        rows = [self.globals_[name] for name in names if name in self.globals_]
+        units = self.symbol_unit[np.array(rows, np.int64)]
+        return distinct(units[units >= 0])
 
     @cached_property
     def rows(self) -> Sequence[tuple[str, str, int]]:

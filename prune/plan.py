@@ -18,7 +18,7 @@ from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.later import Later
 from prune.plan_file import Plan
-from prune.roots import find_roots, referenced_data, script_units
+from prune.roots import find_roots, referenced_data
 from prune.rules import KeepRule, apply_rules
 
 #: Measured with examples/micro: what was ever healed calls 0 to 3 functions that never ran, however far.
@@ -85,7 +85,7 @@ def make_plan(
     _add_data(reasons, image, graph)
     kept = reasons.kept
     if phases:
-        boot |= boot_data(image, boot, kept, script_units(image, script_symbols))
+        boot |= boot_data(image, boot, kept, image.defining(script_symbols))
     return Plan(
         knowledge.arch,
         build_id,

@@ -209,10 +209,10 @@ def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Pha
     lasting = hot.copy()
     lasting[phases.only if phases else []] = False
     reasons = may_go_off(image, graph, knowledge, hot, lasting)
-    # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
-    lasting[list(reasons)] = True
     if settings.chance == "none":
         return reasons
+    # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
+    lasting[list(reasons)] = True
     return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
 
 

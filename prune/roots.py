@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prune.callgraph import EDGE_KINDS, CallGraph
-from prune.elf import SHF_EXECINSTR, Rows, distinct
+from prune.elf import SHF_EXECINSTR, Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.origins import of_whole
@@ -19,7 +19,7 @@ def find_roots(
     *starts, answering, numbered = image.starts
     found: list[tuple[str, Rows]] = [
         ("no section of its own", np.flatnonzero(~(image.units["function"] | image.units["data"]))),
-        ("named by the linker script", script_units(image, script_symbols)),
+        ("named by the linker script", image.defining(script_symbols)),
         ("answers pruned system calls", np.array(answering, np.int64)),
         ("is in a list of types by number", np.array(numbered, np.int64)),
     ]
@@ -39,13 +39,6 @@ def _of_everything(image: Image) -> Rows:
     ``.ref.text`` kept 7% of the text of a hardened 6.12.)"""
     found: Rows = of_whole(image) & (image.units["flags"] & SHF_EXECINSTR != 0) & ~image.units["function"]
     return found
-
-
-def script_units(image: Image, script_symbols: frozenset[str]) -> Rows:
-    """The units whose symbols the linker script names, in ascending order."""
-    rows = [image.globals_[name] for name in script_symbols if name in image.globals_]
-    units = image.symbol_unit[np.array(rows, np.int64)]
-    return distinct(units[units >= 0])
 
 
 def referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int]:

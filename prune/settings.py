@@ -26,7 +26,8 @@ SOURCES = ("ftrace", "blocks", "ftrace+blocks")
 class Settings:
     """What the user asked for; paths are absolute. ``trace_runs``: 0 for as many as it takes until the last
     ``quiet`` add nothing; ``profile``: take this one instead of tracing; ``free_boot``: what only booting
-    runs goes where the kernel frees it; ``named``: kallsyms has the names of tombstones; ``static``: no
+    runs goes where the kernel frees it; ``chance``: one of :data:`CHANCES`;
+    ``named``: kallsyms has the names of tombstones; ``static``: no
     profile at all, what no reference from the kernel's beginnings reaches goes; ``sleepers``: a profile that
     says where tasks sleep, so that no traced kernel has to; ``arch``: one of the workload's, "" for its
     first; ``fragments``: of the configuration, over the workload's; ``single_build``: the production kernel

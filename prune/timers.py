@@ -51,26 +51,18 @@ def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
     hot &= ran
     # What many variables share would hand on all that any of them holds: in vmlinux.o, half a kernel.
     function, data = image.units["function"], image.units["data"] & image.units["alone"]
-    second = _Calls(image, knowledge, named_units(image, known["setup"]), hot)
+    second = _Calls(image, knowledge, image.defining(known["setup"]), hot)
     given = second.loaded(function, knowledge.kinds("second_argument"))
-    carrying = given[0][np.isin(given[1], named_units(image, known["carriers"]))]
+    carrying = given[0][np.isin(given[1], image.defining(known["carriers"]))]
     beside = second.loaded(function)
     carried = beside[1][np.isin(beside[0], carrying)]
-    behind = _Calls(image, knowledge, named_units(image, known["behind"]), hot).stored_behind(function)
+    behind = _Calls(image, knowledge, image.defining(known["behind"]), hot).stored_behind(function)
     forwarded = _Calls(image, knowledge, second.callers_but(given), hot).loaded(function)
-    anywhere = _Calls(image, knowledge, named_units(image, known["anywhere"]), hot).loaded(function)
+    anywhere = _Calls(image, knowledge, image.defining(known["anywhere"]), hot).loaded(function)
     queued = np.zeros(len(image.units), bool)
-    queued[_Calls(image, knowledge, named_units(image, known["queue"]), hot).loaded(data)[1]] = True
+    queued[_Calls(image, knowledge, image.defining(known["queue"]), hot).loaded(data)[1]] = True
     held = graph.target[queued[graph.source] & function[graph.target]]
     return distinct(np.concatenate([given[1], carried, behind, forwarded[1], anywhere[1], held]))
-
-
-def named_units(image: Image, names: list[str]) -> Rows:
-    """The units of these global symbols, as far as there are such."""
-    rows = [image.globals_[name] for name in names if name in image.globals_]
-    units = image.symbol_unit[np.array(rows, np.int64)]
-    found: Rows = units[units >= 0]
-    return found
 
 
 class _Calls:

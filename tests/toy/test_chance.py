@@ -17,6 +17,12 @@ from tests.conftest import image
 
 from .toy import CFLAGS, SOURCES, TARGETS
 
+#: What stays of chance.c when `worker` ran.
+STAYS = {
+    "create", "solicit", "report", "ran_in_boot", "behind_it", "way", "behind", "handed", "wakeme",
+    "tcp_twsk_unique",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize("arch", TARGETS)
 @pytest.mark.parametrize("level", ["-Os", "-O2"])
@@ -26,19 +32,7 @@ def test_what_hot_code_of_a_listed_file_may_call_stays(arch: str, level: str, tm
     # zone_watermark_ok_safe, three calls from kswapd. And __mutex_lock, to which nothing but
     # __mutex_lock_slowpath leads, a jump. And __inet_check_established, which inet_hash_connect hands on;
     # wakeme_after_rcu, which __wait_rcu_gp does, which stayed by chance itself.
-    stays = {
-        "create",
-        "solicit",
-        "report",
-        "ran_in_boot",
-        "behind_it",
-        "way",
-        "behind",
-        "handed",
-        "wakeme",
-        "tcp_twsk_unique",
-    }
-    assert found(arch, level, tmp_path, "kernel/workqueue.o") == dict.fromkeys(stays, WHY)
+    assert found(arch, level, tmp_path, "kernel/workqueue.o") == dict.fromkeys(STAYS, WHY)
     assert found(arch, level, tmp_path, "kernel/sys.o") == {}
 
 
@@ -51,19 +45,7 @@ def test_in_one_object_for_the_whole_kernel_a_section_says_of_which_file_it_is(
     source = tmp_path / "kernel/workqueue.o"
     source.parent.mkdir()
     (tmp_path / "chance.o").rename(source)
-    stays = {
-        "create",
-        "solicit",
-        "report",
-        "ran_in_boot",
-        "behind_it",
-        "way",
-        "behind",
-        "handed",
-        "wakeme",
-        "tcp_twsk_unique",
-    }
-    assert found(arch, "-O2", tmp_path, "vmlinux.o") == dict.fromkeys(stays, WHY)
+    assert found(arch, "-O2", tmp_path, "vmlinux.o") == dict.fromkeys(STAYS, WHY)
 
 
 def test_somebody_elses_lock_is_waited_for_to_the_end(tmp_path: Path) -> None:
