@@ -21,8 +21,26 @@ from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.origins import origins
 from prune.plan import SMALL
+from prune.timers import may_go_off
 
 WHY = "chance decides whether code that ran calls it"
+
+
+def may_run(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows) -> dict[int, str]:
+    """Unit -> why it stays: what :func:`may_happen` keeps, and what is handed on to be called later
+    (:func:`prune.timers.may_go_off`), by what ran or by what stays so itself: a busy host makes the watchdog
+    of clocks schedule what no boot had needed (clocksource_watchdog_work)."""
+    reasons = later = may_go_off(image, graph, knowledge, ran, lasting)
+    asks, goes_on, known = ran.copy(), lasting.copy(), -1
+    while len(reasons) > known:
+        known = len(reasons)
+        # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
+        goes_on[list(later)] = True
+        chance = may_happen(image, graph, knowledge, ran, goes_on)
+        asks[list(chance)] = True
+        later = may_go_off(image, graph, knowledge, asks, lasting)
+        reasons = {**chance, **later, **reasons}
+    return reasons
 
 
 def may_happen(

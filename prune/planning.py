@@ -15,7 +15,7 @@ import numpy as np
 from prune.bootonly import Phases
 from prune.buildid import build_id
 from prune.callgraph import CallGraph, make_call_graph
-from prune.chance import decides_in, may_happen
+from prune.chance import decides_in, may_run
 from prune.closure import SEES_ALL, infer, watched
 from prune.elf import Rows
 from prune.evidence import boot_phases, evidence, knows_blocks
@@ -208,12 +208,9 @@ def _by_chance(settings: Settings, model: Model, ran: Iterable[int], phases: Pha
     hot[list(ran)] = True
     lasting = hot.copy()
     lasting[phases.only if phases else []] = False
-    reasons = may_go_off(image, graph, knowledge, hot, lasting)
     if settings.chance == "none":
-        return reasons
-    # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
-    lasting[list(reasons)] = True
-    return {**may_happen(image, graph, knowledge, hot, lasting), **reasons}
+        return may_go_off(image, graph, knowledge, hot, lasting)
+    return may_run(image, graph, knowledge, hot, lasting)
 
 
 def _beginnings(model: Model) -> dict[int, str]:

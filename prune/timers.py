@@ -17,6 +17,7 @@ from prune.callgraph import CALL, TAIL_CALL, CallGraph
 from prune.elf import SHF_EXECINSTR, Rows, distinct
 from prune.image import Image
 from prune.knowledge import Knowledge
+from prune.plan import SMALL
 
 #: Calls away from such a function that stay. With examples/micro all of it is 0.9% of the kernel's text;
 #: what boots missed of timers was no further away.
@@ -48,7 +49,13 @@ def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) 
     """The functions that a unit of the mask ``ran`` hands to what calls them later."""
     known = knowledge.closure["timers"]
     hot = image.units["flags"] & SHF_EXECINSTR != 0
-    hot &= ran
+    # One that is hardly more than a jump does it for others (schedule_work): a boot on a busy host missed
+    # what the watchdog of clocks has scheduled.
+    small = image.units["function"] & (image.units["size"] <= SMALL)
+    called = graph.target[ran[graph.source] & np.isin(graph.kind, (CALL, TAIL_CALL))]
+    asks = ran.copy()
+    asks[called[small[called]]] = True
+    hot &= asks
     # What many variables share would hand on all that any of them holds: in vmlinux.o, half a kernel.
     function, data = image.units["function"], image.units["data"] & image.units["alone"]
     second = _Calls(image, knowledge, image.defining(known["setup"]), hot)

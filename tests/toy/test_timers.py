@@ -41,6 +41,8 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     assert found(arch, level, tmp_path, "has_some", "passes_on") == {"passed_one": HANDS, "passed_two": HANDS}
     assert found(arch, level, tmp_path, "has_slabs") == {"constructs": HANDS}
     assert found(arch, level, tmp_path, "queues") == {"works": HANDS}
+    # clocksource_watchdog_work: the watchdog of clocks has it scheduled when a busy host made it late.
+    assert found(arch, level, tmp_path, "has_it_scheduled") == {"later_on": HANDS}
     assert found(arch, level, tmp_path, "has_threads", "watches") == {
         "watches": HANDS, "looks_for_hung_tasks": CALLS,
     }  # fmt: skip

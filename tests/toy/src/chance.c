@@ -6,11 +6,22 @@ struct ops { void (*solicit)(void); void (*report)(void); void (*far)(void); };
 extern void elsewhere(void), far(void);
 extern void hash(void (*check)(void));
 extern void call_rcu(void (*wake)(void));
+struct work { void (*work)(void); };
+extern void queue_work_on(int cpu, struct work *work);
 volatile int busy;
 
 HERE void further(void) { BODY(1); }
 HERE void wakeme(void) { BODY(15); }
-HERE void create(void) { further(); call_rcu(wakeme); BODY(2); asm volatile(".skip 32, 0x90"); }
+HERE void starts_thread(void) { BODY(17); }
+HERE void works(void) { starts_thread(); BODY(18); }
+struct work declared = { works };
+HERE void create(void)
+{
+	further();
+	call_rcu(wakeme);
+	queue_work_on(1, &declared);
+	asm volatile(".skip 32, 0x90");
+}
 HERE void behind(void) { further(); BODY(13); asm volatile(".skip 32, 0x90"); }
 HERE void way(void) { behind(); }
 HERE void solicit(void) { BODY(3); }

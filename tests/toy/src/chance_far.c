@@ -1,2 +1,5 @@
 /* Another of the files in which time says what runs: data of the first holds what is here. */
 void far(void) { asm volatile("" : : "i"(1)); }
+
+/* As of kernel/workqueue.c, which keeps none of it by chance. */
+void queue_work_on(int cpu, void *work) { asm volatile("" : : "r"(cpu), "r"(work)); }

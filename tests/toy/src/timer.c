@@ -82,6 +82,7 @@ HERE void helper(struct timer *timer) { BODY(14); sink = timer->flags; }
 void has_some(struct timer *timer) { helper(timer); passes_on(timer, passed_one, passed_two); BODY(15); }
 
 HERE void works(struct work *work) { BODY(16); sink = work->timer.flags; }
+HERE void later_on(struct work *work) { BODY(45); sink = work->timer.flags; }
 HERE void never_queued(struct work *work) { BODY(17); sink = work->timer.flags; }
 struct work declared = { .work = works };
 struct work other = { .work = never_queued };
@@ -91,6 +92,11 @@ HERE int queue_work_on(int cpu, void *queue, struct work *work)
 	return sink = cpu + (queue == work);
 }
 void queues(void *queue) { queue_work_on(1, queue, &declared); BODY(19); }
+
+/* schedule_work, as compilers make one of it for a caller. */
+struct work scheduled = { .work = later_on };
+HERE int schedules(int cpu, void *queue) { return queue_work_on(cpu, queue, &scheduled); }
+int has_it_scheduled(void *queue) { BODY(20); return schedules(1, queue) + 1; }
 
 /* INIT_DELAYED_WORK: a timer that runs what was stored beside it; hrtimer_init: what is stored right behind. */
 HERE void delayed_work_timer_fn(struct timer *timer) { BODY(40); sink = timer->flags; }
