@@ -25,7 +25,8 @@ LEAST = 3
 _LONGEST = 400
 # CONFIG_PRINTK_TIME, CONFIG_PRINTK_CALLER (kernel/printk/printk.c, print_time(), print_caller()).
 _PREFIX = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{4,}\b|\d+")
+# A number below 0 is one as well: `Marking stable (824513209, -3161034)` (kernel/sched/clock.c).
+_NUMBER = re.compile(r"(?:(?<=[\s(,=])-(?=\d))?(?:0x[0-9a-fA-F]+|\b(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{4,}\b|\d+)")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from prune.consoles import Line, Said, compare, read_consoles
 
 WHOLE = """\
@@ -23,6 +25,13 @@ def pruned(*more: str, without: str = "nothing") -> str:
 def test_numbers_times_and_the_layout_of_the_image_do_not_differ() -> None:
     said = compare([WHOLE] * 3, [pruned("Freeing unused kernel image (text/rodata gap) memory: 1200K")])
     assert said == Said(3, 1)
+
+
+@pytest.mark.parametrize("line", ["stable (824513, -3161)->(718299, 1030)", "of -12 or a-3", "skew=-4"])
+def test_a_number_below_zero_is_a_number(line: str) -> None:
+    other = line.replace("-3161", "3161").replace("-12", "12").replace("=-4", "=4")
+    assert compare([f"{WHOLE}{line}"] * 3, [pruned(other)]) == Said(3, 1)
+    assert compare([f"{WHOLE}a-3"] * 3, [pruned("a3")]).new == (Line("a3", 1),)
 
 
 def test_what_a_pruned_kernel_complains_of_is_found_and_counted() -> None:
