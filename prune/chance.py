@@ -57,7 +57,7 @@ def may_happen(
     # What data of another file holds is that file's business; but its data may hold what others have.
     apart = origin[source] != origin[target]
     holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
-    edges = ~apart | holds | np.isin(kind, (CALL, TAIL_CALL))
+    edges = ~apart | holds | (image.units["function"][source] & np.isin(kind, (CALL, TAIL_CALL, ADDRESS)))
     source, target, kind = source[edges], target[edges], kind[edges]
 
     def step(start: Rows, *kinds: int) -> Rows:
@@ -84,9 +84,17 @@ def may_happen(
         found |= more
     # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
     found |= step(found, ADDRESS) & image.units["function"] & ~ran
-    pointed = image.defining(knowledge.closure["chance"]["pointed"])
-    found[pointed[own[pointed] & np.isin(origin[pointed], origin[lasting])]] = True
+    found[_pointed(image, knowledge, lasting)] = True
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
+
+
+def _pointed(image: Image, knowledge: Knowledge, lasting: Rows) -> Rows:
+    """The functions of ``pointed`` of whose files a unit of the mask ``lasting`` is."""
+    known = knowledge.closure["chance"]["pointed"]
+    origin = origins(image, list(known))
+    units = image.defining([name for names in known.values() for name in names])
+    found: Rows = units[(origin[units] >= 0) & np.isin(origin[units], origin[lasting])]
+    return found
 
 
 def decides_in(image: Image, knowledge: Knowledge) -> Rows:

@@ -78,6 +78,8 @@ def make_plan(
         why = "root: shares a section, and nobody saw all that ran"
         reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
     reasons.add(list(inferred or {}), lambda unit: (inferred or {})[unit])
+    refers = np.isin(graph.kind, _REFERS) & _mask(image, inferred or ())[graph.source]
+    reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that may run refers to it")
     reasons.add(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     _widen(reasons, graph, _mask(image, ran), width)
     only_ran = _mask(image, ran) & ~reasons.again

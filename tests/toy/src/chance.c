@@ -3,7 +3,7 @@
 #define BODY(n) asm volatile("" : : "i"(n))
 
 struct ops { void (*solicit)(void); void (*report)(void); void (*far)(void); };
-extern void elsewhere(void), far(void);
+extern void elsewhere(void), far(void), beyond(void);
 extern void hash(void (*check)(void));
 extern void call_rcu(void (*wake)(void));
 struct work { void (*work)(void); };
@@ -31,7 +31,7 @@ HERE void ran_in_boot(void) { behind_it(); asm volatile(".skip 64, 0x90"); }
 HERE void ran_in_boot_too(void) { BODY(11); }
 HERE void early(void) { ran_in_boot_too(); BODY(12); }
 /* In tables of another file. */
-HERE void tcp_twsk_unique(void) { BODY(16); }
+HERE void ipv4_negative_advice(void) { BODY(16); }
 HERE void handed(void) { BODY(14); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }
@@ -50,6 +50,7 @@ void worker(const struct ops **with)
 	if (busy > 2)
 		ran_in_boot();
 	hash(handed);
+	hash(beyond);
 	BODY(7);
 }
 void cold(const struct ops **with) { *with = &others; cold_callee(); BODY(8); }
