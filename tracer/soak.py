@@ -59,9 +59,14 @@ class Stretch:
 
 
 def scripts(workload: Workload) -> Tree:
-    """What the guest's root file system has besides."""
+    """What the guest's root file system has besides. They know the machine's memory from here: a pruned
+    kernel need not be able to say it."""
     number, _ = loaded(workload)
-    return {f"kprune/app.{number}/soak-{name}": regular((_SCRIPTS / name).read_bytes()) for name in IN_GUEST}
+    known = f"kilobytes={workload.machine.memory >> 10}\n".encode()
+    return {
+        f"kprune/app.{number}/soak-{name}": regular(known + (_SCRIPTS / name).read_bytes())
+        for name in IN_GUEST
+    }
 
 
 def loaded(workload: Workload) -> tuple[int, App]:

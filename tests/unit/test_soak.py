@@ -154,6 +154,8 @@ def test_scripts_are_for_the_guests_shell(tmp_path: Path) -> None:
             ["busybox", "sh", "-n", str(script)], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, "")
+        # What the trouble asks the kernel for, beside the trouble, is not to be a miss: /proc/meminfo was.
+        assert entry.data.startswith(b"kilobytes=262144\n") and b"meminfo" not in entry.data
 
 
 def test_a_workload_without_a_load_cannot_be_soaked() -> None:
