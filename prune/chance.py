@@ -80,17 +80,17 @@ def may_happen(
     found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
     # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
     deep = origins(image, knowledge.closure["chance"]["deep"]) >= 0
-    while (more := step(found & deep, CALL, TAIL_CALL) & deep & ~found & ~ran).any():
+    while (more := step(found & deep, CALL, TAIL_CALL) & ~found & ~ran).any():
         found |= more
     # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
     found |= step(found, ADDRESS) & image.units["function"] & ~ran
-    found[_pointed(image, knowledge, lasting)] = True
+    found[_called(image, knowledge, lasting)] = True
     return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
 
 
-def _pointed(image: Image, knowledge: Knowledge, lasting: Rows) -> Rows:
-    """The functions of ``pointed`` of whose files a unit of the mask ``lasting`` is."""
-    known = knowledge.closure["chance"]["pointed"]
+def _called(image: Image, knowledge: Knowledge, lasting: Rows) -> Rows:
+    """The functions of ``called`` of whose files a unit of the mask ``lasting`` is."""
+    known = knowledge.closure["chance"]["called"]
     origin = origins(image, list(known))
     units = image.defining([name for names in known.values() for name in names])
     found: Rows = units[(origin[units] >= 0) & np.isin(origin[units], origin[lasting])]

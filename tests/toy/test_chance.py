@@ -53,6 +53,11 @@ def test_somebody_elses_lock_is_waited_for_to_the_end(tmp_path: Path) -> None:
     before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
     after = found("x86_64", "-Os", tmp_path, "kernel/locking/mutex.o")
     assert after.keys() - before.keys() == {"further"}
+    # And clear_sched_clock_stable (kernel/sched), one call from tsc_cs_mark_unstable, which stayed by chance.
+    for name, stays in ("kernel/workqueue.o", set()), ("kernel/locking/mutex.o", {"queue_work_on"}):
+        assert {"queue_work_on"} & found(
+            "x86_64", "-Os", tmp_path, name, far="kernel/kthread.o"
+        ).keys() == stays
 
 
 def test_what_was_handed_on_in_boot_may_have_to_wait(tmp_path: Path) -> None:
