@@ -12,6 +12,8 @@ than four branches from what ran it would be 2% less; boots on a busy host misse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from prune.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
@@ -19,81 +21,93 @@ from prune.elf import Rows
 from prune.image import Image
 from prune.knowledge import Knowledge
 from prune.origins import origins
-from prune.plan import SMALL
-from prune.timers import may_go_off
+from prune.timers import may_go_off, with_jumps
 
 WHY = "chance decides whether code that ran calls it"
 
 
 def may_run(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows) -> dict[int, str]:
-    """Unit -> why it stays: what :func:`may_happen` keeps, and what is handed on to be called later
-    (:func:`prune.timers.may_go_off`), by what ran or by what stays so itself: a busy host makes the watchdog
-    of clocks schedule what no boot had needed (clocksource_watchdog_work)."""
+    """Unit -> why it stays: what may happen by chance (:meth:`Chance.may_happen`), and what is handed on to
+    be called later (:func:`prune.timers.may_go_off`), by what ran or by what stays so itself: a busy host
+    makes the watchdog of clocks schedule what no boot had needed (clocksource_watchdog_work).
+
+    Args:
+        ran, lasting: masks of what ran, and of what was seen to after boot.
+    """
+    files = Chance(image, graph, knowledge)
     reasons = later = may_go_off(image, graph, knowledge, ran, lasting)
     asks, goes_on, known = ran.copy(), lasting.copy(), -1
     while len(reasons) > known:
         known = len(reasons)
         # On a busy host, what was handed on in boot and ran then may have to wait until booting is over.
         goes_on[list(later)] = True
-        chance = may_happen(image, graph, knowledge, ran, goes_on)
-        asks[list(chance)] = True
+        happens = files.may_happen(ran, goes_on)
+        asks |= happens
         later = may_go_off(image, graph, knowledge, asks, lasting)
-        reasons = {**chance, **later, **reasons}
+        reasons = {**dict.fromkeys(np.flatnonzero(happens).tolist(), WHY), **later, **reasons}
     return reasons
 
 
-def may_happen(
-    image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
-) -> dict[int, str]:
-    """Unit -> why it stays: what a unit of the mask ``ran`` may call by chance, and what of that was seen in
-    boot alone, but may be called later by one that runs after it (``lasting``: it was seen to, or code hands
-    it on for later). With link-time optimisation nobody knows what is from those files, and nothing stays."""
-    origin = origins(image, knowledge.closure["chance"]["files"])
-    own = (origin >= 0) & ~image.units["init"]
-    small = image.units["function"] & (image.units["size"] <= SMALL)
-    edges = own[graph.source] & own[graph.target]
-    source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
-    # What data of another file holds is that file's business; but its data may hold what others have.
-    apart = origin[source] != origin[target]
-    holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
-    edges = ~apart | holds | (image.units["function"][source] & np.isin(kind, (CALL, TAIL_CALL, ADDRESS)))
-    source, target, kind = source[edges], target[edges], kind[edges]
+class Chance:
+    """The files in which time says what runs, and what refers to what in them."""
 
-    def step(start: Rows, *kinds: int) -> Rows:
-        found = np.zeros(len(image.units), bool)
-        found[target[start[source] & np.isin(kind, kinds)]] = True
+    def __init__(self, image: Image, graph: CallGraph, knowledge: Knowledge) -> None:
+        known = knowledge.closure["chance"]
+        origin = origins(image, known["files"])
+        own = (origin >= 0) & ~image.units["init"]
+        edges = own[graph.source] & own[graph.target]
+        source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
+        # What data of another file holds is that file's business; but its data may hold what others have.
+        apart = origin[source] != origin[target]
+        holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
+        hands = image.units["function"][source] & np.isin(kind, (CALL, TAIL_CALL, ADDRESS))
+        edges = ~apart | holds | hands
+        self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
+        self._image, self._graph = image, graph
+        self._deep = origins(image, known["deep"]) >= 0
+        self._called = [_in_file(image, file, names) for file, names in known["called"].items()]
+
+    def may_happen(self, ran: Rows, lasting: Rows) -> Rows:
+        """Mask of what a unit of the mask ``ran`` may call by chance, and of what of that was seen in boot
+        alone, but may be called later by one that runs after it (``lasting``: it was seen to, or code hands
+        it on for later). With link-time optimisation nobody knows what is from those files, and nothing
+        stays."""
+        # What goes on after boot and called something in boot may come to it again, and to what that called.
+        again = lasting.copy()
+        while (more := self._by_chance(again) & ran & ~again).any():
+            again |= more
+        found = (self._by_chance(ran) & ~ran) | self._by_chance(lasting) | (again & ~lasting)
+        # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
+        while (more := self._step(found & self._deep, CALL, TAIL_CALL) & ~found & ~ran).any():
+            found |= more
+        # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
+        found |= self._step(found, ADDRESS) & self._image.units["function"] & ~ran
+        for file, functions in self._called:
+            if (file & lasting).any():
+                found[functions] = True
         return found
 
-    def by_chance(start: Rows) -> Rows:
+    def _by_chance(self, start: Rows) -> Rows:
         # What is hardly more than a jump is a way to what it jumps to (__mutex_lock_slowpath).
-        ways = start | (step(start, CALL, TAIL_CALL) & small)
-        called = step(ways, CALL, TAIL_CALL) | step(start, ADDRESS)
-        held = step(step(start, DATA), ADDRESS, TABLE)
-        found: Rows = (called | held) & image.units["function"] & ~start
+        ways = with_jumps(self._image, self._graph, start)
+        called = self._step(ways, CALL, TAIL_CALL) | self._step(start, ADDRESS)
+        held = self._step(self._step(start, DATA), ADDRESS, TABLE)
+        found: Rows = (called | held) & self._image.units["function"] & ~start
         return found
 
-    # What goes on after boot and called something in boot may come to it again, and to what that called.
-    again = lasting.copy()
-    while (more := by_chance(again) & ran & ~again).any():
-        again |= more
-    found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
-    # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
-    deep = origins(image, knowledge.closure["chance"]["deep"]) >= 0
-    while (more := step(found & deep, CALL, TAIL_CALL) & ~found & ~ran).any():
-        found |= more
-    # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
-    found |= step(found, ADDRESS) & image.units["function"] & ~ran
-    found[_called(image, knowledge, lasting)] = True
-    return dict.fromkeys(np.flatnonzero(found).tolist(), WHY)
+    def _step(self, start: Rows, *kinds: int) -> Rows:
+        found = np.zeros(len(self._image.units), bool)
+        found[self._target[start[self._source] & np.isin(self._kind, kinds)]] = True
+        return found
 
 
-def _called(image: Image, knowledge: Knowledge, lasting: Rows) -> Rows:
-    """The functions of ``called`` of whose files a unit of the mask ``lasting`` is."""
-    known = knowledge.closure["chance"]["called"]
-    origin = origins(image, list(known))
-    units = image.defining([name for names in known.values() for name in names])
-    found: Rows = units[(origin[units] >= 0) & np.isin(origin[units], origin[lasting])]
-    return found
+def _in_file(image: Image, file: str, names: Sequence[str]) -> tuple[Rows, Rows]:
+    """(mask of the units of the file, those of its functions of these names). Static ones have no name for
+    the linker, and compilers add to it (``.isra.0``)."""
+    mine = origins(image, [file]) >= 0
+    functions = {unit for unit, _, _, name in image.functions if name.partition(".")[0] in names}
+    units = np.array(sorted(functions), np.int64)
+    return mine, units[mine[units]]
 
 
 def decides_in(image: Image, knowledge: Knowledge) -> Rows:

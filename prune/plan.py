@@ -59,7 +59,7 @@ def make_plan(
         healed: as ``ran``, for what boots missed; what such a function calls stays as well, some steps
             far into what never ran, since each step would be one more round of healing.
         inferred: unit -> why, for what may have run where no source could see (:mod:`prune.closure`).
-        small: keep what code that ran refers to, too, if it has no more bytes than this.
+        small: keep what code that ran, or may run, refers to, too, if it has no more bytes than this.
         script_symbols: names that the linker script mentions.
         phases: which units ran only until the kernel freed its init memory; None: nothing is placed there.
         whole: code that shares a section in its object stays: nobody saw all that ran.
@@ -70,16 +70,8 @@ def make_plan(
     """
     ruled, unused = apply_rules(image, rules)
     reasons = _because_of_what_ran(image, graph, ran, healed or {}, small)
-    for why, units in find_roots(image, graph, knowledge, script_symbols):
-        reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
-    rows = _export_rows(image, knowledge, exported or {})
-    reasons.add(list(rows), lambda unit: rows[unit])
-    if whole:
-        why = "root: shares a section, and nobody saw all that ran"
-        reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
-    reasons.add(list(inferred or {}), lambda unit: (inferred or {})[unit])
-    refers = np.isin(graph.kind, _REFERS) & _mask(image, inferred or ())[graph.source]
-    reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that may run refers to it")
+    _add_roots(reasons, image, graph, knowledge, script_symbols, exported or {}, whole)
+    _add_inferred(reasons, image, graph, inferred or {}, small)
     reasons.add(list(ruled), lambda unit: f"rule {ruled[unit]}: {ruled[unit].reason}")
     _widen(reasons, graph, _mask(image, ran), width)
     only_ran = _mask(image, ran) & ~reasons.again
@@ -118,6 +110,29 @@ def _because_of_what_ran(
         reasons.add(_beside_healed(image, graph, ran, missed), lambda _: "referred to beside what was healed")
     reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that ran refers to it")
     return reasons
+
+
+def _add_roots(
+    reasons: _Reasons, image: Image, graph: CallGraph, knowledge: Knowledge,
+    script_symbols: frozenset[str], exported: Mapping[str, str], whole: bool,
+) -> None:  # fmt: skip
+    """What stays whatever ran."""
+    for why, units in find_roots(image, graph, knowledge, script_symbols):
+        reasons.add(units, lambda _, why=why: f"root: {why}")  # type: ignore[misc]
+    rows = _export_rows(image, knowledge, exported)
+    reasons.add(list(rows), lambda unit: rows[unit])
+    if whole:
+        why = "root: shares a section, and nobody saw all that ran"
+        reasons.add(np.flatnonzero(image.was_shared), lambda _: why)
+
+
+def _add_inferred(
+    reasons: _Reasons, image: Image, graph: CallGraph, inferred: Mapping[int, str], small: int
+) -> None:
+    """What may have run, or may yet, and what is small beside it."""
+    reasons.add(list(inferred), lambda unit: inferred[unit])
+    refers = np.isin(graph.kind, _REFERS) & _mask(image, inferred)[graph.source]
+    reasons.add(_small(image, graph, refers, small), lambda _: "small, and code that may run refers to it")
 
 
 def _export_rows(image: Image, knowledge: Knowledge, exported: Mapping[str, str]) -> dict[int, str]:
@@ -203,7 +218,7 @@ def _beside_healed(image: Image, graph: CallGraph, ran: Rows, healed: Rows) -> R
 
 
 def _small(image: Image, graph: CallGraph, refers: Rows, size: int) -> Rows:
-    """Functions of at most ``size`` bytes that the edges ``refers`` lead to: hot code calls them, or takes
+    """Functions of at most ``size`` bytes that the edges ``refers`` lead to: code calls them, or takes
     their address; not what is answered when it is gone: the entry of a system call is small, and what it
     calls is not there."""
     tiny = image.units["function"] & (image.units["size"] <= size) & ~image.units["answered"]

@@ -45,17 +45,21 @@ def may_go_off(
     return reasons | dict.fromkeys(functions.tolist(), "code hands it on, to be called later")
 
 
+def with_jumps(image: Image, graph: CallGraph, units: Rows) -> Rows:
+    """The mask ``units``, and the functions that these call and that are hardly more than a jump."""
+    small = image.units["function"] & (image.units["size"] <= SMALL)
+    called = graph.target[units[graph.source] & np.isin(graph.kind, (CALL, TAIL_CALL))]
+    found: Rows = units.copy()
+    found[called[small[called]]] = True
+    return found
+
+
 def _handed_on(image: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows) -> Rows:
     """The functions that a unit of the mask ``ran`` hands to what calls them later."""
     known = knowledge.closure["timers"]
-    hot = image.units["flags"] & SHF_EXECINSTR != 0
     # One that is hardly more than a jump does it for others (schedule_work): a boot on a busy host missed
     # what the watchdog of clocks has scheduled.
-    small = image.units["function"] & (image.units["size"] <= SMALL)
-    called = graph.target[ran[graph.source] & np.isin(graph.kind, (CALL, TAIL_CALL))]
-    asks = ran.copy()
-    asks[called[small[called]]] = True
-    hot &= asks
+    hot = (image.units["flags"] & SHF_EXECINSTR != 0) & with_jumps(image, graph, ran)
     # What many variables share would hand on all that any of them holds: in vmlinux.o, half a kernel.
     function, data = image.units["function"], image.units["data"] & image.units["alone"]
     second = _Calls(image, knowledge, image.defining(known["setup"]), hot)

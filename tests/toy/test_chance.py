@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.chance import WHY, decides_in, may_happen, may_run
+from prune.callgraph import CallGraph, make_call_graph
+from prune.chance import WHY, Chance, decides_in, may_run
+from prune.elf import Rows
 from prune.image import Image
-from prune.knowledge import read_knowledge
+from prune.knowledge import Knowledge, read_knowledge
 from prune.tables import find_tables
 from tests.conftest import image
 
@@ -102,6 +103,14 @@ def test_by_the_block_it_decides_in_more_files(tmp_path: Path) -> None:
     assert found("x86_64", "-O2", tmp_path, "lib/lockref.o") == {}
 
 
+def by_chance(
+    made: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
+) -> dict[int, str]:
+    """What happens by chance, without what is handed on for later."""
+    happens = Chance(made, graph, knowledge).may_happen(ran, lasting)
+    return dict.fromkeys(np.flatnonzero(happens).tolist(), WHY)
+
+
 def compiled(arch: str, level: str, folder: Path, name: str, far: str = "") -> Image:
     """chance.c as the object ``name``, and chance_far.c as ``far``."""
     objects = {}
@@ -116,7 +125,7 @@ def compiled(arch: str, level: str, folder: Path, name: str, far: str = "") -> I
 
 def found(
     arch: str, level: str, folder: Path, name: str, handed_on: str = "", far: str = "",
-    what: Callable[..., dict[int, str]] = may_happen,
+    what: Callable[..., dict[int, str]] = by_chance,
 ) -> dict[str, str]:  # fmt: skip
     """What stays because of what ran of chance.c, if that is the object ``name``, and why."""
     knowledge = read_knowledge(arch)

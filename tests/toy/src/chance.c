@@ -31,12 +31,12 @@ HERE void ran_in_boot(void) { behind_it(); asm volatile(".skip 64, 0x90"); }
 HERE void ran_in_boot_too(void) { BODY(11); }
 HERE void early(void) { ran_in_boot_too(); BODY(12); }
 /* In tables of another file. */
-HERE void ipv4_negative_advice(void) { BODY(16); }
+HERE static void ipv4_negative_advice(void) { BODY(16); }
 HERE void handed(void) { BODY(14); }
 HERE void not_held(void) { BODY(5); }
 HERE void cold_callee(void) { BODY(6); }
 const struct ops ops = { solicit, report, far };
-const struct ops others = { not_held, not_held, not_held };
+const struct ops others = { not_held, ipv4_negative_advice, not_held };
 
 void worker(const struct ops **with)
 {
