@@ -98,6 +98,24 @@ struct work scheduled = { .work = later_on };
 HERE int schedules(int cpu, void *queue) { return queue_work_on(cpu, queue, &scheduled); }
 int has_it_scheduled(void *queue) { BODY(20); return schedules(1, queue) + 1; }
 
+/* What gives memory back when it is short, in a variable and, for a file system, in a structure (include/linux/shrinker.h). */
+struct shrinker { long (*count)(struct shrinker *); long (*scan)(struct shrinker *); long batch; };
+HERE long counts(struct shrinker *one) { BODY(46); return one->batch; }
+HERE long scans(struct shrinker *one) { BODY(47); return one->batch + 1; }
+struct shrinker shrinks = { .count = counts, .scan = scans };
+HERE int register_shrinker(struct shrinker *one, const char *name) { BODY(48); return sink = one->batch + (name != 0); }
+int can_shrink(void) { BODY(49); return register_shrinker(&shrinks, "slots") + 1; }
+HERE long counts_inodes(struct shrinker *one) { BODY(50); return one->batch; }
+HERE long scans_inodes(struct shrinker *one) { BODY(51); return one->batch + 1; }
+HERE int prealloc_shrinker(struct shrinker *one, const char *name) { BODY(52); return sink = one->batch + (name != 0); }
+int has_inodes(struct shrinker *one)
+{
+	one->scan = scans_inodes;
+	one->count = counts_inodes;
+	one->batch = 1024;
+	return prealloc_shrinker(one, "inodes") + 1;
+}
+
 /* INIT_DELAYED_WORK: a timer that runs what was stored beside it; hrtimer_init: what is stored right behind. */
 HERE void delayed_work_timer_fn(struct timer *timer) { BODY(40); sink = timer->flags; }
 HERE void hrtimer_init(struct work *work, int clock) { BODY(41); sink = clock; work->timer.flags = clock; }
