@@ -76,7 +76,7 @@ SOAK ?= nginx redis sqlite
 soak: setup
 	for each in $(SOAK); do \
 		.venv/bin/kprune run examples/$$each --out out/$$each || exit; \
-		.venv/bin/kprune soak out/$$each --minutes $(SOAK_MINUTES) || exit; \
+		.venv/bin/kprune soak out/$$each --minutes $(SOAK_MINUTES) --rehearse 4 || exit; \
 	done
 
 bench: setup

@@ -25,6 +25,10 @@ def add_parser(verbs: Any) -> None:
     made.add_argument(
         "--troubles", metavar="NAMES", help="of storm,fill,kill,memory,loss,clock, or none (default all)"
     )
+    made.add_argument(
+        "--rehearse", type=float, default=0.0, metavar="N",
+        help="first soak the whole kernel for so many minutes, and link again with what it ran",
+    )  # fmt: skip
     made.add_argument("--base", action="store_true", help="soak the kernel that is not pruned")
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     made.set_defaults(handler=run)
@@ -34,17 +38,21 @@ def run(options: argparse.Namespace) -> int:
     """Soak, write ``OUT/soak.json`` or ``soak-base.json`` and print it; 5 when the last guest failed.
 
     Raises:
-        UserError: no app has a load, there is no such trouble, or too little time.
+        UserError: no app has a load, there is no such trouble, too little time, or a rehearsal for the base.
     """
     from prune.pipeline import Pipeline
     from prune.soaked import Soak, to_json
-    from prune.soaking import soak
+    from prune.soaking import rehearse, soak
     from tracer.soak import SECONDS, TROUBLES, loaded
 
     troubles = _troubles(options.troubles, TROUBLES)
     if not 0 < options.minutes <= 1e6 or options.requests < 0:
         raise UserError(
             f"soaking for {options.minutes:g} minutes, {options.requests} requests", "more than 0"
+        )
+    if not 0 <= options.rehearse <= 1e6 or (options.base and options.rehearse):
+        raise UserError(
+            f"rehearsing for {options.rehearse:g} minutes", "from 0, and only for the kernel that is pruned"
         )
     pipeline = Pipeline(load_settings(options.out.absolute()))
     loaded(pipeline.workload)
@@ -54,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     def keep(guests: Sequence[Guest]) -> None:
         write_json(into, to_json(Soak(side, tuple(troubles), tuple(guests))))
 
+    if options.rehearse:
+        rehearse(pipeline, options.rehearse * 60, troubles)
     guests = soak(pipeline, side, options.minutes * 60, troubles, options.requests, keep)
     if not guests:
         raise UserError(

@@ -128,21 +128,38 @@ def _line(stretch: Stretch) -> str:
 def heal(pipeline: Pipeline, misses: Sequence[Miss], troubles: Sequence[str]) -> bool:
     """Take misses over into the profile, and what a soak of the whole kernel runs; link again. False when
     none of them is new."""
-    folder = pipeline.folder
-    new = passes.learn(folder, misses)
+    new = passes.learn(pipeline.folder, misses)
     if not new:
         return False
     say(f"heal: {', '.join(each.function for each in new)}, missed in the soak")
-    into = folder.path("heal")
-    kernel = KernelBuild(folder.base("bzImage"), folder.base("symbols.json"), is_smp(folder.base(".config")))
-    seconds = SECONDS * 2 * max(len(troubles), 1)
     try:
-        profile = collect_soak(pipeline.workload, kernel, into / "soak", cache_folder(), seconds, troubles)
+        rehearse(pipeline, SECONDS * 2 * max(len(troubles), 1), troubles, f"soak-{new[0].round}")
     except (GuestFailed, GuestLost, ValidationFailed) as error:
         say(f"soak of the whole kernel: {getattr(error, 'summary', error)}")
-    else:
-        save_profile(profile, into / f"round-soak-{new[0].round}.json")
+        relink(pipeline)
+    return True
+
+
+def rehearse(pipeline: Pipeline, seconds: float, troubles: Sequence[str], name: str = "") -> None:
+    """Soak the kernel that has everything with block coverage, and link again with what it ran.
+
+    Args:
+        name: of the round; "" for the next one without a miss.
+
+    Raises:
+        GuestFailed, GuestLost, ValidationFailed: the whole kernel did not get through it.
+    """
+    folder, into = pipeline.folder, pipeline.folder.path("heal")
+    kernel = KernelBuild(folder.base("bzImage"), folder.base("symbols.json"), is_smp(folder.base(".config")))
+    profile = collect_soak(pipeline.workload, kernel, into / "soak", cache_folder(), seconds, troubles)
+    earlier = [path for path in folder.retraced if "rehearsal" in path.name]
+    name = name or f"rehearsal-{len(earlier) + 1}"
+    save_profile(profile, into / f"round-{name}.json")
+    relink(pipeline)
+
+
+def relink(pipeline: Pipeline) -> None:
+    """A pruned kernel of what is known now."""
     pipeline.plan()
     pipeline.link()
     pipeline.verify()
-    return True

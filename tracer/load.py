@@ -8,7 +8,7 @@ A load is a command of the host's (``load`` in workload.toml) that puts load on 
 
 ``requests`` were answered in ``seconds``; ``latencies_ms`` has how long each of them took, ``quantiles_ms``
 at least the median and the 99th percentile of that, for clients that tell no more. A soak needs neither.
-``lost``, if it is there: how many were not answered, in whatever way.
+``lost``, if it is there: how many were not answered, in whatever way. What is timed must lose none.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def read_load(app: App, said: str, timed: bool = True) -> Window:
     lost = value.get("lost", 0)
     if not isinstance(lost, int) or isinstance(lost, bool) or lost < 0:
         wrong(f"printed lost {lost!r}, which is not a whole number")
+    if timed and lost:
+        wrong(f"lost {lost} of its requests, so how fast the others were says nothing")
     if not _is_positive(seconds):
         wrong(f"printed seconds {seconds!r}, which is not a number above 0")
     told = ("latencies_ms" in value) + ("quantiles_ms" in value)

@@ -63,6 +63,8 @@ def test_quantiles_are_values_that_were_measured() -> None:
         ({**GOOD, "quantiles_ms": {"50": 1, "99": 1}}, "not one of latencies_ms and quantiles_ms"),
         ({"requests": 1, "seconds": 1, "quantiles_ms": {"50": 1}}, 'without numbers for "50" and "99"'),
         ({**GOOD, "latency_ms": []}, "unknown key latency_ms"),
+        ({**GOOD, "lost": 3}, "lost 3 of its requests, so how fast"),
+        ({**GOOD, "lost": -1}, "lost -1, which"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_clear_line(said: object, why: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from prune import soaking
+from prune import cli, soaking
 from prune.cmd_soak import _troubles, table
 from prune.folder import Folder
 from prune.misses import Miss
@@ -133,6 +133,40 @@ def test_a_soak_that_is_ended_by_hand_is_kept_up_to_its_last_stretch(monkeypatch
     with pytest.raises(KeyboardInterrupt):
         soaking.soak(pipeline, "pruned", 3600.0, (), 0, kept.append)
     assert [[guest.requests for guest in guests] for guests in kept] == [[6000], [8000]]
+
+
+def test_what_rehearsals_ran_is_kept_beside_what_boots_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a file of its own, after which everything is planned, linked and proved again."""
+    did: list[str] = []
+
+    def step(name: str) -> Any:
+        return lambda: did.append(name)
+
+    monkeypatch.setattr(soaking, "is_smp", lambda config: True)
+    monkeypatch.setattr(soaking, "collect_soak", lambda *words: words[-2:])
+    monkeypatch.setattr(soaking, "save_profile", lambda profile, path: path.write_text(f"{profile}"))
+    steps = {name: step(name) for name in ("plan", "link", "verify")}
+    pipeline = cast("Any", SimpleNamespace(workload=None, folder=Folder(tmp_path), **steps))
+    (tmp_path / "heal").mkdir()
+    soaking.rehearse(pipeline, 120.0, ("kill",))
+    soaking.rehearse(pipeline, 60.0, ())
+    soaking.rehearse(pipeline, 20.0, ("kill",), "soak-3")
+    assert {path.name: path.read_text() for path in Folder(tmp_path).retraced} == {
+        "round-rehearsal-1.json": "(120.0, ('kill',))",
+        "round-rehearsal-2.json": "(60.0, ())",
+        "round-soak-3.json": "(20.0, ('kill',))",
+    }
+    assert did == ["plan", "link", "verify"] * 3
+
+
+def test_the_base_has_nothing_to_rehearse(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--base", "--rehearse", "2"], ["--rehearse", "-1"], ["--rehearse", "nan"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["soak", "/nowhere", *words])
+        assert ended.value.code == UserError.exit_code
+        assert "only for the kernel that is pruned" in capsys.readouterr().err
 
 
 def test_troubles_are_chosen_by_name() -> None:
