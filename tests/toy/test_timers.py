@@ -46,6 +46,8 @@ def test_what_is_freed_passed_on_or_queued_stays_as_well(arch: str, level: str, 
     # kfree_rcu_shrink_count was missed by a server that ran out of memory.
     assert found(arch, level, tmp_path, "can_shrink") == {"counts": HANDS, "scans": HANDS}
     assert found(arch, level, tmp_path, "has_inodes") == {"counts_inodes": HANDS, "scans_inodes": HANDS}
+    extents = {"counts_extents": HANDS, "scans_extents": HANDS}
+    assert found(arch, level, tmp_path, "has_extents") == extents
     assert found(arch, level, tmp_path, "has_threads", "watches") == {
         "watches": HANDS, "looks_for_hung_tasks": CALLS,
     }  # fmt: skip

@@ -115,6 +115,15 @@ int has_inodes(struct shrinker *one)
 	one->batch = 1024;
 	return prealloc_shrinker(one, "inodes") + 1;
 }
+HERE long counts_extents(struct shrinker *one) { BODY(53); return one->batch; }
+HERE long scans_extents(struct shrinker *one) { BODY(54); return one->batch + 1; }
+int has_extents(struct shrinker *one)
+{
+	one->scan = scans_extents;
+	one->count = counts_extents;
+	one->batch = 1024;
+	return register_shrinker(one, "extents") + 1;
+}
 
 /* INIT_DELAYED_WORK: a timer that runs what was stored beside it; hrtimer_init: what is stored right behind. */
 HERE void delayed_work_timer_fn(struct timer *timer) { BODY(40); sink = timer->flags; }
