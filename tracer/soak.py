@@ -39,6 +39,8 @@ TROUBLES = ("storm", "fill", "kill", "memory", "loss", "clock")
 #: Seconds of a stretch, and of a trouble's script at most.
 SECONDS = 10.0
 _AT_MOST = 120
+#: Seconds that the load is given to begin: what is not connected yet cannot be killed.
+_LEAD = 1.0
 #: Connections of a storm.
 _STORM = 300
 #: Bursts of loss, and seconds that each lasts at most and at least.
@@ -129,6 +131,7 @@ def _stretch(session: Session, number: int, app: App, trouble: str, at: float) -
     lost = ""
     with ended_group(process):
         if trouble:
+            _wait(session, _LEAD)
             _cause(session, number, trouble)
         while process.poll() is None:
             session.pump(0.05)
