@@ -166,6 +166,13 @@ def option(what: str) -> str:
     return found
 
 
+def wanted_options() -> Mapping[str, Any]:
+    """Who needs what of a kernel's configuration: lists of lists of names, one of each is enough; ``format``
+    and ``card`` have such lists by file system and by network card."""
+    found: Mapping[str, Any] = read_toml(FOLDER / "kbuild.toml")["wanted"]
+    return found
+
+
 def read_places() -> tuple[Place, ...]:
     """The placement rules, the only part that a link without a plan needs."""
     common = read_toml(FOLDER / "common.toml")

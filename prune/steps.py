@@ -26,6 +26,7 @@ from prune.settings import Settings, cache_folder
 from prune.source import resolve_source
 from prune.stages import run_stage, source_hash
 from prune.toolchain import find_toolchain
+from prune.wanted import require_options
 from tracer.host import GuestFailed, GuestLost, ValidationFailed
 from tracer.jitter import FIRST_HEALED
 from tracer.machine import machine_kind
@@ -64,9 +65,11 @@ class Steps:
         require([*_TO_BUILD, *toolchain.tools])
         source = resolve_source(settings.kernel, cache_folder())
         fragments = [*self.workload.kernel_configs, *settings.fragments, *more]
-        return describe_build(
+        build = describe_build(
             flavour, source, self.workload.arch, fragments, settings.config, cache_folder(), toolchain
         )
+        require_options(build.config, self.workload)
+        return build
 
     @cached_property
     def production(self) -> KernelBuild:
