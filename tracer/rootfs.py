@@ -65,6 +65,8 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
     for number, app in enumerate(workload.apps):
         tree.update(app_scripts(number, app))
     tree.update(more or {})
+    for disk in workload.disks:  # on a root file system that is read-only, the agent cannot make it
+        tree.setdefault(merged_name(disk.mount), directory())
     if workload.rootfs.device:
         tree.update(ports())
     return write_root(tree, workload.rootfs.device, into)

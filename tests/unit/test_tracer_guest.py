@@ -18,6 +18,7 @@ from tracer.newc import character_device, directory, regular, symlink, write_new
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
 from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
 from tracer.rootfs import Roots, build_root, merged_name
+from tracer.workload import Disk
 from tracer.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
@@ -64,6 +65,22 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
     ):
         assert name in archive
     assert b"usr/share/doc/dropbear-bin" not in archive  # omitted
+
+
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+@pytest.mark.skipif(not shutil.which("unsquashfs"), reason="squashfs-tools is not installed")
+def test_a_root_that_is_read_only_has_the_folders_of_the_disks_for_data(tmp_path: Path) -> None:
+    """The agent, which would make them, said that the disk could not be mounted."""
+    example = load_workload(EXAMPLE)
+    disks = (Disk("ext4", 1 << 20, "/srv/data"), Disk("ext4", 1 << 20, "/root"))
+    root = replace(example.rootfs, device="squashfs", packages=())
+    image = build_root(replace(example, rootfs=root, disks=disks), tmp_path, tmp_path)
+    listed = subprocess.run(
+        ["unsquashfs", "-d", "", "-lln", image], check=True, capture_output=True, text=True
+    )
+    modes = {line.split()[-1]: line.split()[0] for line in listed.stdout.splitlines() if "/" in line}
+    assert modes["/srv/data"] == "drwxr-xr-x"
+    assert modes["/root"] == "drwx------"  # what is there stays as it is
 
 
 @pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
