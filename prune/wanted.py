@@ -46,7 +46,8 @@ def _wanted(workload: Workload) -> Iterator[tuple[str, Sequence[str], str]]:
         needs += [("the initial RAM file system", known["the initial RAM file system"], "y")]
     for disk in workload.disks:
         who = f"the {disk.format} of {disk.mount}"
-        needs += [(who, known["a disk"], "y"), (who, known["format"].get(disk.format, ()), "y")]
+        loadable = "ym" if workload.rootfs.modules else "y"
+        needs += [(who, known["a disk"], "y"), (who, known["format"].get(disk.format, ()), loadable)]
     if machine.forward or workload.servers:
         card = f"the network card {machine.nic}"
         needs += [

@@ -45,6 +45,8 @@ def main(host: str, port: str) -> None:
                 lost += REQUESTS * PIPELINE
                 time.sleep(PAUSE)
                 seconds += time.monotonic() - began
+    if not requests:
+        raise SystemExit("nothing was answered")
     quantiles = {"50": quantile(tests, requests * 0.5), "99": quantile(tests, requests * 0.99)}
     answered = {"requests": requests, "quantiles_ms": quantiles}
     print(json.dumps(answered | {"seconds": round(seconds, 3), "lost": lost}))
@@ -60,7 +62,7 @@ def benchmark(host: str, port: str, name: str) -> tuple[str, bool]:
         print(f"{name}: no end in {AT_MOST} seconds", file=sys.stderr)
         return "", False
     if done.returncode:
-        print(f"{name}:", (done.stdout + done.stderr).splitlines()[-1], file=sys.stderr)
+        print(f"{name}:", *(done.stdout + done.stderr).splitlines()[-1:], file=sys.stderr)
         return "", False
     return done.stdout, True
 

@@ -18,8 +18,6 @@ STATEMENTS = (
     "begin; delete from t where k = (select max(k) from t); rollback;",
     "delete from t where k = (select min(k) from t);",
 )
-
-
 #: Seconds after something failed.
 PAUSE = 0.2
 
@@ -71,6 +69,8 @@ def main(host: str, port: int) -> None:
             else:
                 lost += 1
                 time.sleep(PAUSE)
+    if not latencies:
+        raise SystemExit("nothing was answered")
     said = {
         "requests": len(latencies),
         "seconds": round(now - began, 4),

@@ -43,8 +43,14 @@ def test_who_needs_what_is_said_at_once() -> None:
     assert said.startswith("configuring a kernel for nginx: the ext4 of /data needs CONFIG_BLK_DEV; ")
     assert "the ext4 of /data needs CONFIG_VIRTIO_BLK; the ext4 of /data needs CONFIG_EXT4_FS" in said
     assert "VIRTIO_NET" not in said  # a card's driver may be a module, which an app loads
+    nginx = load_workload(EXAMPLES / "nginx")
     with pytest.raises(UserError, match="EXT4_FS"):
-        require_options(config(*SERVER, EXT4_FS="m"), load_workload(EXAMPLES / "nginx"))
+        require_options(config(*SERVER, EXT4_FS="m"), nginx)
+    # With modules in the root file system, mounting loads it; what finds the disk, nothing loads.
+    modular = replace(nginx, rootfs=replace(nginx.rootfs, modules=("*",)))
+    require_options(config(*SERVER, EXT4_FS="m"), modular)
+    with pytest.raises(UserError, match="VIRTIO_BLK"):
+        require_options(config(*SERVER, VIRTIO_BLK="m"), modular)
 
 
 def test_a_card_of_which_nothing_is_known_or_that_nobody_needs() -> None:
