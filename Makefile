@@ -83,10 +83,10 @@ bench: setup
 	.venv/bin/python -m prune.bench --kernels "$(BENCH)" --lto "$(BENCH_LTO)" --demo $(OUT) $(BENCH_FLAGS)
 
 bench-heal: setup
-	.venv/bin/python -m prune.bench_heal examples/micro out/bench-heal
+	.venv/bin/python -m prune.bench.heal examples/micro out/bench-heal
 
 bench-sources: setup
-	.venv/bin/python -m prune.bench_sources examples/micro out/bench-sources
+	.venv/bin/python -m prune.bench.sources examples/micro out/bench-sources
 
 clean:
 	rm -rf out build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

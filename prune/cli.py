@@ -10,23 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prune import (
-    cmd_cache,
-    cmd_compare,
-    cmd_decode,
-    cmd_holdout,
-    cmd_import,
-    cmd_inspect,
-    cmd_ledger,
-    cmd_minram,
-    cmd_observe,
-    cmd_profile,
-    cmd_security,
-    cmd_soak,
-    cmd_speed,
-    ssh_trace,
-)
-from prune.run_options import (
+from prune.commands import cache as cmd_cache
+from prune.commands import compare as cmd_compare
+from prune.commands import decode as cmd_decode
+from prune.commands import holdout as cmd_holdout
+from prune.commands import imports as cmd_import
+from prune.commands import inspect as cmd_inspect
+from prune.commands import ledger as cmd_ledger
+from prune.commands import minram as cmd_minram
+from prune.commands import observe as cmd_observe
+from prune.commands import profile as cmd_profile
+from prune.commands import security as cmd_security
+from prune.commands import soak as cmd_soak
+from prune.commands import speed as cmd_speed
+from prune.commands import ssh_trace
+from prune.run.run_options import (
     add_boot_options,
     add_plan_options,
     add_settings,
@@ -144,7 +142,7 @@ def _stage(options: argparse.Namespace) -> int:
         ssh_trace.check_options(options)
         if options.ssh:
             return ssh_trace.run(options)
-    from prune.pipeline import Pipeline  # LIEF, capstone and networkx: not for --help.
+    from prune.run.pipeline import Pipeline  # LIEF, capstone and networkx: not for --help.
 
     pipeline = Pipeline(settings_of(options), options.dry_run)
     if options.verb in ("run", "heal", "report"):
@@ -165,7 +163,7 @@ def _stage(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace, report: dict[str, Any]) -> None:
-    from prune.report import table
+    from prune.report.report import table
 
     if report:
         show(json.dumps(report, indent=1) if options.json else table(report))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from hypothesis import settings
 
-from prune.assemble import read_image
-from prune.elf import Rows, parse_object
-from prune.image import Image
-from prune.knowledge import Knowledge, read_knowledge
-from prune.linkmap import parse_link_map
+from prune.model.assemble import read_image
+from prune.model.elf import Rows, parse_object
+from prune.model.image import Image
+from prune.model.knowledge import Knowledge, read_knowledge
+from prune.model.linkmap import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map
 
 X86, I386 = read_knowledge("x86_64"), read_knowledge("i386")

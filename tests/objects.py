@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prune import elf
-from prune.elf import ObjectFile
-from prune.layout import Machine
+from prune.model import elf
+from prune.model.elf import ObjectFile
+from prune.model.layout import Machine
 from tests.conftest import X86
 
 

@@ -4,7 +4,7 @@ Another compiler, another linker or link-time optimisation make another build of
 source and configuration are the same, a profile may move. Where they differ it is stale, and taken only when
 the user insists. Either way functions are carried as :mod:`tracer.identity` says; what the build at hand has
 no function for is counted and named, and so are the source files that changed since. What the profile cannot
-know of the build at hand is reasoned from the call graphs of both (``prune.carried``).
+know of the build at hand is reasoned from the call graphs of both (``prune.plan.carried``).
 """
 
 from __future__ import annotations

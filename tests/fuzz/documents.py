@@ -8,23 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prune.cmd_compare import compare, group_by, read_kernel, table
-from prune.cmd_ledger import read_units
+from prune.build.recorded import read_last_link, redirected
+from prune.commands.compare import compare, group_by, read_kernel, table
+from prune.commands.ledger import read_units
 from prune.folder import Folder
-from prune.graveyard import read_graveyard
-from prune.grid_page import write_grid_page
-from prune.heal import Healed, add_misses, healed_profile, load_healed, save_healed
-from prune.memory import of_console
-from prune.misses import find_answered, find_misses
+from prune.grid.page import write_grid_page
+from prune.guests.graveyard import read_graveyard
+from prune.guests.heal import Healed, add_misses, healed_profile, load_healed, save_healed
+from prune.guests.memory import of_console
+from prune.guests.misses import find_answered, find_misses
 from prune.options import read_options
-from prune.page import as_script
-from prune.plan_file import Plan, load_plan, save_plan
-from prune.recorded import read_last_link, redirected
-from prune.results import validation
-from prune.rules import read_rules
+from prune.plan.plan_file import Plan, load_plan, save_plan
+from prune.plan.rules import read_rules
+from prune.report.page import as_script
+from prune.run.results import validation
 from prune.settings import Settings, load_settings
-from prune.verify_answers import read_option, read_planned
-from prune.verify_read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
+from prune.verify.answers import read_option, read_planned
+from prune.verify.read import read_blocks, read_fates, read_ran, read_stones, read_trimmed
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import of_json, of_text
 from tests.page.made_up_grid import made_up_grid
@@ -176,7 +176,7 @@ def _results(data: bytes, folder: Path) -> object:
 
 
 def _ledger(data: bytes, folder: Path) -> object:
-    from prune.ledger import SCHEMA
+    from prune.ledger.ledger import SCHEMA
 
     value = data.replace(b'"schema_version": 0', b'"schema_version": %d' % SCHEMA)
     items = read_kernel(written(value, folder, "ledger.json").parent)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prune.elf import parse_object
-from prune.graveyard import read_graveyard
-from prune.misses import find_misses
-from prune.module_symbols import without_unneeded
-from prune.modules import load_modules, read_modules, shipped
-from prune.refused import refused
+from prune.build.modules import load_modules, read_modules, shipped
+from prune.guests.graveyard import read_graveyard
+from prune.guests.misses import find_misses
+from prune.model.elf import parse_object
+from prune.modules.refused import refused
+from prune.modules.symbols import without_unneeded
 from tests.conftest import X86
 from tests.fuzz.documents import STONES, dumped, written
 from tests.fuzz.harness import Target

@@ -11,22 +11,22 @@ from random import Random
 
 import numpy as np
 
-from prune.boots import read_pruned
-from prune.buildid import build_id
-from prune.counters import read_kernel_file
-from prune.dwarf_types import read_function_types
-from prune.generate import generate
-from prune.knowledge import Knowledge, read_knowledge
-from prune.linkmap import read_link_map
-from prune.nameless import hide_tombstones, tombstone_addresses
-from prune.paint import true_sizes
-from prune.plan_file import Answer, Plan, load_plan, save_plan
-from prune.refine import refine
-from prune.store import Stored, stored
-from prune.verify import verify_image
-from prune.verify_elf import read_linked
-from prune.verify_read import read_facts, read_map, relocation_widths
-from prune.verify_wide import read_object
+from prune.guests.boots import read_pruned
+from prune.guests.counters import read_kernel_file
+from prune.ledger.paint import true_sizes
+from prune.linking.generate import generate
+from prune.linking.nameless import hide_tombstones, tombstone_addresses
+from prune.model.buildid import build_id
+from prune.model.knowledge import Knowledge, read_knowledge
+from prune.model.linkmap import read_link_map
+from prune.model.refine import refine
+from prune.model.store import Stored, stored
+from prune.plan.dwarf_types import read_function_types
+from prune.plan.plan_file import Answer, Plan, load_plan, save_plan
+from prune.verify.elf import read_linked
+from prune.verify.read import read_facts, read_map, relocation_widths
+from prune.verify.verify import verify_image
+from prune.verify.wide import read_object
 from tests.conftest import X86
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import HOSTILE, of_bytes, of_elf, of_json, of_some, of_text
@@ -179,7 +179,7 @@ def _maps(_: Path) -> list[bytes]:
 
 def _lld_maps(folder: Path) -> list[bytes]:
     """What lld says of a small link, with its inputs as kprune-ld appends them."""
-    from prune.lldmap import INPUTS
+    from prune.model.lldmap import INPUTS
 
     for name, data in (("a.o", _CODE), ("b.o", write_elf([Section(".text.x")], [Symbol("x", ".text.x")]))):
         (folder / name).write_bytes(data)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from prune.doctor import parse_version
+from prune.build.doctor import parse_version
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import HOSTILE, of_bytes, of_json, of_some, of_text
 from tests.unit.test_collected import NOTES

@@ -101,7 +101,7 @@ REACHED = {
 def test_every_reader_of_something_from_outside_has_a_target() -> None:
     """A new reader gets a target, or a place in one of the lists above."""
     targets = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py"))
-    files = (path for folder in ("prune", "tracer") for path in (ROOT / folder).glob("*.py"))
+    files = (path for folder in ("prune", "tracer") for path in (ROOT / folder).rglob("*.py"))
     names = {
         name
         for path in files

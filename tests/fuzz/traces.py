@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
-from prune import cmd_import
+from prune.commands import imports as cmd_import
 from tests.fuzz.harness import Target
 from tests.fuzz.mutate import Parts, of_bytes, of_parts, of_some, of_text
 from tests.unit import test_boot_trace as boot

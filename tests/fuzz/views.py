@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from prune.cmd_decode import load_kernel, read_log, told
-from prune.cmd_holdout import Held
-from prune.cmd_soak import table
-from prune.consoles import compare, read_consoles
-from prune.cves import read_holes
-from prune.decode import addresses, decode, with_lines
-from prune.exposure import read_exposure
+from prune.commands.decode import load_kernel, read_log, told
+from prune.commands.holdout import Held
+from prune.commands.soak import table
 from prune.folder import Folder
-from prune.held_out import KILLED, SAME, Fate, read_holdout, read_programs
-from prune.page import as_script
-from prune.soaked import Soak, read_soak, shown, to_json
-from prune.system_map import read_system_map
+from prune.guests.consoles import compare, read_consoles
+from prune.guests.decode import addresses, decode, with_lines
+from prune.guests.held_out import KILLED, SAME, Fate, read_holdout, read_programs
+from prune.guests.soaked import Soak, read_soak, shown, to_json
+from prune.guests.system_map import read_system_map
+from prune.report.page import as_script
+from prune.security.cves import read_holes
+from prune.security.exposure import read_exposure
 from tests.fuzz.documents import OOPS, PLAN, STONES, SYMBOLS, dumped, written
 from tests.fuzz.harness import ROOT, Target
 from tests.fuzz.mutate import of_json, of_text

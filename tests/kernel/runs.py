@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prune.boots import boot_once, read_pruned
+from prune.guests.boots import boot_once, read_pruned
 from prune.settings import cache_folder
 from tracer.rootfs import Roots
 from tracer.session_options import SessionOptions

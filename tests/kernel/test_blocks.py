@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from prune.graveyard import read_graveyard
-from prune.held_out import ENOSYS
-from prune.ledger import COLUMNS
-from prune.plan_file import load_plan
+from prune.guests.graveyard import read_graveyard
+from prune.guests.held_out import ENOSYS
+from prune.ledger.ledger import COLUMNS
+from prune.plan.plan_file import load_plan
 from prune.settings import CHANCES
 
 KPRUNE = Path(sys.executable).with_name("kprune")

@@ -15,10 +15,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from prune.folder import Folder
-from prune.ledger import COLUMNS
-from prune.passes import verify
+from prune.ledger.ledger import COLUMNS
+from prune.run.passes import verify
+from prune.run.steps import Steps
 from prune.settings import load_settings
-from prune.steps import Steps
 from tracer.host import GuestFailed
 from tracer.profile import load_profile
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from prune.run.steps import Steps
 from prune.settings import load_settings
-from prune.steps import Steps
 from tests.kernel.runs import ROOT, boot_with, kprune
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]

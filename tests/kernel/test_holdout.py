@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.held_out import ENOSYS, KILLED, SAME, VARIES, count
+from prune.guests.held_out import ENOSYS, KILLED, SAME, VARIES, count
 from tests.kernel.runs import kprune
 
 pytestmark = pytest.mark.kernel

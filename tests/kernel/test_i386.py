@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from prune.boots import read_pruned, watched
-from prune.pipeline import Pipeline
+from prune.guests.boots import read_pruned, watched
+from prune.run.pipeline import Pipeline
 from prune.settings import cache_folder, load_settings
 from tests.kernel.runs import edited_profile, kprune, without
 from tracer.host import file_hash

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from prune.cell import Cell, read_cell
-from prune.grid import SPEEDS, Column, make_column
-from prune.measuring import measured_rows, take_turns
-from prune.passes import read_result
-from prune.pipeline import Pipeline
+from prune.grid.grid import SPEEDS, Column, make_column
+from prune.measure.cell import Cell, read_cell
+from prune.run.measuring import measured_rows, take_turns
+from prune.run.passes import read_result
+from prune.run.pipeline import Pipeline
 from prune.settings import load_settings
 from tracer.measure import measure
 from tracer.workload_file import load_workload

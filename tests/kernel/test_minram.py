@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from prune.counters import find_counters, read_kernel_file
-from prune.kbuild import KernelBuild, build_kernel, describe_build
+from prune.build.kbuild import KernelBuild, build_kernel, describe_build
+from prune.build.source import resolve_source
+from prune.guests.counters import find_counters, read_kernel_file
 from prune.settings import cache_folder
-from prune.source import resolve_source
 from tracer.machine import machine_kind
 from tracer.rootfs import build_root
 from tracer.runner import run_session

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.modules import load_modules
-from prune.plan_file import load_plan
+from prune.build.modules import load_modules
+from prune.plan.plan_file import load_plan
 from tests.kernel.runs import boot_with, kprune
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.boots import boot_once, read_pruned
+from prune.guests.boots import boot_once, read_pruned
 from prune.settings import cache_folder
 from tests.kernel.runs import ROOT, kprune
 from tracer.rootfs import Roots

@@ -35,7 +35,7 @@ def report(out: Path) -> dict[str, Any]:
 
 def test_text_shrinks_by_more_than_three_fifths(report: dict[str, Any]) -> None:
     """Of a shell and a web server two thirds went; the ssh server takes what terminals and select need, and
-    what chance decides (prune/chance.py, timers.py) a twentieth of the rest."""
+    what chance decides (prune/plan/chance.py, timers.py) a twentieth of the rest."""
     assert report["pruned"]["text_bytes"] <= 0.40 * report["base"]["text_bytes"]
 
 

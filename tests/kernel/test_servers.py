@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from prune.kbuild import describe_build
+from prune.build.kbuild import describe_build
+from prune.build.source import resolve_source
+from prune.build.toolchain import find_toolchain
 from prune.settings import cache_folder
-from prune.source import resolve_source
-from prune.toolchain import find_toolchain
 from tracer.outcome import AppFailed
 from tracer.parallel import in_parallel
 from tracer.rootfs import build_root

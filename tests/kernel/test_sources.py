@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prune.plan_file import load_plan
+from prune.plan.plan_file import load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")

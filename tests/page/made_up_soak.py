@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from prune.misses import Miss
-from prune.soaked import Guest, Soak, shown
+from prune.guests.misses import Miss
+from prune.guests.soaked import Guest, Soak, shown
 from tracer.soak import TROUBLES, Stretch
 
 #: Of the rate without trouble; requests that nobody answers.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prune.grid_page import grid_page
+from prune.grid.page import grid_page
 from tests.page.made_up_grid import COLUMNS, FAILED, made_up_grid
 from tests.page.test_page import browse
 

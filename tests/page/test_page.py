@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from prune.ledger import KINDS
-from prune.page import as_script, make_page
+from prune.ledger.ledger import KINDS
+from prune.report.page import as_script, make_page
 from tests.page.made_up_soak import made_up_soaks
 
 UNITS = 60_000

@@ -13,11 +13,11 @@ from signal import SIGTRAP
 
 import pytest
 
-from prune.graveyard import read_graveyard
-from prune.knowledge import debug_option
-from prune.plan_file import Answer, save_plan
-from prune.policy import STOP, Policy, make_policies
-from prune.typed import FOLDER
+from prune.guests.graveyard import read_graveyard
+from prune.model.knowledge import debug_option
+from prune.plan.plan_file import Answer, save_plan
+from prune.plan.policy import STOP, Policy, make_policies
+from prune.plan.typed import FOLDER
 from tracer.host import BuildFailed, UserError
 
 from .test_toy import stones

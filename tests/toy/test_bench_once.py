@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from prune.heal import healed_profile
-from prune.link import LINK_MAP
+from prune.guests.heal import healed_profile
+from prune.linking.link import LINK_MAP
 from prune.settings import Settings
 from tracer.profile import KernelId, save_profile
 
@@ -39,7 +39,7 @@ def _files(tree: Path) -> dict[Path, int]:
 def test_one_process_plans_and_links(toy: Toy, tmp_path: Path) -> None:
     out, into = _run_folder(toy, tmp_path / "out"), tmp_path / "into"
     before = _files(toy.tree)
-    command = [sys.executable, "-m", "prune.bench_once", out, toy.tree, into, "x86_64"]
+    command = [sys.executable, "-m", "prune.bench.once", out, toy.tree, into, "x86_64"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert _files(toy.tree) == before

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.callgraph import CallGraph, make_call_graph
-from prune.chance import WHY, Chance, decides_in, may_run
-from prune.elf import Rows
-from prune.image import Image
-from prune.knowledge import Knowledge, read_knowledge
-from prune.tables import find_tables
+from prune.model.callgraph import CallGraph, make_call_graph
+from prune.model.elf import Rows
+from prune.model.image import Image
+from prune.model.knowledge import Knowledge, read_knowledge
+from prune.model.tables import find_tables
+from prune.plan.chance import WHY, Chance, decides_in, may_run
 from tests.conftest import image
 
 from .toy import CFLAGS, SOURCES, TARGETS

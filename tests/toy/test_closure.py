@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from prune.closure import Watched, infer, watched
-from prune.functions import Functions, make_functions
-from prune.tables import find_tables
+from prune.model.functions import Functions, make_functions
+from prune.model.tables import find_tables
+from prune.plan.closure import Watched, infer, watched
 from tests.conftest import X86, image
 from tracer.profile import BlindSpot, FunctionRecord, KernelId, Profile, Run, Seen
 from tracer.signatures import signatures

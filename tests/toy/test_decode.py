@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prune.buildid import build_id
 from prune.cli import main
-from prune.heal import load_healed
-from prune.lines import source_lines
+from prune.guests.heal import load_healed
+from prune.guests.lines import source_lines
+from prune.model.buildid import build_id
 from tests.unit.pruned_run import write_run
 
 HEADER = """\

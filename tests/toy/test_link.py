@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.linkmap import read_link_map
-from prune.plan_file import load_plan, save_plan
-from prune.rules import KeepRule
+from prune.model.linkmap import read_link_map
+from prune.plan.plan_file import load_plan, save_plan
+from prune.plan.rules import KeepRule
 from tracer.host import UserError
 
 from .toy import CFLAGS, LINK, SOURCES, WRAPPER, Toy, build

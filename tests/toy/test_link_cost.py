@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.kbuild import KernelBuild
-from prune.link_cost import generation_costs, link_cost
-from prune.source import Source
+from prune.build.kbuild import KernelBuild
+from prune.build.source import Source
+from prune.measure.link_cost import generation_costs, link_cost
 
 from .toy import Toy
 

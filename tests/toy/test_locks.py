@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.elf import Rows
-from prune.image import Image
-from prune.knowledge import read_knowledge
-from prune.lock_calls import make_locks
-from prune.locks import find_stops
-from prune.policy import STOP, make_policies
-from prune.tables import find_tables
+from prune.model.elf import Rows
+from prune.model.image import Image
+from prune.model.knowledge import read_knowledge
+from prune.model.lock_calls import make_locks
+from prune.model.tables import find_tables
+from prune.plan.policy import STOP, make_policies
+from prune.plan.stops import find_stops
 from tests.conftest import image
 
 from .toy import CFLAGS, SOURCES, TARGETS

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.knowledge import read_knowledge
-from prune.roots import find_roots
-from prune.tables import find_tables
+from prune.model.callgraph import make_call_graph
+from prune.model.knowledge import read_knowledge
+from prune.model.tables import find_tables
+from prune.plan.roots import find_roots
 
 from .toy import TARGETS, compiled
 

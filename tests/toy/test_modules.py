@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from prune.elf import read_object
+from prune.build.kbuild import RELEASE, KernelBuild
+from prune.build.modules import load_modules, read_modules, save_modules, shipped
+from prune.build.source import Source
 from prune.folder import Folder
-from prune.kbuild import RELEASE, KernelBuild
-from prune.knowledge import read_knowledge
-from prune.module_link import link_modules
-from prune.module_model import read_module_model
-from prune.module_plan import ModulePlan, plan_modules, save_module_plans
-from prune.modules import load_modules, read_modules, save_modules, shipped
-from prune.source import Source
-from prune.verify_modules import check_modules
+from prune.model.elf import read_object
+from prune.model.knowledge import read_knowledge
+from prune.modules.link import link_modules
+from prune.modules.model import read_module_model
+from prune.modules.plan import ModulePlan, plan_modules, save_module_plans
+from prune.verify.modules import check_modules
 from tests.unit.test_stale import PROFILE
 from tracer.profile import Profile, Seen, records
 from tracer.symbols import Identity

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.carried import uncertain
-from prune.functions import Functions, make_functions
-from prune.plan import make_plan
-from prune.plan_file import Plan, save_plan
-from prune.references import find_references
-from prune.script import named_symbols
-from prune.symbols import write_symbols
-from prune.tables import find_tables
+from prune.linking.script import named_symbols
+from prune.model.callgraph import make_call_graph
+from prune.model.functions import Functions, make_functions
+from prune.model.symbols import write_symbols
+from prune.model.tables import find_tables
+from prune.plan.carried import uncertain
+from prune.plan.plan import make_plan
+from prune.plan.plan_file import Plan, save_plan
+from prune.plan.references import find_references
 from tracer.accumulate import kernel_id
 from tracer.profile import FunctionRecord, Profile, Seen
 from tracer.stale import accept

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.system_map import read_system_map
+from prune.guests.system_map import read_system_map
 
 from .toy import TARGETS, compiled
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.elf import ObjectFile
-from prune.refine import refine
+from prune.model.elf import ObjectFile
+from prune.model.refine import refine
 from tests.conftest import I386, X86
 from tests.objects import read_object
 

@@ -13,9 +13,9 @@ from ropgadget.args import Args
 from ropgadget.binary import Binary
 from ropgadget.gadgets import Gadgets
 
-from prune.knowledge import Knowledge, read_knowledge
-from prune.security import DEPTH, find_gadgets, measure_security
-from prune.targets import indirect_targets
+from prune.model.knowledge import Knowledge, read_knowledge
+from prune.security.security import DEPTH, find_gadgets, measure_security
+from prune.security.targets import indirect_targets
 from tests.unit.elfwriter import ALLOC, Section, Symbol, write_elf
 
 from .toy import Toy

@@ -12,12 +12,23 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from prune.cves import GONE, NOT_BUILT, PARTLY, PRESENT, SEVERAL, UNKNOWN, UNTIL_BOOT, Hole, Named, judge
-from prune.functions import make_functions
-from prune.linkmap import read_link_map, take_apart
-from prune.security import look_at
-from prune.surface import Kernel, Reached, find_entries, kernel_of, measure_calls
-from prune.tables import find_tables
+from prune.model.functions import make_functions
+from prune.model.linkmap import read_link_map, take_apart
+from prune.model.tables import find_tables
+from prune.security.cves import (
+    GONE,
+    NOT_BUILT,
+    PARTLY,
+    PRESENT,
+    SEVERAL,
+    UNKNOWN,
+    UNTIL_BOOT,
+    Hole,
+    Named,
+    judge,
+)
+from prune.security.security import look_at
+from prune.security.surface import Kernel, Reached, find_entries, kernel_of, measure_calls
 from tests.conftest import X86, image
 
 from .toy import CFLAGS, SOURCES, Toy

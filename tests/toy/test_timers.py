@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.knowledge import read_knowledge
-from prune.tables import find_tables
-from prune.timers import may_go_off
+from prune.model.callgraph import make_call_graph
+from prune.model.knowledge import read_knowledge
+from prune.model.tables import find_tables
+from prune.plan.timers import may_go_off
 from tests.conftest import image
 
 from .toy import CFLAGS, SOURCES, TARGETS

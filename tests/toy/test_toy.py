@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.rules import KeepRule
+from prune.plan.rules import KeepRule
 
 from .toy import TARGETS, WRAPPER, Toy, link_words
 

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.graveyard import read_graveyard
-from prune.linkmap import read_link_map
-from prune.plan import make_plan
-from prune.plan_file import load_plan, save_plan
-from prune.script import named_symbols
-from prune.tables import find_tables
-from prune.trim import find_cold, trim
+from prune.guests.graveyard import read_graveyard
+from prune.linking.script import named_symbols
+from prune.model.callgraph import make_call_graph
+from prune.model.linkmap import read_link_map
+from prune.model.tables import find_tables
+from prune.plan.plan import make_plan
+from prune.plan.plan_file import load_plan, save_plan
+from prune.plan.trim import find_cold, trim
 
 from .test_verify import patch
 from .toy import CFLAGS, Toy, build
@@ -247,7 +247,7 @@ def test_verify_sees_that_a_cold_block_ran(spoilt: Toy) -> None:
     ran = {"object": "lib/shapes.o", "section": ".text.deep", "symbol": "deep", "ran": [0, 4096], "seen": []}
     profile = spoilt.tree / "profile.json"
     profile.write_text(json.dumps({"functions": [ran]}))
-    from prune.verify import verify_image
+    from prune.verify.verify import verify_image
 
     verdict = verify_image(
         *(spoilt.tree / name for name in ("vmlinux", "vmlinux.map", "plan.json", "tombstones.json")),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from prune.verify import Check
+from prune.verify.verify import Check
 from tracer.host import UserError
 
 from .toy import Toy

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prune.answers import find_answers
-from prune.assemble import read_image
-from prune.callgraph import make_call_graph
-from prune.image import Image
-from prune.knowledge import Knowledge, read_knowledge
-from prune.link import LINK_MAP
-from prune.linkmap import read_link_map
-from prune.plan import make_plan
-from prune.plan_file import Plan, save_plan
-from prune.policy import Policy
-from prune.rules import KeepRule
-from prune.script import named_symbols
-from prune.tables import find_tables
-from prune.typed import TypeReader
-from prune.verify import Verdict, verify_image
+from prune.linking.link import LINK_MAP
+from prune.linking.script import named_symbols
+from prune.model.assemble import read_image
+from prune.model.callgraph import make_call_graph
+from prune.model.image import Image
+from prune.model.knowledge import Knowledge, read_knowledge
+from prune.model.linkmap import read_link_map
+from prune.model.tables import find_tables
+from prune.plan.answers import find_answers
+from prune.plan.plan import make_plan
+from prune.plan.plan_file import Plan, save_plan
+from prune.plan.policy import Policy
+from prune.plan.rules import KeepRule
+from prune.plan.typed import TypeReader
+from prune.verify.verify import Verdict, verify_image
 from tests.conftest import image
 
 SOURCES = Path(__file__).parent / "src"

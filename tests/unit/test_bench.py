@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from prune.bench import _options, text_of
-from prune.bench_kernels import Kernels
-from prune.bench_links import Contender, lto_link, plain_links, pruned_links
-from prune.bench_run import measure, ratios, run_rounds
-from prune.bench_table import growth, make_rows
-from prune.bench_vmlinux import Linked, read_vmlinux
-from prune.cost import Cost
-from prune.estimate import Estimate, spread
-from prune.recorded import redirected
-from prune.store import HOME
+from prune.bench.__main__ import _options, text_of
+from prune.bench.kernels import Kernels
+from prune.bench.links import Contender, lto_link, plain_links, pruned_links
+from prune.bench.run import measure, ratios, run_rounds
+from prune.bench.table import growth, make_rows
+from prune.bench.vmlinux import Linked, read_vmlinux
+from prune.build.recorded import redirected
+from prune.measure.cost import Cost
+from prune.measure.estimate import Estimate, spread
+from prune.model.store import HOME
 from tracer.host import BuildFailed, UserError
 
 from .elfwriter import ALLOC, EXEC, OBJECT, Section, Symbol, write_elf

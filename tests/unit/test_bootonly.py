@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.bootonly import Phases, boot_data, boot_only
-from prune.callgraph import make_call_graph
-from prune.image import Image
-from prune.tables import find_tables
+from prune.model.callgraph import make_call_graph
+from prune.model.image import Image
+from prune.model.tables import find_tables
+from prune.plan.bootonly import Phases, boot_data, boot_only
 from tests.conftest import X86, image
 
 from .elfwriter import ALLOC, R_PC32, WRITE, Rela, Section, Symbol, write_elf

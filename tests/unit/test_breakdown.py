@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prune.breakdown import MEANING, break_down, tightest
+from prune.guests.breakdown import MEANING, break_down, tightest
 from tracer.host import UserError
 
 CONSOLE = """\

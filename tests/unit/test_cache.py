@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from prune.cli import main
-from prune.cmd_cache import cached_builds, remove_unused
+from prune.commands.cache import cached_builds, remove_unused
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from prune.carried import ABSENT, CALLED, LATE, WITHIN, uncertain
-from prune.functions import Functions, make_functions
-from prune.references import find_references
-from prune.tables import find_tables
+from prune.model.functions import Functions, make_functions
+from prune.model.tables import find_tables
+from prune.plan.carried import ABSENT, CALLED, LATE, WITHIN, uncertain
+from prune.plan.references import find_references
 from tests.conftest import X86, image
 from tracer.profile import FunctionRecord, KernelId, Profile, Seen
 from tracer.references import References

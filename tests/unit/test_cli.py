@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.doctor import doctor, require, table
+from prune.build.doctor import doctor, require, table
 from prune.settings import Settings, load_settings
 from tracer.host import HostError, UserError, run_program, whole_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prune.cli import main
-from prune.ledger import COLUMNS
+from prune.ledger.ledger import COLUMNS
 
 
 def row(object: str, section: str, base: int, pruned: int, resident: bool = True) -> list[object]:

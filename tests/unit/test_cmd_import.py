@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from prune.evidence import knows_blocks
 from prune.folder import Folder
-from prune.profiling import carried, gather
+from prune.plan.evidence import knows_blocks
+from prune.run.profiling import carried, gather
 from prune.settings import Settings
 from tests.unit.test_collected import board
 from tests.unit.test_imported import LONG, folder, kprune

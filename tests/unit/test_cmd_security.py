@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from prune.cmd_security import CALL_HEAD, CVE_HEAD, call_rows, cve_rows, table
-from prune.exposure import read_exposure
+from prune.commands.security import CALL_HEAD, CVE_HEAD, call_rows, cve_rows, table
+from prune.security.exposure import read_exposure
 from prune.settings import Settings
 from tracer.host import UserError
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prune.cmd_speed import table
-from prune.speed import make_speed
+from prune.commands.speed import table
+from prune.measure.speed import make_speed
 from tracer.host import GuestFailed
 from tracer.load import Window
 from tracer.measure import Measured, Seen

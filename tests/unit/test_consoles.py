@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.consoles import Line, Said, compare, read_consoles
+from prune.guests.consoles import Line, Said, compare, read_consoles
 
 WHOLE = """\
 [    0.000000] Linux version 6.1.192

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.counters import find_counters, part_sizes, read_kernel_file
+from prune.guests.counters import find_counters, part_sizes, read_kernel_file
 from tracer.host import UserError
 
 SOURCE = """

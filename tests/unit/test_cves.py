@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.cves import (
+from prune.security.cves import (
     GONE,
     MAX_BYTES,
     NOT_BUILT,

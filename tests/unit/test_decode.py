@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from prune import cmd_decode
 from prune.cli import main
-from prune.cmd_decode import load_kernel
-from prune.decode import Decoded, decode
+from prune.commands import decode as cmd_decode
+from prune.commands.decode import load_kernel
 from prune.folder import Folder
-from prune.heal import add_misses, save_healed
+from prune.guests.decode import Decoded, decode
+from prune.guests.heal import add_misses, save_healed
 from tests.unit.pruned_run import FREED_MAP, FREED_ROW, log, without_kallsyms, write_run
 
 #: Log -> (function, its object, who called it).

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.digests import SIZE, digests_of
+from prune.model.digests import SIZE, digests_of
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 64])

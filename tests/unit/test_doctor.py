@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prune import doctor as module
-from prune.doctor import Check, doctor, parse_version, require, table, to_json
+from prune.build import doctor as module
+from prune.build.doctor import Check, doctor, parse_version, require, table, to_json
 from tracer.host import HostError
 
 

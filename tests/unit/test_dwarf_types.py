@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.dwarf_types import ENUM, INTEGER, NOTHING, OTHER, POINTER, FunctionType, read_function_types
-from prune.typed import compile_words
+from prune.plan.dwarf_types import ENUM, INTEGER, NOTHING, OTHER, POINTER, FunctionType, read_function_types
+from prune.plan.typed import compile_words
 from tests.conftest import I386, X86
 from tracer.host import UserError
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from prune.assemble import read_image
-from prune.edit import edit_image, first_byte_addends
-from prune.elf import ObjectFile, Rows
-from prune.image import Image
-from prune.linkmap import parse_link_map
-from prune.tables import find_tables
-from prune.tombstones import bury_dropped
+from prune.linking.edit import edit_image, first_byte_addends
+from prune.linking.tombstones import bury_dropped
+from prune.model.assemble import read_image
+from prune.model.elf import ObjectFile, Rows
+from prune.model.image import Image
+from prune.model.linkmap import parse_link_map
+from prune.model.tables import find_tables
 from tests.conftest import X86, edited_objects, image
 from tests.objects import parse_object
 from tracer.host import UserError

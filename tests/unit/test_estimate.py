@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from prune.estimate import geometric_mean, median, student_t
+from prune.measure.estimate import geometric_mean, median, student_t
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from prune.cli import _parser
-from prune.cmd_ledger import read_units, run, table
-from prune.feature import AMBIGUOUS, NAMELESS, UNKNOWN, Part, Unit, app_costs, cost, places, plain
+from prune.commands.ledger import read_units, run, table
+from prune.ledger.feature import AMBIGUOUS, NAMELESS, UNKNOWN, Part, Unit, app_costs, cost, places, plain
 from tracer.host import UserError
 
 NET = Part(("net/", "drivers/net/"))

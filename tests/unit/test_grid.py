@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from prune.cell import Cell
 from prune.cli import main
-from prune.grid import COLUMNS, COSTS, FIRST, ROWS, RUNS, SPEEDS, chosen, make_column, needs_first
-from prune.grid_table import CSV_HEAD, GROUPS, WIDTH, csv_rows, table
-from prune.knowledge import read_knowledge
-from prune.security import find_gadgets
+from prune.grid.grid import COLUMNS, COSTS, FIRST, ROWS, RUNS, SPEEDS, chosen, make_column, needs_first
+from prune.grid.table import CSV_HEAD, GROUPS, WIDTH, csv_rows, table
+from prune.measure.cell import Cell
+from prune.model.knowledge import read_knowledge
+from prune.security.security import find_gadgets
 from prune.settings import Settings
 from tracer.host import UserError
 
@@ -54,7 +54,7 @@ def test_without_a_first_profile_the_others_say_so(
         def run(self) -> dict[str, object]:
             raise UserError("building: no compiler")
 
-    monkeypatch.setattr("prune.pipeline.Pipeline", Pipeline)
+    monkeypatch.setattr("prune.run.pipeline.Pipeline", Pipeline)
     words = ["compare", "--grid", "examples/micro", "--out", str(tmp_path), "--columns", "clang"]
     with pytest.raises(SystemExit) as caught:
         main(words)

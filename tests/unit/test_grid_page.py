@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from prune.grid import COLUMNS, ROWS
-from prune.grid_page import grid_data, grid_page, write_grid_page
-from prune.grid_words import GROUPS, KERNELS, MEASURES, kernel_words, measure_of, title_of, unit_of
+from prune.grid.grid import COLUMNS, ROWS
+from prune.grid.page import grid_data, grid_page, write_grid_page
+from prune.grid.words import GROUPS, KERNELS, MEASURES, kernel_words, measure_of, title_of, unit_of
 from tests.page.made_up_grid import FAILED, made_up_grid
 
 HOSTILE = "</script><img src=x onerror=alert(1)>@JS@\u2028"

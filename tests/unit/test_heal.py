@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.heal import Healed, add_misses, healed_profile, load_healed, rounds, save_healed
-from prune.misses import Miss
+from prune.guests.heal import Healed, add_misses, healed_profile, load_healed, rounds, save_healed
+from prune.guests.misses import Miss
 from tracer.host import UserError
 from tracer.profile import KernelId, Seen
 

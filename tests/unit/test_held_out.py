@@ -10,10 +10,10 @@ from typing import ClassVar
 
 import pytest
 
-from prune.boots import PrunedKernel
-from prune.cmd_holdout import Held, table
-from prune.graveyard import Graveyard
-from prune.held_out import (
+from prune.commands.holdout import Held, table
+from prune.guests.boots import PrunedKernel
+from prune.guests.graveyard import Graveyard
+from prune.guests.held_out import (
     ANSWERED,
     ENOSYS,
     HUNG,
@@ -32,8 +32,8 @@ from prune.held_out import (
     read_holdout,
     read_programs,
 )
-from prune.holdout import Guests
-from prune.system_map import SystemMap
+from prune.guests.holdout import Guests
+from prune.guests.system_map import SystemMap
 from tracer.host import UserError
 from tracer.workload_file import load_workload
 

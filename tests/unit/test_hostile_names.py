@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from prune.assemble import read_image
-from prune.knowledge import read_knowledge, read_places
-from prune.linkmap import parse_link_map
+from prune.linking.script import assign, bury, discard_units, list_dropped, place_units, quoted
+from prune.model.assemble import read_image
+from prune.model.knowledge import read_knowledge, read_places
+from prune.model.linkmap import parse_link_map
 from prune.options import read_options
-from prune.page import as_script
-from prune.script import assign, bury, discard_units, list_dropped, place_units, quoted
+from prune.report.page import as_script
 from tests.conftest import X86
 from tests.unit.elfwriter import Section, Symbol, write_elf, write_map
 from tests.unit.test_remote import TARGET, workload
@@ -23,7 +23,7 @@ from tests.unit.test_script import LDS
 from tracer.host import KpruneError, UserError, say, show
 from tracer.remote import _Session
 
-WEB = Path(__file__).parents[2] / "prune" / "web"
+WEB = Path(__file__).parents[2] / "prune" / "report" / "web"
 NAMES = (
     "$(touch harm)", "`touch harm`", '"; } harm = .; /*', 'x" = .; harm = 1; "y', "../../../harm",
     "a\nharm = 1;", "*", "a*", "a b", "*/ harm = 1; /*", "x;harm=1", "x = 1", "x,y", "-rf", "@harm",

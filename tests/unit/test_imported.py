@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from prune.cli import main
-from prune.closure import watched
+from prune.plan.closure import watched
 from tests.unit.test_read_drcov import drcov
 from tests.unit.test_read_lcov import OLD as LCOV
 from tests.unit.test_read_trace_stat import table

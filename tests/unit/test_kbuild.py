@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from prune.build_time import build_time
-from prune.config import make_config, options_hash, write_config
-from prune.kbuild import KernelBuild, build_kernel, describe_build, relink
+from prune.build.build_time import build_time
+from prune.build.config import make_config, options_hash, write_config
+from prune.build.kbuild import KernelBuild, build_kernel, describe_build, relink
+from prune.build.source import resolve_source
 from prune.options import read_options
-from prune.source import resolve_source
 from tracer.host import BuildFailed, HostError, UserError
 
 # Drops CONFIG_LOST in olddefconfig; "compiles" by counting; fails when CONFIG_BROKEN is set.

@@ -14,14 +14,14 @@ from elftools.elf.relocation import RelocationSection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prune.buildid import build_id
-from prune.edit import edit_image
-from prune.elf import ObjectFile
-from prune.knowledge import Knowledge
-from prune.layout import ELF32, ELF64, SYMBOL, like
-from prune.refine import refine
-from prune.tables import find_tables
-from prune.tombstones import bury_dropped
+from prune.linking.edit import edit_image
+from prune.linking.tombstones import bury_dropped
+from prune.model.buildid import build_id
+from prune.model.elf import ObjectFile
+from prune.model.knowledge import Knowledge
+from prune.model.layout import ELF32, ELF64, SYMBOL, like
+from prune.model.refine import refine
+from prune.model.tables import find_tables
 from tests.conftest import I386, X86, edited_objects, image
 from tests.objects import parse_object, read_object
 from tests.unit.test_edit import HOSTILE_SECTIONS, HOSTILE_SYMBOLS

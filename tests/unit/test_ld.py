@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.ld import module_argument, output_of, script_argument
+from prune.linking.ld import module_argument, output_of, script_argument
 
 WRAPPER = Path(sys.executable).with_name("kprune-ld")
 LDS = "arch/x86/kernel/vmlinux.lds"

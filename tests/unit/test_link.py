@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.image import Image
-from prune.link import SCHEMA, Prepared, pruned_arguments
-from prune.writing import Contents, Writing, write_prepared
+from prune.linking.link import SCHEMA, Prepared, pruned_arguments
+from prune.linking.writing import Contents, Writing, write_prepared
+from prune.model.image import Image
 from tests.conftest import image
 from tests.objects import parse_object
 from tracer.host import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.cost import Cost, program_cost
-from prune.measuring import _cost_cells
+from prune.measure.cost import Cost, program_cost
+from prune.run.measuring import _cost_cells
 from tests.unit.elfwriter import Section, write_elf
 from tracer.host import BuildFailed, HostError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.linkmap import LinkMap, parse_link_map, read_link_map
+from prune.model.linkmap import LinkMap, parse_link_map, read_link_map
 from tracer.host import UserError
 
 from .elfwriter import write_map

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.cmd_minram import only_apps, table
-from prune.minram import Trial, search
+from prune.commands.minram import only_apps, table
+from prune.guests.minram import Trial, search
 from tracer.host import UserError
 from tracer.workload_file import load_workload
 

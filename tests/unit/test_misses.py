@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.boots import Boot, summary
-from prune.graveyard import Graveyard, read_graveyard
-from prune.misses import Answered, find_answered, find_misses
+from prune.guests.boots import Boot, summary
+from prune.guests.graveyard import Graveyard, read_graveyard
+from prune.guests.misses import Answered, find_answered, find_misses
 from tracer.executed import executed_blocks
 from tracer.host import UserError
 

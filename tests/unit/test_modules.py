@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.elf import SHN_UNDEF, parse_object
-from prune.module_needs import needed_exports
-from prune.modules import (
+from prune.build.modules import (
     Module,
     check_options,
     load_modules,
@@ -19,8 +17,10 @@ from prune.modules import (
     save_modules,
     shipped,
 )
-from prune.refused import NAME, NEEDS, refused
-from prune.signing import sign_modules
+from prune.model.elf import SHN_UNDEF, parse_object
+from prune.modules.needs import needed_exports
+from prune.modules.refused import NAME, NEEDS, refused
+from prune.modules.signing import sign_modules
 from tests.conftest import X86
 from tracer.host import BuildFailed, UserError
 from tracer.modules import module_tree

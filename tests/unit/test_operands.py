@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.elf import SHF_EXECINSTR
-from prune.image import Image
-from prune.operands import memory_operands
+from prune.model.elf import SHF_EXECINSTR
+from prune.model.image import Image
+from prune.model.operands import memory_operands
 from tests.conftest import X86, image
 
 from .elfwriter import ALLOC, R_64, R_PC32, WRITE, Rela, Section, Symbol, write_elf

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prune.linkmap import Fill, LinkMap, Output, Placed
-from prune.paint import true_sizes
+from prune.ledger.paint import true_sizes
+from prune.model.linkmap import Fill, LinkMap, Output, Placed
 
 
 def sizes(*rows: Placed, fills: tuple[Fill, ...] = ()) -> tuple[list[int], list[int]]:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.callgraph import make_call_graph
-from prune.digests import digests_of
-from prune.evidence import evidence
-from prune.image import Image
-from prune.plan import make_plan
-from prune.plan_file import Plan, load_plan, save_plan
-from prune.rules import KeepRule
-from prune.tables import find_tables
+from prune.model.callgraph import make_call_graph
+from prune.model.digests import digests_of
+from prune.model.image import Image
+from prune.model.tables import find_tables
+from prune.plan.evidence import evidence
+from prune.plan.plan import make_plan
+from prune.plan.plan_file import Plan, load_plan, save_plan
+from prune.plan.rules import KeepRule
 from tests.conftest import X86, image
 from tests.unit.test_stale import PROFILE, SEEN
 from tracer.host import UserError
@@ -159,7 +159,7 @@ def test_what_is_missed_brings_what_its_caller_refers_to_besides(made: Image) ->
 def test_an_object_of_all_code_says_nothing_of_what_is_beside(
     made: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prune.plan._FILE", 0)
+    monkeypatch.setattr("prune.plan.plan._FILE", 0)
     found = reasons(plan(made, "busy", healed={"tail": "boot 1"}))
     assert not {"near", "taken"} & set(found)
 

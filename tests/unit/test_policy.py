@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.policy import KEEP, PANIC, RETURN, TRAP, Policy, Value, families, make_value
-from prune.rules import KeepRule, Rules, read_rules
+from prune.plan.policy import KEEP, PANIC, RETURN, TRAP, Policy, Value, families, make_value
+from prune.plan.rules import KeepRule, Rules, read_rules
 from tracer.host import UserError
 
 POLICY = '[[policy]]\nfunctions = ["f"]\n'

@@ -8,8 +8,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from prune.callgraph import unique_edges
-from prune.reach import Amount, amounts, reach_each
+from prune.model.callgraph import unique_edges
+from prune.security.reach import Amount, amounts, reach_each
 
 
 @pytest.mark.parametrize("seed", range(20))

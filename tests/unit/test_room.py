@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.elf import ObjectFile, section_names_at
-from prune.room import DROPPED, FREED_AT, KEPT_AT, Roomy, Wanted, freed_name, lay_out, make_room
+from prune.model.elf import ObjectFile, section_names_at
+from prune.model.room import DROPPED, FREED_AT, KEPT_AT, Roomy, Wanted, freed_name, lay_out, make_room
 from tests.conftest import edited_objects, image
 from tests.objects import parse_object
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.image import Image
-from prune.rules import KeepRule, Rules, apply_rules, read_rules
+from prune.model.image import Image
+from prune.plan.rules import KeepRule, Rules, apply_rules, read_rules
 from tests.conftest import image
 from tracer.host import UserError
 

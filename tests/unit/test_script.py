@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.knowledge import read_places
-from prune.script import (
+from prune.linking.script import (
     assign,
     bury,
     discard_units,
@@ -18,6 +17,7 @@ from prune.script import (
     place_units,
     quoted,
 )  # fmt: skip
+from prune.model.knowledge import read_places
 from tracer.host import UserError
 
 # As kbuild's preprocessor leaves it: several statements a line.

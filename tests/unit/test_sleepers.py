@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prune.folder import Folder
-from prune.profiling import _sleepers
+from prune.run.profiling import _sleepers
 from prune.settings import Settings
 from tests.unit.test_imported import BASE
 from tests.unit.test_stale import PROFILE

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from prune import cli, soaking
-from prune.cmd_soak import _troubles, table
+from prune import cli
+from prune.commands.soak import _troubles, table
 from prune.folder import Folder
-from prune.misses import Miss
-from prune.soaked import Guest, Soak, Sum, read_soak, shown, to_json
+from prune.guests.misses import Miss
+from prune.guests.soaked import Guest, Soak, Sum, read_soak, shown, to_json
+from prune.run import soaking
 from tracer.host import UserError, write_json
 from tracer.soak import IN_GUEST, TROUBLES, Stretch, scripts
 from tracer.workload_file import load_workload

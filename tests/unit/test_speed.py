@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from prune.cell import Cell, read_cell
-from prune.speed import NO_LOAD, make_speed
+from prune.measure.cell import Cell, read_cell
+from prune.measure.speed import NO_LOAD, make_speed
 from tracer.host import GuestFailed
 from tracer.load import Window
 from tracer.measure import Measured, Seen

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.edit import edit_image
-from prune.elf import Rows
-from prune.image import Image
-from prune.store import HOME, Stored, stored
-from prune.tombstones import bury_dropped
+from prune.linking.edit import edit_image
+from prune.linking.tombstones import bury_dropped
+from prune.model.elf import Rows
+from prune.model.image import Image
+from prune.model.store import HOME, Stored, stored
 from tests.conftest import X86, placing
 from tracer.host import HostError, UserError
 

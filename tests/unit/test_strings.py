@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.edit import edit_image
-from prune.strings import squeeze_strings
-from prune.tables import find_tables
-from prune.tombstones import bury_dropped
+from prune.linking.edit import edit_image
+from prune.linking.tombstones import bury_dropped
+from prune.model.strings import squeeze_strings
+from prune.model.tables import find_tables
 from tests.conftest import X86, edited_objects, image
 from tests.objects import parse_object
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.tables import find_tables
+from prune.model.tables import find_tables
 from tests.conftest import X86, image
 from tracer.host import UserError
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from prune.image import Image
-from prune.tables import find_tables
-from prune.tombstones import Burial, bury_dropped
+from prune.linking.tombstones import Burial, bury_dropped
+from prune.model.image import Image
+from prune.model.tables import find_tables
 from tests.conftest import X86, image
 from tracer.host import UserError
 

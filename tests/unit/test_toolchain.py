@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from prune.build.doctor import require
+from prune.build.toolchain import find_toolchain
 from prune.cli import main
-from prune.doctor import require
-from prune.toolchain import find_toolchain
 from tracer.host import HostError, UserError
 
 

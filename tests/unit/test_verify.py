@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from prune.verify import prove, verify_image
-from prune.verify_load import load_model
+from prune.verify.load import load_model
+from prune.verify.verify import prove, verify_image
 from tracer.host import UserError
 
 from .verify_program import MACHINES, Built, build, findings, parts
@@ -447,13 +447,13 @@ def test_an_architecture_that_is_not_described(built: Built) -> None:
 
 
 def test_verify_shares_no_code_with_the_writer() -> None:
-    import prune.verify
+    import prune.verify.verify
 
-    for path in Path(prune.verify.__file__).parent.glob("verify*.py"):
+    for path in Path(prune.verify.verify.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.ImportFrom)
                 and node.module
                 and node.module.split(".")[0] in ("prune", "tracer")
             ):
-                assert node.module.startswith("prune.verify") or node.module == "tracer.host", path.name
+                assert node.module.startswith("prune.verify.") or node.module == "tracer.host", path.name

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from prune.verify_exports import check_exports
-from prune.verify_read import LinkMap, Piece, read_facts
+from prune.verify.exports import check_exports
+from prune.verify.read import LinkMap, Piece, read_facts
 
 FACTS = read_facts("x86_64", 8)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from prune.verify_elf import Linked
-from prune.verify_kallsyms import check_kallsyms
-from prune.verify_load import load_model
-from prune.verify_model import Check, Model
+from prune.verify.elf import Linked
+from prune.verify.kallsyms import check_kallsyms
+from prune.verify.load import load_model
+from prune.verify.model import Check, Model
 
 from .kallsyms import LAYOUTS, Layout, write_kallsyms
 from .verify_program import MACHINES, Built, Machine, build, findings

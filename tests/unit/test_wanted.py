@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.wanted import require_options
+from prune.run.wanted import require_options
 from tracer.host import UserError
 from tracer.workload_file import load_workload
 

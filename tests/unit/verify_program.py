@@ -17,7 +17,7 @@ from typing import Any
 
 from elftools.elf.elffile import ELFFile
 
-from prune.verify import Verdict, verify_image
+from prune.verify.verify import Verdict, verify_image
 
 _FLAGS = (
     "-c -O1 -ffunction-sections -fdata-sections -fno-pic -ffreestanding -fno-asynchronous-unwind-tables "

@@ -1,0 +1,1 @@
+"""What kprune costs, against other linkers and link-time optimisation."""

@@ -1,0 +1,1 @@
+"""Sources, configurations, toolchains and builds of kernels, and what this machine has for them."""

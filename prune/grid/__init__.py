@@ -1,0 +1,1 @@
+"""Kernels of every kind side by side."""

@@ -1,0 +1,1 @@
+"""What pruned kernels do in guests, and what their consoles and memories say of that."""

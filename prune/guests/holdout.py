@@ -1,0 +1,162 @@
+"""The guests of ``kprune holdout``: programs one by one on a kernel, each seen from outside.
+
+An oops does not end the machine here: the task that asked for what is gone is killed, and the guest goes on
+if it can. After a miss the next program gets a new guest all the same, since what was killed may have held a
+lock. An emulator on a busy host can hang a guest, too, also of the kernel that is not pruned: what hangs is
+tried again, and a kernel that hangs does it once more. Translations are forgotten between two programs, so
+that the log has what each of them ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prune.guests.boots import PrunedKernel, watched
+from prune.guests.held_out import Program, Ran
+from prune.guests.misses import find_answered, find_misses, phase_at
+from prune.model.knowledge import Knowledge
+from tracer.executed import executed_blocks
+from tracer.host import GuestLost, say
+from tracer.newc import directory
+from tracer.outcome import GuestPanicked
+from tracer.rootfs import COMMAND, Tree
+from tracer.runner import open_session
+from tracer.session import Session
+from tracer.session_options import Mark, SessionOptions
+from tracer.workload import App, Workload
+
+#: Exit status and lines.
+Printed = tuple[int, tuple[str, ...]]
+_NOTHING: Printed = -1, ()
+#: Lines of a program's output that are compared.
+_LINES = 200
+#: What a program runs in: an empty folder of its own.
+_FOLDER = "/kprune/held/{name}"
+_WITHIN = "export HELD={folder}; cd $HELD || exit 98\n{command}"
+
+
+@dataclass(frozen=True)
+class Guests:
+    """One kernel and what runs on it. ``root``: the guests' root file system; ``unanswered``: addresses of
+    what answers for system calls that are gone."""
+
+    side: str
+    workload: Workload
+    kernel: PrunedKernel
+    root: Path
+    into: Path
+    unanswered: tuple[int, ...] = ()
+
+    def run(self, programs: Sequence[Program], numbers: Sequence[int] | None = None) -> list[Ran]:
+        """All programs, or those of some ``numbers``, in as many guests as it takes."""
+        numbers = range(len(programs)) if numbers is None else numbers
+        done: list[Ran] = []
+        while len(done) < len(numbers):
+            *well, last = self._one_guest(numbers[len(done) :], programs)
+            done += well
+            if last.ended == "hung":
+                number = numbers[len(done)]
+                say(f"holdout: {self.side}: {programs[number].name} hung; once more")
+                last = replace(self._one_guest([number], programs)[0], repeated=True)
+            done.append(last)
+            say(f"holdout: {self.side}: {len(done)} of {len(numbers)} programs")
+        return done
+
+    def _one_guest(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
+        """The programs from the first number on, up to one that misses something; at least one."""
+        first = numbers[0]
+        into = self.into / str(first)
+        into.mkdir(parents=True, exist_ok=True)
+        log = into / "misses.log"
+        log.unlink(missing_ok=True)
+        options = watched(SessionOptions(oops_panic=False, flush=True), self.workload, self.kernel, log)
+        calls = tuple((address, 1) for address in self.unanswered)
+        if calls:
+            options = replace(options, block_log=log, block_filter=(*options.block_filter, *calls))
+        printed: dict[str, Printed] = {}
+        ended, console = "", ""
+        with open_session(self.kernel.image, self.root, self.workload, options, into) as session:
+            try:
+                session.watch_boot_end() if options.boot_ends else None
+                session.expect_hello()
+                for number in numbers:
+                    printed[programs[number].name] = _NOTHING
+                    printed[programs[number].name] = _one(session, number, programs[number])
+                    if self._seen(log, session.vm.console_text(), session.marks).misses:
+                        break
+            except (GuestPanicked, GuestLost) as error:
+                printed = printed or {programs[first].name: _NOTHING}
+                ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
+                console = getattr(error, "console", "")
+            seen = self._seen(log, console or session.vm.console_text(), session.marks)
+        return _ran(printed, ended, seen)
+
+    def _seen(self, log: Path, console: str, marks: Sequence[Mark]) -> _Seen:
+        """What a guest has asked for so far, and is not there."""
+        phases = tuple((mark.offset, mark.phase) for mark in marks)
+        stones, blocks = self.kernel.graveyard, executed_blocks(log.read_bytes() if log.is_file() else b"")
+        of_phase: dict[str, list[tuple[int, int]]] = {}
+        for block in blocks:
+            of_phase.setdefault(phase_at(block[1], phases), []).append(block)
+        return _Seen(
+            tuple(dict.fromkeys(map(str, find_misses(stones, blocks, console, phases)))),
+            {name: tuple(map(str, find_answered(stones, mine))) for name, mine in of_phase.items()},
+            {name for name, mine in of_phase.items() if any(at in self.unanswered for at, _ in mine)},
+        )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """``misses`` in words; ``answered``: program -> what policies answered for; ``unanswered``: the programs
+    that asked for system calls that are gone."""
+
+    misses: tuple[str, ...]
+    answered: Mapping[str, tuple[str, ...]]
+    unanswered: Container[str]
+
+
+def _ran(printed: Mapping[str, Printed], ended: str, seen: _Seen) -> list[Ran]:
+    """What each program did. A miss in a guest belongs to its last one, for it ends the guest's list."""
+    *others, last = printed
+    return [
+        *(Ran(*printed[name], (), name in seen.unanswered, seen.answered.get(name, ())) for name in others),
+        Ran(*printed[last], seen.misses, last in seen.unanswered, seen.answered.get(last, ()), ended),
+    ]
+
+
+def _one(session: Session, number: int, program: Program) -> Printed:
+    """Run one program to its end."""
+    session.phase(program.name)
+    session.ask(f"open {number}", 0)
+    app = session.workload.apps[number]
+    _, status = session.ask(f"step {number} {COMMAND} {session.guest_seconds(app)}", app.timeout)
+    lines = session.converse(f"output {_LINES}", 0)[2]
+    return status, tuple(line for line in lines if line)
+
+
+def with_programs(workload: Workload, programs: Sequence[Program], packages: tuple[str, ...]) -> Workload:
+    """A workload of nothing but these programs, in the machine of another one."""
+    apps = tuple(
+        App(
+            program.name,
+            _WITHIN.format(folder=_FOLDER.format(name=program.name), command=program.command),
+            "", "", (), "", program.timeout,
+        )
+        for program in programs
+    )  # fmt: skip
+    wanted = tuple(dict.fromkeys((*workload.rootfs.packages, *packages)))
+    rootfs = replace(workload.rootfs, packages=wanted, device="")
+    return replace(workload, apps=apps, servers=(), any_order=False, rootfs=rootfs)
+
+
+def folders(programs: Sequence[Program]) -> Tree:
+    """Where each of them runs; the root file system is in memory, so it can write there."""
+    return {_FOLDER.format(name=program.name).lstrip("/"): directory() for program in programs}
+
+
+def answers_nothing(kernel: PrunedKernel, knowledge: Knowledge) -> tuple[int, ...]:
+    """Addresses of what answers for system calls that are gone."""
+    names = {redirect.to for redirect in knowledge.redirects}
+    return tuple(address for address, name in kernel.system_map.functions if name in names)

@@ -1,0 +1,1 @@
+"""Every byte of a linked kernel has a row."""

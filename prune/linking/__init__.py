@@ -1,0 +1,1 @@
+"""A plan becomes edited objects and a linker script, inside ``kprune-ld``."""

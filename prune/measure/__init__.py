@@ -1,0 +1,1 @@
+"""What time and memory programs and kernels take, as numbers with intervals."""

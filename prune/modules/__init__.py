@@ -1,0 +1,1 @@
+"""Loadable modules: as images, planned, linked and signed."""

@@ -1,0 +1,1 @@
+"""What a kernel offers to somebody who got in."""
