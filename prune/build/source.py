@@ -77,7 +77,7 @@ def tree_version(tree: Path) -> str:
     if not (tree / "Kconfig").is_file() or parts["VERSION"] is None:
         raise UserError(f"reading the kernel source: {tree} is not a Linux tree")
     version = ".".join(found[1] for found in parts.values() if found)
-    if not version.startswith("6."):
+    if version.split(".")[0] not in ("6", "7"):
         raise UserError(f"reading the kernel source: {tree} is Linux {version}", "kprune supports 6.x")
     if (tree / ".config").exists() or (tree / "include" / "config").exists():
         raise UserError(

@@ -23,7 +23,7 @@ FOLDER = CODE.parent / "linkerscripts"
 class Table:
     """A kernel table: ``entry`` sizes to probe, in order; ``owner``: byte offsets in the entry, of which the
     first that holds an address names the owner; ``through``: a constant stands for the variable it
-    describes; ``calls``: booting goes through the list and calls what it names; ``length``: entry size ->
+    describes; ``bounds``: the symbols around it, ``*`` being the section's name; ``calls``: booting goes through the list and calls what it names; ``length``: entry size ->
     where in it a byte says how many bytes of code the entry covers; ``ranges``: an entry holds up to the
     next one."""
 
@@ -38,6 +38,16 @@ class Table:
     length: Mapping[int, int] | None = None
     pair: str | None = None
     pair_entry: tuple[int, ...] = ()
+
+    def brackets(self, symbols: Iterable[str]) -> list[tuple[str, str]]:
+        """The bounds of each section of a kernel with these symbols that is such a table."""
+        first, last = self.bounds
+        if "*" not in first:
+            return [self.bounds]
+        before, _, behind = first.partition("*")
+        found = _glob((before + self.section + behind,))
+        names = (name[len(before) : len(name) - len(behind)] for name in symbols if found.fullmatch(name))
+        return [(first.replace("*", name), last.replace("*", name)) for name in names]
 
 
 @dataclass(frozen=True)

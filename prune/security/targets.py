@@ -77,9 +77,10 @@ def _symbols(table: SymbolTableSection) -> tuple[dict[str, int], NDArray[np.uint
 def _listed(values: Mapping[str, int], knowledge: Knowledge) -> list[tuple[int, int]]:
     """Where the tables lie that list places in code which nobody calls through them."""
     return [
-        (values[each.bounds[0]], values[each.bounds[1]])
+        (values[first], values[last])
         for each in knowledge.tables
-        if not each.calls and each.bounds[0] in values and each.bounds[1] in values
+        for first, last in each.brackets(values)
+        if not each.calls and first in values and last in values
     ]
 
 
@@ -103,10 +104,10 @@ def _in_lists(
     mask: np.uint64,
 ) -> NDArray[np.uint64]:
     found = [np.empty(0, np.uint64)]
-    for each in knowledge.tables:
-        begin, end = (values.get(name, 0) for name in each.bounds)
-        inside = part.address <= begin < end <= part.address + len(part.data)
-        if not (inside and each.calls and each.field == "pc32"):
+    called = [each for each in knowledge.tables if each.calls and each.field == "pc32"]
+    for each, bounds in ((each, bounds) for each in called for bounds in each.brackets(values)):
+        begin, end = (values.get(name, 0) for name in bounds)
+        if not part.address <= begin < end <= part.address + len(part.data):
             continue
         offsets = np.arange(begin - part.address + each.owner[0], end - part.address - 3, each.entry[0])
         octets = np.frombuffer(part.data, np.uint8)[offsets[:, None] + np.arange(4)]

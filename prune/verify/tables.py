@@ -8,7 +8,7 @@ whose owner was kept must be there once, byte for byte and field for field.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -108,7 +108,7 @@ def check_tables(model: Model) -> Check:
     """
     tally = Tally("tables")
     found, given = [], _parts(model)
-    for description in model.facts["table"]:
+    for description in _described(model.facts["table"], given):
         first, last = (model.linked.symbols.get(bound) for bound in description["bounds"])
         parts = given.get(description["section"], [])
         if first is None or last is None:
@@ -140,8 +140,25 @@ def _parts(model: Model) -> dict[str, list[Part]]:
                 continue
             other = description.get("pair", {}).get("section")
             pair = next((each for each in original.sections.values() if each.name == other), None)
-            found.setdefault(description["section"], []).append(Part(original, section, pair))
+            name = section.name if _is_family(description) else description["section"]
+            found.setdefault(name, []).append(Part(original, section, pair))
     return found
+
+
+def _is_family(description: dict[str, Any]) -> bool:
+    """Whether each section that is meant is a table of its own."""
+    return "*" in description["bounds"][0]
+
+
+def _described(descriptions: list[dict[str, Any]], given: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The descriptions, one for each table that there may be."""
+    for each in descriptions:
+        if not _is_family(each):
+            yield each
+            continue
+        for name in sorted(name for name in given if fnmatchcase(name, each["section"])):
+            bounds = [bound.replace("*", name) for bound in each["bounds"]]
+            yield {**each, "section": name, "bounds": bounds}
 
 
 def _check_table(
