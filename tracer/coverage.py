@@ -196,12 +196,11 @@ def read_coverage(
             f"its console is {log.with_name('console.log')}",
         )
     kind = machine_kind(workload.arch)
-    entry = int(symbols.starts[0])
     end = int(symbols.ends.max()) if modules and modules.areas else None
     moved = plan.options.moved
     functions = symbols.starts if moved else None
     blocks = read_blocks(
-        log, result.marks, kind.kernel_start, kind.identity_offset, entry, end, functions
+        log, result.marks, kind.kernel_start, kind.identity_offset, symbols.entry, end, functions
     )  # fmt: skip
     if not keep_log:
         with contextlib.suppress(OSError):

@@ -1,7 +1,8 @@
 """The functions of a kernel build and where they are: ``symbols.json``, written by the build stage.
 
 ``build_id``, ``config``, ``source``, ``version``, ``options`` say which kernel it is
-(:class:`tracer.profile.KernelId`); ``files`` is object -> hash of its source file, where known.
+(:class:`tracer.profile.KernelId`); ``entry`` is where it is entered, as its ELF header has it; ``files`` is
+object -> hash of its source file, where known.
 
 ``functions`` is a list of [address, size in bytes, object, section, symbol, traceable], sorted by
 address; the object's path is relative to the object tree; traceable means that the function has a site
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from tracer.host import MISSHAPEN, UserError, read_json
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 Addresses = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
@@ -84,6 +85,7 @@ class Symbols:
     starts: Addresses
     ends: Addresses
     options: str = ""
+    entry: int = 0
 
     def touched(self, executed: Ranges) -> Flags:
         """Per function, whether any of its bytes is in ``executed``. All aliases count."""
@@ -115,6 +117,7 @@ def load_symbols(path: Path, kernel: str) -> Symbols:
             version=str(raw["version"]),
             options=str(raw["options"]),
             files=files,
+            entry=int(raw["entry"]),
         )
     except MISSHAPEN as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The kernel source: a tree, a tarball, or a package of Debian's. It is never written to."""
+"""The kernel source: a tree, a tarball, or a package of Debian's by name or file. It is never written to."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 from tracer.host import HostError, UserError, file_hash, run_program, say, whole_file
 
 DEBIAN_PACKAGE = "linux-source-6.1"
+#: Older kernels were never tried; of later ones everything is probed.
+_OLDEST = 6
 INSTALLED = Path("/usr/src")
 _PACKAGE = re.compile(r"linux-source-[0-9]+\.[0-9]+")
 _UNPACKERS = {".xz": "xz", ".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".tar": "tar"}
@@ -37,10 +39,10 @@ def resolve_source(kernel: Path | None, cache: Path) -> Source:
     """Find the kernel source, unpacking or fetching it into the cache when needed.
 
     Args:
-        kernel: a tree, a tarball, or the name of a Debian package; None for Debian's 6.1.
+        kernel: a tree, a tarball, a .deb that holds one, or the name of Debian's; None for Debian's 6.1.
 
     Raises:
-        UserError: not a clean Linux 6.x tree.
+        UserError: not a clean tree of Linux 6.0 or later.
         HostError: Debian's package cannot be fetched, or the disk is full.
     """
     if kernel is None or is_package(kernel):
@@ -52,7 +54,8 @@ def resolve_source(kernel: Path | None, cache: Path) -> Source:
     if not kernel.is_file():
         raise UserError(f"looking for the kernel source: {kernel} does not exist")
     digest = file_hash(kernel)
-    tree = _unpack(kernel, digest, cache)
+    tarball = _tarball_of(kernel, digest, cache) if kernel.suffix == ".deb" else kernel
+    tree = _unpack(tarball, digest, cache)
     return Source(tree, tree_version(tree), digest)
 
 
@@ -65,7 +68,7 @@ def tree_version(tree: Path) -> str:
     """The version that the top Makefile states.
 
     Raises:
-        UserError: no Linux tree, not 6.x, or a tree that was built in.
+        UserError: no Linux tree, one from before 6.0, or a tree that was built in.
     """
     try:
         text = (tree / "Makefile").read_text(errors="replace")
@@ -77,8 +80,10 @@ def tree_version(tree: Path) -> str:
     if not (tree / "Kconfig").is_file() or parts["VERSION"] is None:
         raise UserError(f"reading the kernel source: {tree} is not a Linux tree")
     version = ".".join(found[1] for found in parts.values() if found)
-    if version.split(".")[0] not in ("6", "7"):
-        raise UserError(f"reading the kernel source: {tree} is Linux {version}", "kprune supports 6.x")
+    if not parts["VERSION"][1].isdigit() or int(parts["VERSION"][1]) < _OLDEST:
+        raise UserError(
+            f"reading the kernel source: {tree} is Linux {version}", f"kprune supports {_OLDEST}.0 and later"
+        )
     if (tree / ".config").exists() or (tree / "include" / "config").exists():
         raise UserError(
             f"reading the kernel source: {tree} was built in, which kbuild refuses for O= builds",
@@ -100,14 +105,38 @@ def _fetch(package: str, cache: Path) -> Path:
     except HostError as error:
         raise HostError(str(error), "apt-get update (as root) and try again, or give --kernel") from error
     archive = max(home.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
-    with tempfile.TemporaryDirectory(dir=home) as temporary:
+    if not _take_tarball(archive, found):
+        raise HostError(f"fetching {package}: {archive.name} holds no {found.name}", "give --kernel")
+    return found
+
+
+def _tarball_of(archive: Path, digest: str, cache: Path) -> Path:
+    """The tarball in a .deb of the user's, in the cache.
+
+    Raises:
+        UserError: there is none, or the file is damaged.
+    """
+    home = cache / "debian" / "unpacked" / digest[:12]
+    found = home / f"{archive.name.partition('_')[0]}.tar.xz"
+    try:
+        if found.is_file() or _take_tarball(archive, found):
+            return found
+    except HostError as error:
+        raise UserError(str(error), "is the package whole?") from error
+    raise UserError(
+        f"reading the kernel source: {archive} holds no {found.name}", "known: linux-source-*.deb"
+    )
+
+
+def _take_tarball(archive: Path, found: Path) -> bool:
+    """Put the tarball of that name in a Debian package where it is to be found; False: it has none."""
+    found.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=found.parent) as temporary:
         run_program(["dpkg-deb", "-x", archive, temporary], doing=f"unpacking {archive.name}")
         tarball = Path(temporary) / "usr" / "src" / found.name
-        if not tarball.is_file():
-            raise HostError(f"fetching {package}: {archive.name} holds no {found.name}", "give --kernel")
-        found.parent.mkdir(parents=True, exist_ok=True)
-        tarball.rename(found)
-    return found
+        if tarball.is_file():
+            tarball.rename(found)
+        return found.is_file()
 
 
 def _unpack(tarball: Path, digest: str, cache: Path) -> Path:

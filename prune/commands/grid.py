@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="grid: a folder for each run (default out/grid-NAME)"
     )
-    parser.add_argument("--kernel", type=Path, help="grid: a 6.x source tree or tarball (Debian's 6.1)")
+    parser.add_argument("--kernel", type=Path, help="grid: a source tree, tarball or .deb (Debian's 6.1)")
     parser.add_argument("--columns", default="", metavar="A,B", help=f"grid: of {names} (default all)")
     parser.add_argument(
         "--opt", action="append", metavar="A,B",

@@ -1,4 +1,4 @@
-"""The build id of a linked kernel: its name in every file that speaks of it."""
+"""What a linked kernel says of itself: its build id, which names it in every file, and its entry."""
 
 from __future__ import annotations
 
@@ -29,6 +29,25 @@ def build_id(vmlinux: Path) -> str:
     if not found:
         raise UserError(f"reading kernel {vmlinux}: it has no build id", "link it with --build-id")
     return found
+
+
+def entry_point(vmlinux: Path) -> int:
+    """The address at which a linked kernel is entered (``e_entry``): a physical one on x86.
+
+    Raises:
+        UserError: not an ELF file.
+    """
+    try:
+        with vmlinux.open("rb") as stream:
+            head = stream.read(64)
+        layout = layout_of(head[:6])
+        if layout is not None:
+            return int(layout.header_of(head[: layout.header.itemsize])["entry"])
+    except OSError as error:
+        raise UserError(f"reading kernel {vmlinux}: {error.strerror}") from error
+    except ValueError:  # it ends before its header does
+        pass
+    raise UserError(f"reading kernel {vmlinux}: not a whole ELF file", "build it again")
 
 
 def _read(data: mmap.mmap) -> str | None:

@@ -23,9 +23,9 @@ FOLDER = CODE.parent / "linkerscripts"
 class Table:
     """A kernel table: ``entry`` sizes to probe, in order; ``owner``: byte offsets in the entry, of which the
     first that holds an address names the owner; ``through``: a constant stands for the variable it
-    describes; ``bounds``: the symbols around it, ``*`` being the section's name; ``calls``: booting goes through the list and calls what it names; ``length``: entry size ->
-    where in it a byte says how many bytes of code the entry covers; ``ranges``: an entry holds up to the
-    next one."""
+    describes; ``bounds``: the symbols around it, ``*`` being the section's name; ``calls``: booting goes
+    through the list and calls what it names; ``length``: entry size -> where in it a byte says how many bytes
+    of code the entry covers; ``ranges``: an entry holds up to the next one."""
 
     section: str
     entry: tuple[int, ...]

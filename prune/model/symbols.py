@@ -16,15 +16,16 @@ import numpy as np
 from prune.model.image import Image
 from tracer.host import write_json
 
-SCHEMA = 3
+SCHEMA = 4
 
 
-def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: Path) -> None:
+def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], entry: int, path: Path) -> None:
     """Write ``symbols.json``: rows of address, size, object, section, symbol, traceable.
 
     Args:
         kernel: ``production`` or ``traced``.
         identity: ``build_id``, ``config``, ``source``, ``version``, ``options``.
+        entry: where the kernel is entered, as its ELF header has it.
     """
     traceable = _traceable(image)
     rows = []
@@ -37,7 +38,13 @@ def write_symbols(image: Image, kernel: str, identity: Mapping[str, str], path: 
             ]
         )  # fmt: skip
     rows.sort(key=lambda row: (row[0], row[4]))
-    head = {"schema_version": SCHEMA, "kernel": kernel, **identity, "files": source_files(image)}
+    head = {
+        "schema_version": SCHEMA,
+        "kernel": kernel,
+        **identity,
+        "entry": entry,
+        "files": source_files(image),
+    }
     write_json(path, {**head, "functions": rows})
 
 

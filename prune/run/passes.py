@@ -20,7 +20,7 @@ from prune.folder import Folder
 from prune.guests.heal import Healed, add_misses, load_healed, save_healed
 from prune.guests.misses import Miss
 from prune.linking.link import LINK_MAP, PREPARED, Made, prepare
-from prune.model.buildid import build_id
+from prune.model.buildid import build_id, entry_point
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge, read_knowledge
 from prune.model.store import stored
@@ -68,7 +68,7 @@ def export(build: KernelBuild, kernel: str, into: Path, arch: str, modules: Sequ
         "source": build.source.content_hash, "version": build.source.version,
         "options": options_hash(into / ".config"),
     }  # fmt: skip
-    write_symbols(image, kernel, identity, into / "symbols.json")
+    write_symbols(image, kernel, identity, entry_point(into / "vmlinux"), into / "symbols.json")
     export_modules(build, into, modules, knowledge)
 
 

@@ -26,7 +26,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel",
         type=Path,
-        help="a 6.x source tree or tarball, or a package of Debian's (default: linux-source-6.1)",
+        help="tree, tarball or .deb of 6.0 or later, or a package of Debian's by name (linux-source-6.1)",
     )
     parser.add_argument("--config", type=Path, help="a full .config instead of tinyconfig")
     parser.add_argument(

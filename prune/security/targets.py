@@ -104,8 +104,8 @@ def _in_lists(
     mask: np.uint64,
 ) -> NDArray[np.uint64]:
     found = [np.empty(0, np.uint64)]
-    called = [each for each in knowledge.tables if each.calls and each.field == "pc32"]
-    for each, bounds in ((each, bounds) for each in called for bounds in each.brackets(values)):
+    called = (table for table in knowledge.tables if table.calls and table.field == "pc32")
+    for each, bounds in ((table, bounds) for table in called for bounds in table.brackets(values)):
         begin, end = (values.get(name, 0) for name in bounds)
         if not part.address <= begin < end <= part.address + len(part.data):
             continue

@@ -44,8 +44,8 @@ from tracer.workload import App
 from tracer.workload_file import load_workload
 
 SYMBOLS = {
-    "schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",
-    "options": "", "version": "6.1", "files": {"net/a.o": "01"},
+    "schema_version": 4, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",
+    "options": "", "version": "6.1", "entry": 4096, "files": {"net/a.o": "01"},
     "functions": [[4096, 16, "net/a.o", ".text.f", "f", True], [4112, 0, "net/a.o", ".text.g", "g", False]],
 }  # fmt: skip
 PLAN = {

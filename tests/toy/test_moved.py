@@ -39,7 +39,7 @@ def made(kind: str, into: Path) -> tuple[Toy, Functions, Symbols]:
     toy = build(into, flags, ("moved",), compiler)
     image = toy.image()
     identity = {"build_id": kind, "config": kind, "source": "s", "version": "", "options": "o"}
-    write_symbols(image, "production", identity, into / "symbols.json")
+    write_symbols(image, "production", identity, 0, into / "symbols.json")
     functions = make_functions(image, find_tables(image, toy.knowledge), toy.knowledge)
     return toy, functions, load_symbols(into / "symbols.json", "production")
 

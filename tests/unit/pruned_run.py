@@ -75,8 +75,8 @@ def write_run(
     _write(
         folder / "base" / "symbols.json",
         {
-            "schema_version": 3, "kernel": "production", "build_id": build_id, "config": "c", "source": "s",
-            "options": "o", "version": known.get("version", "6.1"), "files": {},
+            "schema_version": 4, "kernel": "production", "build_id": build_id, "config": "c", "source": "s",
+            "options": "o", "version": known.get("version", "6.1"), "entry": 0, "files": {},
             "functions": sorted(rows),
         },
     )  # fmt: skip

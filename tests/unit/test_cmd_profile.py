@@ -18,10 +18,10 @@ from tracer.profile import KernelId, load_profile, save_profile
 def folder(tmp_path: Path) -> Path:
     """A run's folder with a profile and the kernel's symbols, and two profiles beside it."""
     rows = [[16 * i, 16, "a.o", f".text.{name}", name, True] for i, name in enumerate("fgh")]
-    head = {"schema_version": 3, "kernel": "production", "build_id": "aa", "config": "c", "source": "s"}
+    head = {"schema_version": 4, "kernel": "production", "build_id": "aa", "config": "c", "source": "s"}
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "symbols.json").write_text(
-        json.dumps({**head, "options": "o", "version": "6.1", "files": {}, "functions": rows})
+        json.dumps({**head, "options": "o", "version": "6.1", "entry": 0, "files": {}, "functions": rows})
     )
     save_profile(profile({"f": [("ps", 1), ("web", 1)], "g": [("web", 2)]}), tmp_path / "profile.json")
     save_profile(profile({"f": [("ps", 1)], "h": [("ps", 2)]}), tmp_path / "two.json")

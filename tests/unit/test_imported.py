@@ -39,10 +39,10 @@ def write_symbols(path: Path, kernel: str, rows: list[tuple[str, str, bool]]) ->
         [BASE + 16 * i, 16, obj, f".text.{name}", name, traceable]
         for i, (obj, name, traceable) in enumerate(rows)
     ]
-    head = {"schema_version": 3, "kernel": kernel, "build_id": f"{kernel}-id", "config": "c", "source": "s"}
+    head = {"schema_version": 4, "kernel": kernel, "build_id": f"{kernel}-id", "config": "c", "source": "s"}
     path.parent.mkdir(parents=True)
     path.write_text(
-        json.dumps({**head, "options": "", "version": "6.1", "files": {}, "functions": functions})
+        json.dumps({**head, "options": "", "version": "6.1", "entry": 0, "files": {}, "functions": functions})
     )
 
 

@@ -28,10 +28,10 @@ WAITS = FunctionRecord("a.o", ".text.wait.isra.0", "wait.isra.0", (Seen("start",
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     rows = [[BASE + 16 * i, 16, "a.o", f".text.{n}", n, True] for i, n in enumerate(("wait", "f"))]
-    head = {"schema_version": 3, "kernel": "production", "build_id": "ours", "config": "c", "source": "s"}
+    head = {"schema_version": 4, "kernel": "production", "build_id": "ours", "config": "c", "source": "s"}
     (tmp_path / "base").mkdir()
     (tmp_path / "base/symbols.json").write_text(
-        json.dumps({**head, "options": "o", "version": "6.1", "files": {}, "functions": rows})
+        json.dumps({**head, "options": "o", "version": "6.1", "entry": 0, "files": {}, "functions": rows})
     )
     kernel = KernelId("theirs", "c2", "s", "6.1", "o")
     save_profile(replace(PROFILE, kernel=kernel, functions=(WAITS,)), tmp_path / "theirs.json")

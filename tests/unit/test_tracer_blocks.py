@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from tracer.blocks import Blocks, read_blocks
 from tracer.host import HostError, UserError, ValidationFailed
 from tracer.session_options import Mark
-from tracer.symbols import Symbols, load_symbols, make_symbols, union
+from tracer.symbols import SCHEMA_VERSION, Symbols, load_symbols, make_symbols, union
 
 START = 0xFFFFFFFF80000000
 ENTRY = 0xFFFFFFFF81000000
@@ -101,6 +102,14 @@ def test_ranges_and_phases(tmp_path: Path) -> None:
     assert len(blocks.executed_by(1).starts) == 4
 
 
+def test_a_kernel_that_begins_in_its_init_code(tmp_path: Path) -> None:
+    """In 7.3 startup_64 is not the first function of the image; ELF headers have its physical address."""
+    log = tmp_path / "blocks.log"
+    log.write_bytes(LOG.replace(b"0x0100000", b"0x0170000"))
+    blocks = read_blocks(log, [Mark("boot", 0)], START, START, 0x01700000)
+    assert int(blocks.starts[0]) == ENTRY + 0x700000
+
+
 def test_a_kernel_below_the_firmware(tmp_path: Path) -> None:
     log = tmp_path / "blocks.log"
     log.write_bytes(LOG_32)
@@ -170,7 +179,18 @@ def test_union_joins_what_meets() -> None:
     assert ranges.ends.tolist() == [18, 40]
 
 
-HEAD = '{"schema_version":1,"kernel":"traced","build_id":"x","functions":'
+ONE = [[1, 1, "o", "s", "f", True]]
+WHOLE = {
+    "schema_version": SCHEMA_VERSION, "kernel": "traced", "build_id": "x", "config": "c", "source": "s",
+    "version": "6.1", "options": "", "entry": 1, "files": {}, "functions": ONE,
+}  # fmt: skip
+HEAD = json.dumps({**WHOLE, "functions": None})[: -len("null}")]
+
+
+def test_symbols_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "symbols.json"
+    path.write_text(HEAD + json.dumps(ONE) + "}")
+    assert load_symbols(path, "traced").entry == 1
 
 
 @pytest.mark.parametrize(
@@ -179,8 +199,12 @@ HEAD = '{"schema_version":1,"kernel":"traced","build_id":"x","functions":'
         "{",
         "[]",
         '{"schema_version":1}',
-        '{"schema_version":1,"kernel":"traced"}',
-        '{"schema_version":1,"kernel":"production"}',
+        json.dumps({"schema_version": SCHEMA_VERSION}),
+        json.dumps({"schema_version": SCHEMA_VERSION, "kernel": "traced"}),
+        json.dumps({**WHOLE, "kernel": "production"}),
+        json.dumps({**WHOLE, "schema_version": SCHEMA_VERSION - 1}),
+        json.dumps({**WHOLE, "entry": "somewhere"}),
+        json.dumps({key: value for key, value in WHOLE.items() if key != "entry"}),
         HEAD + "[]}",
         HEAD + "[[1]]}",
         HEAD + '[[2,1,"o","s","f",true],[1,1,"o","s","f",true]]}',
