@@ -53,8 +53,8 @@ def resolve_source(kernel: Path | None, cache: Path) -> Source:
         return Source(kernel.absolute(), tree_version(kernel), _tree_hash(kernel.absolute(), cache))
     if not kernel.is_file():
         raise UserError(f"looking for the kernel source: {kernel} does not exist")
-    digest = file_hash(kernel)
-    tarball = _tarball_of(kernel, digest, cache) if kernel.suffix == ".deb" else kernel
+    tarball = _tarball_of(kernel, cache) if kernel.suffix == ".deb" else kernel
+    digest = file_hash(tarball)
     tree = _unpack(tarball, digest, cache)
     return Source(tree, tree_version(tree), digest)
 
@@ -110,13 +110,13 @@ def _fetch(package: str, cache: Path) -> Path:
     return found
 
 
-def _tarball_of(archive: Path, digest: str, cache: Path) -> Path:
+def _tarball_of(archive: Path, cache: Path) -> Path:
     """The tarball in a .deb of the user's, in the cache.
 
     Raises:
         UserError: there is none, or the file is damaged.
     """
-    home = cache / "debian" / "unpacked" / digest[:12]
+    home = cache / "debian" / "unpacked" / file_hash(archive)[:12]
     found = home / f"{archive.name.partition('_')[0]}.tar.xz"
     try:
         if found.is_file() or _take_tarball(archive, found):

@@ -180,7 +180,7 @@ def test_any_plan_links_verifies_and_misses_by_name(built: Toy, toy: Toy, seed: 
     assert kept.items() <= built.run()[1].items()
 
 
-COUNTS = ("exceptions", "bugs", "unwind", "unwind ips")
+COUNTS = ("exceptions", "pointers", "bugs", "shifts", "unwind", "unwind ips")
 
 
 # --- how kbuild calls it --------------------------------------------------------------------------

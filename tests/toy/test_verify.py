@@ -84,7 +84,7 @@ def test_a_tombstone_without_its_trap(spoilt: Toy) -> None:
 @pytest.mark.parametrize(
     ("where", "says"), [("cold_one", "a tombstone"), ("__start_once", "outside kept text")]
 )
-@pytest.mark.parametrize("table", ["__ex_table", "__bug_table", "orc_unwind_ip"])
+@pytest.mark.parametrize("table", ["__ex_table", "__bug_table", "orc_unwind_ip", "runtime_ptr_limit"])
 def test_a_table_entry_that_points_wrong(spoilt: Toy, table: str, where: str, says: str) -> None:
     entry = address_of(spoilt, f"__start_{table}")
     patch(spoilt.tree / "vmlinux", entry, struct.pack("<i", address_of(spoilt, where) - entry))

@@ -70,6 +70,7 @@ HOT = (
     "say_number",
     "catch",
     "tables",
+    "strays",
     "on_fault",
     "kept_twin",
     "hot_with_tail",

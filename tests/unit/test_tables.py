@@ -41,13 +41,28 @@ def test_a_layout_that_is_not_known_is_an_error(tmp_path: Path) -> None:
         find_tables(image(tmp_path, {"a.o": with_table(20, 3)}), X86)
 
 
-@pytest.mark.parametrize(("section", "at"), [("runtime_ptr_news", 2), ("__places", 1)])
+@pytest.mark.parametrize(("section", "at"), [("patch_ptr_news", 2), ("__places", 1)])
 def test_a_table_that_nobody_described_is_an_error(tmp_path: Path, section: str, at: int) -> None:
     """The kernel would patch instructions of functions that are not there any more."""
     sections = [Section(".text.f", bytes(8)), Section(section, bytes(4), ALLOC)]
     data = write_elf(sections, [Symbol("f", ".text.f")], [Rela(section, 0, ".text.f", R_PC32, at)])
     with pytest.raises(UserError, match=f"a.o:{section} lists places in code"):
         find_tables(image(tmp_path, {"a.o": data}), X86)
+
+
+def test_constants_of_any_name_have_a_table_each(tmp_path: Path) -> None:
+    """include/asm/runtime-const.h: 7.3 had seven that no earlier kernel has."""
+    names = ["runtime_ptr_news", "runtime_mask_news"]
+    sections = [Section(".text.f", bytes(8)), *(Section(name, bytes(4), ALLOC) for name in names)]
+    data = write_elf(
+        sections, [Symbol("f", ".text.f")], [Rela(name, 0, ".text.f", R_PC32, 2) for name in names]
+    )
+    made = image(tmp_path, {"a.o": data})
+    parts = find_tables(made, X86).parts
+    assert sorted(made.names[unit] for unit in parts) == sorted(names)
+    (table,) = {part.table for part in parts.values()}
+    symbols = ["__start_runtime_ptr_news", "__stop_runtime_ptr_news", "__start_runtime_other", "_text"]
+    assert table.brackets(symbols) == [("__start_runtime_ptr_news", "__stop_runtime_ptr_news")]
 
 
 def test_a_pointer_to_a_whole_function_is_no_table(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ extern const struct entry __start___ex_table[], __stop___ex_table[];
 extern struct bug __start___bug_table[], __stop___bug_table[];
 extern const int __start_orc_unwind_ip[], __stop_orc_unwind_ip[];
 extern const short __start_orc_unwind[], __stop_orc_unwind[];
+extern const int __start_runtime_ptr_limit[], __stop_runtime_ptr_limit[];
+extern const int __start_runtime_shift_limit[], __stop_runtime_shift_limit[];
 extern char _stext[], _etext[], __start_once[], __end_once[];
 
 static char once_flag __attribute__((section(".data.once")));
@@ -71,9 +73,20 @@ static noinline void catch(int signal)
 	sys4(SIGACTION, signal, (long)&action, 0, 8);
 }
 
+static noinline long strays(const int *first, const int *last)
+{
+	long found = 0;
+	for (const int *p = first; p < last; p++) {
+		char *at = (char *)p + *p;
+		found += at < _stext || at >= _etext || IS_TRAP((unsigned char *)at);
+	}
+	return found;
+}
+
 static noinline void tables(void)
 {
-	long wrong = 0;
+	long wrong = strays(__start_runtime_ptr_limit, __stop_runtime_ptr_limit)
+		+ strays(__start_runtime_shift_limit, __stop_runtime_shift_limit);
 	for (const struct entry *e = __start___ex_table; e < __stop___ex_table; e++) {
 		char *at = (char *)&e->insn + e->insn;
 		wrong += at < _stext || at >= _etext || IS_TRAP((unsigned char *)at);
@@ -90,6 +103,8 @@ static noinline void tables(void)
 	say_number("bugs ", __stop___bug_table - __start___bug_table, 10);
 	say_number("unwind ", (__stop_orc_unwind - __start_orc_unwind) / 3, 10);
 	say_number("unwind ips ", __stop_orc_unwind_ip - __start_orc_unwind_ip, 10);
+	say_number("pointers ", __stop_runtime_ptr_limit - __start_runtime_ptr_limit, 10);
+	say_number("shifts ", __stop_runtime_shift_limit - __start_runtime_shift_limit, 10);
 	say_number("wrong ", wrong, 10);
 }
 

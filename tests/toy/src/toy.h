@@ -16,14 +16,16 @@
 #endif
 
 /* Marks that a kernel leaves in its tables, in the kernel's own formats. */
+#define CONSTANT(kind) ".pushsection runtime_" kind "_limit, \"a\"\n.long 1b - .\n.popsection\n"
 #define EX_ENTRY(tag)                                                                                     \
 	asm volatile("1: nop\n2:\n"                                                                       \
 		     ".pushsection __ex_table, \"a\"\n.long 1b - ., 2b - ., " #tag "\n.popsection\n"      \
-		     UNWIND(tag))
+		     UNWIND(tag) CONSTANT("ptr"))
 #define BUG_ENTRY(line)                                                                                   \
 	asm volatile("1: nop\n.pushsection __bug_table, \"aw\"\n"                                         \
 		     ".long " BUG_REL("1b") ", " BUG_REL("2f") "\n.short " #line ", 0\n.popsection\n"       \
-		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n")
+		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n" \
+		     CONSTANT("shift"))
 #define noinline __attribute__((noinline, noclone))
 
 int say(const char *text);
