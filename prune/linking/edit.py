@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.linking.entry_names import move_names
+from prune.linking.cut import close_tables, find_cut, follow_entries, put_addends, put_headers
 from prune.linking.tombstones import Burial
 from prune.model.elf import SHF_EXECINSTR, STB_GLOBAL, Rows
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
 from prune.model.layout import SYMBOL, like, put, put_column
 from prune.model.room import FREED_AT
-from prune.model.strings import spread, squeeze_strings
-from prune.model.tables import NOBODY, Tables
+from prune.model.strings import squeeze_strings
+from prune.model.tables import Tables
 from tracer.host import UserError
 
 if TYPE_CHECKING:
@@ -48,27 +48,19 @@ def edit_image(
         image, tables, trimming: what :func:`prune.plan.trim.trim` left.
 
     Raises:
-        UserError: something refers to an entry of a table that loses entries, or is of an unknown kind.
+        UserError: something refers to an entry of a table that goes, or is of an unknown kind.
     """
     data = image.data.copy()
     _sever(data, image, burial, knowledge)
     _undefine(data, image, burial)
     _rename(data, image, keep, boot)
     _squeeze(data, image, tables, keep)
+    cut = find_cut(tables, keep)
+    follow_entries(data, image, tables, keep, cut, knowledge)
     if trimming:
         _trim(data, image, trimming, knowledge)
-    _cut(data, image, tables, keep)
+    close_tables(data, image, keep, cut)
     return data
-
-
-def _put_addends(data: Rows, image: Image, rows: Rows, addends: Rows) -> None:
-    """Give these ``RELOCATION`` rows other addends, where the machine has them."""
-    image.machine.put_addends(data, rows["at"], image.fields_at(rows), rows["type"], addends)
-
-
-def _put_headers(data: Rows, image: Image, at: Rows, column: str, values: Rows) -> None:
-    """Write a column of the section headers that lie at these places."""
-    put_column(data, at, image.machine.layout.section, column, values)
 
 
 def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> None:
@@ -76,7 +68,7 @@ def _sever(data: Rows, image: Image, burial: Burial, knowledge: Knowledge) -> No
     rows = image.relocations[burial.severed]
     in_code = image.units["flags"][rows["unit"]] & SHF_EXECINSTR != 0
     addends = first_byte_addends(rows["type"], rows["addend"], in_code, knowledge)
-    _put_addends(data, image, rows, addends)
+    put_addends(data, image, rows, addends)
     moved = rows[burial.local]
     used, which = np.unique(image.units["stand_in"][moved["target"]], return_inverse=True)
     number = _stand_in(data, image, used)
@@ -100,10 +92,10 @@ def _stand_in(data: Rows, image: Image, used: Rows) -> Rows:
     owners, count = np.unique(obj, return_counts=True)
     grown = image.parts[owners]
     symtabs = grown["headers"] + layout.section.itemsize * grown["symtab"]
-    _put_headers(data, image, symtabs, "size", size * (grown["symbols"] + count))
+    put_headers(data, image, symtabs, "size", size * (grown["symbols"] + count))
     wide = grown["shndx"] >= 0
     tables = grown["headers"][wide] + layout.section.itemsize * grown["shndx"][wide]
-    _put_headers(data, image, tables, "size", 4 * (grown["symbols"] + count)[wide])
+    put_headers(data, image, tables, "size", 4 * (grown["symbols"] + count)[wide])
     return number
 
 
@@ -149,15 +141,15 @@ def _undefine(data: Rows, image: Image, burial: Burial) -> None:
 def _rename(data: Rows, image: Image, keep: Rows, boot: Rows) -> None:
     """By which name the script finds a unit says what becomes of it."""
     for mask, skip in ((~keep, 0), (boot, FREED_AT)):
-        _put_headers(data, image, image.headers[mask], "name", image.units["label"][mask] + skip)
+        put_headers(data, image, image.headers[mask], "name", image.units["label"][mask] + skip)
 
 
 def _squeeze(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
     left = squeeze_strings(image, tables, keep)
     data[left.clear] = 0
     data[left.at] = left.content
-    _put_headers(data, image, image.headers[left.units], "size", left.sizes)
-    _put_addends(data, image, image.relocations[left.rows], left.addends)
+    put_headers(data, image, image.headers[left.units], "size", left.sizes)
+    put_addends(data, image, image.relocations[left.rows], left.addends)
     put_column(data, image.symbol_at(left.symbols), image.machine.layout.symbol, "value", left.values)
 
 
@@ -167,7 +159,7 @@ def _trim(data: Rows, image: Image, trimming: Trimming, knowledge: Knowledge) ->
 
     rows, addends = moved_addends(image, trimming, knowledge)
     # Before the code moves: addends may be a part of it.
-    _put_addends(data, image, image.relocations[rows], addends)
+    put_addends(data, image, image.relocations[rows], addends)
     symbol = image.machine.layout.symbol
     for unit, trim in trimming.trims.items():
         row = image.units[unit]
@@ -175,7 +167,7 @@ def _trim(data: Rows, image: Image, trimming: Trimming, knowledge: Knowledge) ->
         trimmed = trimmed_section(image, trim, code, knowledge)
         content = np.frombuffer(trimmed.content, np.uint8)
         data[row["at"] : row["at"] + len(content)] = content
-        _put_headers(data, image, image.headers[[unit]], "size", np.array([len(content)]))
+        put_headers(data, image, image.headers[[unit]], "size", np.array([len(content)]))
         _move_fields(data, image, unit, trimmed)
         start = image.parts["symtab_at"][row["object"]]
         for index, value, size in trimmed.symbols:
@@ -201,92 +193,4 @@ def _move_fields(data: Rows, image: Image, unit: int, trimmed: Trimmed) -> None:
         left["offset"] = offsets[offsets >= 0]
         data[at : at + left.nbytes] = left.view(np.uint8)
         header = np.array([int(part["headers"]) + image.machine.layout.section.itemsize * index])
-        _put_headers(data, image, header, "size", np.array([left.nbytes]))
-
-
-def _cut(data: Rows, image: Image, tables: Tables, keep: Rows) -> None:
-    """Close the gaps of the tables that lose entries; their relocations, edited by now, follow."""
-    stays = (tables.owners == NOBODY) | (tables.owners >= 0) & keep[tables.owners]
-    rows = tables.rows
-    gone = np.concatenate([[0], np.cumsum(~stays)])
-    lost = gone[rows["first"] + rows["entries"]] - gone[rows["first"]]
-    rows = rows[lost > 0]
-    pairs = rows[rows["pair"] >= 0]
-    unit = np.concatenate([rows["unit"], pairs["pair"]]).astype(np.int64)
-    entry = np.concatenate([rows["entry"], pairs["pair_entry"]])
-    first = np.concatenate([rows["first"], pairs["first"]])
-    entries = np.concatenate([rows["entries"], pairs["entries"]])
-    _check_uncut(image, unit, keep)
-    left = entries - (gone[first + entries] - gone[first])
-    # Bytes: those of the entries that stay, to the beginning of their section.
-    number = spread(first, entries)
-    size = np.repeat(entry, entries)[stays[number]]
-    begins = np.repeat(image.units["at"][unit], entries) + (number - np.repeat(first, entries)) * np.repeat(
-        entry, entries
-    )
-    source = spread(begins[stays[number]], size)
-    data[spread(image.units["at"][unit], left * entry)] = data[source]
-    _put_headers(data, image, image.headers[unit], "size", left * entry)
-    _cut_relocations(data, image, stays, gone, unit, entry, first)
-    move_names(data, image, keep, unit, entry, first, entries, stays)
-
-
-def _cut_relocations(
-    data: Rows, image: Image, stays: Rows, gone: Rows, unit: Rows, entry: Rows, first: Rows
-) -> None:
-    """Those of table ``unit[i]``; its entries of ``entry[i]`` bytes are ``stays`` from ``first[i]`` on."""
-    position = np.full(len(image.units), -1, np.int64)
-    position[unit] = np.arange(len(unit))
-    rows = image.relocations
-    mine = np.flatnonzero(position[rows["unit"]] >= 0)
-    mine = mine[np.lexsort((rows["at"][mine], position[rows["unit"][mine]]))]
-    which = position[rows["unit"][mine]]
-    number = first[which] + rows["offset"][mine] // entry[which]
-    left = stays[number]
-    chosen, of, number = mine[left], which[left], number[left]
-    kind = image.machine.relocation
-    relocations = data[rows["at"][chosen][:, None] + np.arange(kind.itemsize)].view(kind).reshape(-1)
-    before = gone[number] - gone[first[of]]
-    relocations["offset"] = rows["offset"][chosen] - before * entry[of]
-    # They go where the first ones of the section are.
-    starts = np.searchsorted(of, np.arange(len(unit)))
-    nth = np.arange(len(of)) - starts[of]
-    base = np.zeros(len(unit), np.int64)
-    has = np.flatnonzero(image.units["rela"][unit] != -1)
-    base[has] = _first_field(image, unit[has])
-    put(data, base[of] + kind.itemsize * nth, relocations)
-    headers = image.parts["headers"][image.units["object"][unit[has]]]
-    headers = headers + image.machine.layout.section.itemsize * image.units["rela"][unit[has]]
-    count = np.bincount(of, minlength=len(unit))[has]
-    _put_headers(data, image, headers, "size", count * kind.itemsize)
-
-
-def _first_field(image: Image, units: Rows) -> Rows:
-    """Where the relocations of these units begin in the image's data.
-
-    Raises:
-        UserError: they are in several sections.
-    """
-    if np.any(image.units["rela"][units] < 0):
-        label = image.unit_label(int(units[image.units["rela"][units] < 0][0]))
-        raise UserError(
-            f"editing objects: the relocations of {label} are in several sections",
-            "build with the kernel's own kbuild",
-        )
-    found: Rows = image.units["rela_at"][units]
-    return found
-
-
-def _check_uncut(image: Image, cut: Rows, keep: Rows) -> None:
-    """Nothing that stays refers to a place in a table that moves."""
-    moves = np.zeros(len(image.units), bool)
-    moves[cut] = True
-    rows = image.relocations
-    into = (rows["target"] >= 0) & moves[rows["target"]] & keep[rows["unit"]]
-    if into.any():
-        row = rows[into][0]
-        raise UserError(
-            f"editing objects: {image.unit_label(int(row['unit']))} refers to an entry of "
-            f"{image.unit_label(int(row['target']))}, which loses entries",
-            "this kernel's table is used in a way that kprune does not support",
-        )
+        put_headers(data, image, header, "size", np.array([left.nbytes]))

@@ -128,7 +128,7 @@ def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> tuple[Rows, 
     which = position[image.relocations["unit"][rows]]
     offsets = image.relocations["offset"][rows]
     sizes = image.units["size"][units]
-    entry = _entry_size(table, sizes, which, offsets)
+    entry = _entry_size(image, table, units, rows, which)
     first = np.concatenate([[0], np.cumsum(sizes // entry)])
     owners = np.full(int(first[-1]), -1, np.int64)
     for field in reversed(table.owner):
@@ -145,19 +145,30 @@ def _probe(image: Image, table: Table, units: Rows, owner: Rows) -> tuple[Rows, 
     return parts, owners
 
 
-def _entry_size(table: Table, sizes: Rows, which: Rows, offsets: Rows) -> int:
+def _entry_size(image: Image, table: Table, units: Rows, rows: Rows, which: Rows) -> int:
+    """The first of the sizes that fit of which the fewest owners are outside code: every half of an entry of
+    16 bytes may have a relocation where one of 8 has its owner's.
+
+    Args:
+        units: the table's. rows: the relocations in them, ``which`` of the units each is in.
+    """
+    sizes, offsets = image.units["size"][units], image.relocations["offset"][rows]
+    targets = image.relocations["target"][rows]
+    is_code = (targets >= 0) & (image.units["flags"][targets] & SHF_EXECINSTR != 0)
+    fitting: list[tuple[int, int]] = []
     for entry in table.entry:
         if np.any(sizes % entry):
             continue
-        owned = np.unique(
-            np.stack([which, offsets // entry])[:, np.isin(offsets % entry, table.owner)], axis=1
-        )
+        owns = np.isin(offsets % entry, table.owner)
+        owned = np.unique(np.stack([which, offsets // entry])[:, owns], axis=1)
         if np.array_equal(np.bincount(owned[0], minlength=len(sizes)), sizes // entry):
-            return entry
-    raise UserError(
-        f"reading kernel table {table.section}: no entry size of {list(table.entry)} fits this kernel",
-        "describe the table in linkerscripts/",
-    )
+            fitting.append((int(np.count_nonzero(owns & ~is_code)), entry))
+    if not fitting:
+        raise UserError(
+            f"reading kernel table {table.section}: no entry size of {list(table.entry)} fits this kernel",
+            "describe the table in linkerscripts/",
+        )
+    return min(fitting, key=lambda found: found[0])[1]
 
 
 def _through(image: Image, owners: Rows) -> Rows:

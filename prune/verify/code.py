@@ -19,7 +19,7 @@ import numpy as np
 from prune.verify.answers import STOP
 from prune.verify.decode import UNKNOWN, Decoder
 from prune.verify.elf import EXECUTABLE, Section
-from prune.verify.fields import InstructionEnd
+from prune.verify.entries import InstructionEnd
 from prune.verify.model import TOMBSTONES, Check, Model, Tally
 from prune.verify.read import Piece, Stone
 

@@ -14,12 +14,10 @@ from collections.abc import Callable
 import numpy as np
 
 from prune.verify.elf import STRINGS, Field, Object, Section
+from prune.verify.entries import InstructionEnd, wrong_entry_named
 from prune.verify.model import Check, Model, Tally, Target
 from prune.verify.read import Piece
 from tracer.host import UserError
-
-InstructionEnd = Callable[[int], int | None]
-"""Address of a field -> where its instruction ends."""
 
 
 def check_fields(model: Model, ends: Callable[[Piece], InstructionEnd]) -> tuple[Check, Check]:
@@ -138,6 +136,11 @@ def wrong_field(
     target = model.resolve(original.path, relocation.symbol)
     # A field narrower than an address is sign-extended; R_X86_64_32 is for low ones, where that is the same.
     reached = int.from_bytes(raw, "little", signed=True) + place & model.mask
+    listed = wrong_entry_named(
+        model, original, relocation, reached, base + at, end_of if relative else None
+    )  # fmt: skip
+    if listed is not None:
+        return listed
     if target.dropped:
         return _wrong_severed(model, target, reached, base + at, end_of if relative else None)
     if target.constant is not None:

@@ -15,9 +15,9 @@ from itertools import pairwise
 from typing import Any
 
 from prune.verify.elf import Field, Object, Section
+from prune.verify.entries import about, owner_at, owner_fields
 from prune.verify.fields import width_of, wrong_field
 from prune.verify.model import Check, Model, Tally
-from prune.verify.read import bits_of
 
 # scripts/sorttable.c; lib/extable.c and arch/x86/kernel/unwind_orc.c search these by halving.
 _SORTED = ("__ex_table", ".orc_unwind_ip")
@@ -81,23 +81,6 @@ class Table:
     def pair_row(self, at: int) -> bytes:
         size = len(self.paired) * self.entry // len(self.content)
         return self.paired[at // self.entry * size :][:size]
-
-
-def _owner_fields(description: dict[str, Any]) -> list[int]:
-    """Where in an entry the owner may stand, in order."""
-    found = description["owner"]
-    return found if isinstance(found, list) else [found]
-
-
-def owner_at(description: dict[str, Any], content: bytes, address: int, at: int, mask: int) -> int:
-    """The address in the owner's field of the entry at ``at``."""
-    fields, width = _owner_fields(description), bits_of(description["field"]) // 8
-    if description["field"].startswith("abs"):
-        values = [int.from_bytes(content[at + field : at + field + width], "little") for field in fields]
-        return next((value for value in values if value), 0)
-    at += fields[0]
-    distance = int.from_bytes(content[at : at + width], "little", signed=True)
-    return address + at + distance & mask
 
 
 def check_tables(model: Model) -> Check:
@@ -175,7 +158,7 @@ def _check_table(
     if not possible:
         tally.expect(False, f"{name}: no entry size of {description['entry']} divides it")
         return
-    of_data = any(not _speaks_of_code(model, part, _owner_fields(description)[0]) for part in parts)
+    of_data = any(not _speaks_of_code(model, part, owner_fields(description)[0]) for part in parts)
     table = min(
         possible, key=lambda each: sum(not _lands(model, each, owner, of_data) for _, owner in each.rows())
     )
@@ -253,16 +236,11 @@ def _entries(part: Part, size: int) -> Iterator[Entry]:
 
 def _owner(model: Model, table: Table, entry: Entry) -> int | None:
     """The address that an entry is about, None when that was dropped."""
-    start = entry.number * table.entry
-    wanted = [start + field for field in _owner_fields(table.description)]
-    named = {each.offset: each for each in entry.fields if each.offset in wanted}
-    relocation = next((named[at] for at in wanted if at in named), None)
-    if relocation is None:
+    fields = {field.offset: field for field in entry.fields}
+    found = about(model, entry.part.original.path, table.description, fields, entry.number * table.entry)
+    if found is None or found[0].dropped or found[0].address is None:
         return None
-    target = model.resolve(entry.part.original.path, relocation.symbol)
-    if target.dropped or target.address is None:
-        return None
-    return target.address + relocation.addend & model.mask
+    return found[0].address + found[1] & model.mask
 
 
 def _wrong_entry(model: Model, table: Table, entry: Entry, at: int) -> str:

@@ -36,6 +36,12 @@ def test_the_size_that_fits_every_object_is_found(tmp_path: Path, entry: int) ->
     assert sorted(len(part.owners) for part in parts.values()) == [1, 6]
 
 
+def test_an_entry_twice_as_long_is_not_two(tmp_path: Path) -> None:
+    """7.x: address, format and file, 16 bytes with 8 in the middle that begin with a relocation, too."""
+    made = image(tmp_path, {"a.o": with_table(16, 2, 8), "b.o": with_table(16, 4, 8)})
+    assert {part.entry for part in find_tables(made, X86).parts.values()} == {16}
+
+
 def test_a_layout_that_is_not_known_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="__bug_table: no entry size"):
         find_tables(image(tmp_path, {"a.o": with_table(20, 3)}), X86)
