@@ -119,13 +119,19 @@ class Session:
             raise self.app_failed(app, f"the service had ended by itself, with status {status}")
 
     def until_ready(self, number: int, app: App) -> None:
+        ended = self.ended_or_ready(number, app)
+        if ended is not None:
+            raise self.app_failed(app, f"the service ended with status {ended} before it was ready")
+
+    def ended_or_ready(self, number: int, app: App) -> int | None:
+        """Wait until the service is ready; the status with which it ended if it did that instead."""
         deadline = time.monotonic() + app.timeout
         while True:
             verb, status = self.ask(f"ready {number} {READY} {self.guest_seconds(app)}", app.timeout)
             if verb == "died":
-                raise self.app_failed(app, f"the service ended with status {status} before it was ready")
+                return status
             if status == 0:
-                return
+                return None
             if time.monotonic() > deadline:
                 raise self.app_failed(
                     app, f"its readiness check did not pass within {app.timeout:g} seconds (status {status})"

@@ -10,8 +10,10 @@ A stretch is one window of the load (``load`` in workload.toml); in every other 
     clock    the guest's clock jumps by an hour, and back
 
 Storms come from the host, packets are lost in the emulator (a filter whose way out is nowhere); the others
-are programs in the guest (``guest/soak``). After each stretch the service must be ready in its time limit.
-What a load loses to a trouble (killed, reset, out of time) is counted, not forgiven: it is in the report.
+are programs in the guest (``guest/soak``). After each stretch the service must be ready in its time limit;
+one that a trouble has ended (the kernel chooses whom it kills for memory) is started again, as a supervisor
+would do it, and its stretch counts as lost. What a load loses to a trouble (killed, reset, out of time) is
+counted, not forgiven: it is in the report.
 """
 
 from __future__ import annotations
@@ -142,11 +144,29 @@ def _stretch(session: Session, number: int, app: App, trouble: str, at: float) -
     text = said.read_text(errors="replace")
     if process.returncode and not lost:
         lost = (text.strip().splitlines() or [f"it exited with status {process.returncode}"])[-1]
-    session.until_ready(number, app)
+    if trouble:
+        lost = _ready_again(session, number, app) or lost
+    else:
+        session.until_ready(number, app)
     if lost:
         return Stretch(round(at, 1), trouble, round(time.monotonic() - began, 2), 0, lost)
     window = read_load(app, text, timed=False)
     return Stretch(round(at, 1), trouble, window.seconds, window.requests, "", window.lost)
+
+
+def _ready_again(session: Session, number: int, app: App) -> str:
+    """Wait for the service; what became of it if it had to be started again, "" if not.
+
+    Raises:
+        AppFailed: it was not ready again in time.
+    """
+    ended = session.ended_or_ready(number, app)
+    if ended is None:
+        return ""
+    session.ask(f"stop {number}", app.timeout)  # what is left of its session goes, too
+    session.ask(f"start {number}", 0)
+    session.until_ready(number, app)
+    return f"the service ended with status {ended}, and was started again"
 
 
 def _cause(session: Session, number: int, trouble: str) -> None:

@@ -226,6 +226,12 @@ def generated_objects() -> re.Pattern[str]:
 
 
 @cache
+def stripped_outputs() -> frozenset[str]:
+    """Output sections that are in the link map, and no more in the finished vmlinux."""
+    return frozenset(_tuple(read_toml(FOLDER / "common.toml")["units"]["stripped"]))
+
+
+@cache
 def read_knowledge(arch: str) -> Knowledge:
     """All that is known for ``arch``.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune.model.apart import Piece
+from prune.model.knowledge import stripped_outputs
 from tracer.host import UserError
 
 # A member of the archive of edited objects, which kprune-ld gives a pruned link, by the path of its object.
@@ -141,8 +142,25 @@ def parse_link_map(text: str, name: str = "map") -> LinkMap:
     """As :func:`read_link_map`, from text."""
     from prune.model.lldmap import HEADING, parse_lld_map
 
-    if HEADING.match(text):
-        return parse_lld_map(text, name)
+    return _finished(parse_lld_map(text, name) if HEADING.match(text) else _parse_ld_map(text, name))
+
+
+def _finished(link_map: LinkMap) -> LinkMap:
+    """Without what the finished vmlinux does not have any more."""
+    gone = stripped_outputs()
+    if not any(output.name in gone for output in link_map.outputs):
+        return link_map
+    return replace(
+        link_map,
+        placed=tuple(row for row in link_map.placed if row.output not in gone),
+        merged=tuple(row for row in link_map.merged if row.output not in gone),
+        fills=tuple(fill for fill in link_map.fills if fill.output not in gone),
+        outputs=tuple(output for output in link_map.outputs if output.name not in gone),
+    )
+
+
+def _parse_ld_map(text: str, name: str) -> LinkMap:
+    """The map that GNU ld writes."""
     begin = text.find(_BEGIN)
     if begin < 0 or "\nOUTPUT(" not in text:
         raise UserError(f"reading link map {name}: this is not a whole GNU ld map", "build the kernel again")

@@ -4,7 +4,8 @@ The tables lie where their symbols say, and hold what write_src() of scripts/kal
 differs from kernel to kernel is told by what is there. The order of the tables has changed (6.4): each ends
 where the next one begins. Addresses are words in ``kallsyms_addresses``, or in ``kallsyms_offsets`` distances
 from ``kallsyms_relative_base``, which are negative where per-cpu symbols are absolute (kallsyms_sym_address()
-of kernel/kallsyms.c). ``kallsyms_seqs_of_names``, the order by name, is there since 6.2.
+of kernel/kallsyms.c); in 7.x there is no base: each counts from itself, or on 32 bit is the address.
+``kallsyms_seqs_of_names``, the order by name, is there since 6.2.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def read_entries(model: Model) -> list[Entry]:
     if tables.has(_ORDER):
         _check_order(tables.content(_ORDER, 3 * count), names)
         tables.rest_is_padding(_ORDER, 3 * count)
-    addresses = _addresses(tables, count, model.mask)
+    addresses = _addresses(tables, names, model.mask)
     return [Entry(*row) for row in zip(addresses, (text[0] for text in texts), names, strict=True)]
 
 
@@ -220,12 +221,17 @@ def _tokens(tables: _Tables) -> Sequence[bytes]:
     return parts[:256]
 
 
-def _addresses(tables: _Tables, count: int, mask: int) -> Iterator[int]:
-    word = "Q" if tables.linked.word == 8 else "I"
+def _addresses(tables: _Tables, names: Sequence[str], mask: int) -> Iterator[int]:
+    word, count = "Q" if tables.linked.word == 8 else "I", len(names)
     if tables.has(_WORDS):
         return iter(tables.numbers(_WORDS, word, count))
-    (base,) = tables.numbers(_BASE, word, 1)
     offsets = tables.numbers(_OFFSETS, "i", count)
+    if not tables.has(_BASE):
+        begin, _ = tables.places[_OFFSETS]
+        near = [begin + 4 * number + offset & mask for number, offset in enumerate(offsets)]
+        first = {address for name in names[:1] for address, _ in tables.linked.named.get(name, ())}
+        return iter(near if word == "Q" or first & {*near[:1]} else [offset & mask for offset in offsets])
+    (base,) = tables.numbers(_BASE, word, 1)
     if 2 * sum(offset < 0 for offset in offsets) > count:
         return (offset if offset >= 0 else base - 1 - offset & mask for offset in offsets)
     return (base + (offset & 0xFFFFFFFF) & mask for offset in offsets)

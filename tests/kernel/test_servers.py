@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from prune.settings import cache_folder
 from tracer.outcome import AppFailed
 from tracer.parallel import in_parallel
 from tracer.rootfs import build_root
-from tracer.runner import run_session
+from tracer.runner import open_session, run_session
 from tracer.servers import ServerFailed
 from tracer.session_options import SessionOptions
+from tracer.soak import scripts, soaked
 from tracer.workload import Workload
 from tracer.workload_file import load_workload
 
@@ -103,3 +106,32 @@ def test_kconfig_has_every_option_that_an_example_asks_for(name: str, arch: str)
     find = find_toolchain("gcc", "none", "config")
     build = describe_build("production", source, arch, example.kernel_configs, None, cache_folder(), find)
     assert "CONFIG_INET=y" in build.config
+
+
+SOAKED = """
+schema_version = 1
+name = "served"
+arch = "x86_64"
+[[app]]
+name = "web"
+command = "httpd -f -p 8080 -h /proc/sys/kernel & wait $!"
+ready = "wget -q -O /dev/null http://127.0.0.1:8080/ostype"
+ports = [8080]
+load = 'sleep 4; echo {\\"requests\\": 9, \\"seconds\\": 4.0}'
+timeout = 60
+"""
+
+
+def test_a_service_that_a_trouble_has_ended_is_started_again(micro: Path, tmp_path: Path) -> None:
+    """The kernel's choice whom to kill for memory once fell on the service itself, and the soak was over."""
+    (tmp_path / "workload.toml").write_text(SOAKED)
+    served = load_workload(tmp_path)
+    root = build_root(served, tmp_path, cache_folder(), scripts(served))
+    with open_session(
+        micro / "base" / "bzImage", root, served, SessionOptions(), tmp_path / "run"
+    ) as session:
+        began = time.monotonic()
+        stretches = [*islice(soaked(session, began, began + 600, ("kill",)), 3)]
+    assert [bool(each.lost) for each in stretches] == [False, True, False]
+    assert stretches[1].lost.startswith("the service ended with status 1")
+    assert stretches[1].lost.endswith("and was started again")

@@ -30,6 +30,13 @@ def address_of(toy: Toy, name: str) -> int:
     return next(int(line.split()[0], 16) for line in said.splitlines() if line.split()[2] == name)
 
 
+def content_of(toy: Toy, address: int, size: int) -> bytes:
+    with (toy.tree / "vmlinux").open("rb") as stream:
+        (offset,) = list(ELFFile(stream).address_offsets(address, size))
+        stream.seek(offset)
+        return stream.read(size)
+
+
 def broken(toy: Toy) -> dict[str, Check]:
     return {check.name: check for check in toy.verify().checks if not check.ok}
 
@@ -90,6 +97,17 @@ def test_a_table_entry_that_points_wrong(spoilt: Toy, table: str, where: str, sa
     patch(spoilt.tree / "vmlinux", entry, struct.pack("<i", address_of(spoilt, where) - entry))
     found = broken(spoilt)["tables"].findings
     assert len(found) == 1 and table in found[0] and f"entry 0 points {says}" in found[0]
+
+
+def test_code_that_names_another_entry_than_its_own(spoilt: Toy) -> None:
+    """In 7.x WARN() hands the address of its entry on."""
+    place = address_of(spoilt, "own_entry")
+    code = content_of(spoilt, place, 32)
+    field = place + code.index(b"\x48\x8d") + 3
+    entry = address_of(spoilt, "__start___bug_table")  # that of run()
+    patch(spoilt.tree / "vmlinux", field, struct.pack("<i", entry - field - 4))
+    (finding,) = broken(spoilt)["references"].findings
+    assert "should reach the entry of __bug_table about init/one.o:.text.own_entry" in finding
 
 
 def test_a_flipped_byte(spoilt: Toy) -> None:

@@ -74,6 +74,7 @@ HOT = (
     "on_fault",
     "kept_twin",
     "hot_with_tail",
+    "own_entry",
 )
 
 

@@ -12,8 +12,9 @@ _PAIRS = 40  # two letters that become one code
 
 @dataclass(frozen=True)
 class Layout:
-    """``addresses``: "relative", "percpu" (distances are negative) or "words"; ``late``: addresses stand
-    behind the names (since 6.4); ``by_name``: there is an order by name (since 6.2)."""
+    """``addresses``: "relative", "percpu" (distances are negative), "near" (each from itself), "values" (of
+    32 bits) or "words"; ``late``: addresses stand behind the names (since 6.4); ``by_name``: there is an
+    order by name (since 6.2)."""
 
     addresses: str = "relative"
     late: bool = False
@@ -25,6 +26,8 @@ LAYOUTS = {
     "6.12": Layout(late=True),
     "6.0, SMP": Layout("percpu", by_name=False),
     "no BASE_RELATIVE": Layout("words"),
+    "7.x": Layout("near", late=True),
+    "7.x, 32 bit": Layout("values", late=True),
 }
 
 
@@ -43,6 +46,7 @@ def write_kallsyms(symbols: Sequence[tuple[int, str, str]], layout: Layout, word
     tokens = [codes.get(code, "") for code in range(256)]
     index = [sum(len(token) + 1 for token in tokens[:code]) for code in range(256)]
     base = min(address for address, _, _ in symbols)
+    text = next((address for address, _, name in symbols if name == "start"), 0)
     order = sorted(range(len(symbols)), key=lambda number: (symbols[number][2], symbols[number][0]))
     place = {
         "words": [("addresses", [f"{word} {address:#x}" for address, _, _ in symbols])],
@@ -54,6 +58,8 @@ def write_kallsyms(symbols: Sequence[tuple[int, str, str]], layout: Layout, word
             ("offsets", [f".long {base - address - 1}" for address, _, _ in symbols]),
             ("relative_base", [f"{word} {base:#x}"]),
         ],
+        "near": [("offsets", [f".long start - . + ({address - text})" for address, _, _ in symbols])],
+        "values": [("offsets", [f".long {address:#x}" for address, _, _ in symbols])],
     }[layout.addresses]
     names = [
         ("num_syms", [f".long {len(symbols)}"]),

@@ -484,9 +484,7 @@ def test_references_into_a_table_that_shrinks_follow(
 @pytest.mark.parametrize("symbol", ["entry", "__ex_table"])
 def test_a_reference_to_an_entry_that_goes_is_refused(tmp_path: Path, symbol: str) -> None:
     data = _naming_an_entry(symbol, -4 - (12 if symbol == "entry" else 0))
-    with pytest.raises(
-        UserError, match=r"a\.o:\.text\.f refers to an entry of a\.o:__ex_table about"
-    ):
+    with pytest.raises(UserError, match=r"a\.o:\.text\.f refers to an entry of a\.o:__ex_table about"):
         edited(tmp_path, data, ".text.g")
 
 

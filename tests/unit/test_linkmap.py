@@ -109,6 +109,13 @@ def test_output_sections_have_their_sizes() -> None:
     assert found == [(".text", 0x50), (".altinstr_replacement", 8), (".rodata", 9), (".bss", 8)]
 
 
+def test_what_kbuild_takes_out_of_the_finished_vmlinux_is_not_placed() -> None:
+    """7.x places .modinfo behind the image, and objcopy removes it."""
+    row = ".modinfo       0xffffffff81003000       0x10"
+    more = f"\n{row}\n {row} net/ipv4/tcp.o\n"
+    assert parse_link_map(MAP.replace("OUTPUT(vmlinux", more + "OUTPUT(vmlinux")) == parse_link_map(MAP)
+
+
 def test_what_ld_discarded_is_not_placed() -> None:
     assert not any("gone" in p.section or p.section == ".comment" for p in parse_link_map(MAP).placed)
 

@@ -118,6 +118,7 @@ noinline void run(long argc)
 	say_number("alias ", sched_clock(1), 10);
 	say_number("twin ", kept_twin(1), 10);
 	say_number("tail ", hot_with_tail(1), 10);
+	say_number("own entry ", own_entry(), 10);
 	say_number("same ", table[0] == table[1] || table[1] == table[2] || table[0] == table[2], 10);
 	say_number("alias same ", table[2] == table[3], 10);
 	say_number("null ", !table[0] || !table[1] || !table[2], 10);

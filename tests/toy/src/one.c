@@ -29,6 +29,14 @@ noinline int cold_one(int x)
 	return say(cold_text) + cold_counter + x;
 }
 
+/* The table loses an entry before this one. */
+noinline int own_entry(void)
+{
+	struct { int addr, file; unsigned short line, flags; } *entry;
+	NAMED_ENTRY(entry, 77);
+	return entry->line;
+}
+
 /* The unlikely half of a function, in a section of its own, as gcc -O2 makes it. */
 static noinline __attribute__((section(".text.unlikely.hot_with_tail"))) int hot_tail(int x)
 {

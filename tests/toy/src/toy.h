@@ -6,12 +6,14 @@
 	".pushsection .orc_unwind, \"a\"\n.short " #tag ", 0, 0\n.popsection\n"
 #define IS_TRAP(at) ((at)[0] == 0xd6)
 #define SYS(name) __x64_sys_##name
+#define ADDRESS_OF(place) "lea " place "(%%rip), %0\n"
 #define A "rax"
 #else
 #define BUG_REL(place) place
 #define UNWIND(tag) ""
 #define IS_TRAP(at) ((at)[0] == 0x0f && (at)[1] == 0x0b)
 #define SYS(name) __ia32_sys_##name
+#define ADDRESS_OF(place) "mov $" place ", %0\n"
 #define A "eax"
 #endif
 
@@ -26,6 +28,12 @@
 		     ".long " BUG_REL("1b") ", " BUG_REL("2f") "\n.short " #line ", 0\n.popsection\n"       \
 		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n" \
 		     CONSTANT("shift"))
+/* An entry that its own code names: WARN() of 7.x. */
+#define NAMED_ENTRY(found, line)                                                                          \
+	asm volatile(ADDRESS_OF("3f") "1: nop\n.pushsection __bug_table, \"aw\"\n3:\n"                    \
+		     ".long " BUG_REL("1b") ", " BUG_REL("2f") "\n.short " #line ", 0\n.popsection\n"       \
+		     ".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n2: .string \"toy.c\"\n.popsection\n" \
+		     : "=r"(found))
 #define noinline __attribute__((noinline, noclone))
 
 int say(const char *text);
@@ -38,6 +46,7 @@ int cold_twin_user(int x);
 int cold_one(int x);
 int cold_two(int x);
 int hot_with_tail(int x);
+int own_entry(void);
 long SYS(ni_syscall)(void);
 long SYS(cold)(void);
 long SYS(hot)(void);
