@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prune.build.source import Source
+from prune.model.knowledge import FOLDER, read_toml
 from prune.options import read_options
 from tracer.host import BuildFailed, UserError, run_program, whole_file
 
@@ -84,7 +85,7 @@ def make_config(
         for fragment in fragments:
             asked.update(read_options(fragment))
         # conf warns about an option that is set twice, so the fragments replace instead of adding.
-        config.write_text(_as_text({**read_options(config), **asked}))
+        config.write_text(_as_text({**read_options(config), **_by_all_names(asked)}))
         run_program([*make, "olddefconfig"], doing="making the kernel configuration", failure=BuildFailed)
         files = [*([full_config] if full_config else []), *fragments]
         _check_survived(asked, read_options(config), files)
@@ -104,11 +105,22 @@ def _as_text(options: dict[str, str]) -> str:
     return "".join(f"{k}={v}\n" if v != "n" else f"# {k} is not set\n" for k, v in options.items())
 
 
+def _renamed() -> dict[str, str]:
+    """Option -> what later kernels call it."""
+    found: dict[str, str] = read_toml(FOLDER / "kbuild.toml")["renamed"]
+    return found
+
+
+def _by_all_names(asked: dict[str, str]) -> dict[str, str]:
+    """With the names that other kernels have for options: kconfig passes over those that it does not know."""
+    return {**{new: asked[old] for old, new in _renamed().items() if old in asked}, **asked}
+
+
 def _check_survived(asked: dict[str, str], got: dict[str, str], fragments: Sequence[Path]) -> None:
     lost = [
         f"{key}={value} became {got.get(key, 'n')}"
         for key, value in asked.items()
-        if got.get(key, "n") != value
+        if got.get(key, "n") != value and got.get(_renamed().get(key, key), "n") != value
     ]
     if lost:
         shown = "; ".join(lost[:8]) + (f"; and {len(lost) - 8} more" if len(lost) > 8 else "")

@@ -91,6 +91,19 @@ def test_only_what_kconfig_probes_may_change(tree: Path, tmp_path: Path, option:
         described(tree, tmp_path, full=f"{option}=1\n")
 
 
+@pytest.mark.parametrize("lost", ["CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL", "SYSCTL"])
+def test_an_option_may_have_another_name_in_later_kernels(tree: Path, tmp_path: Path, lost: str) -> None:
+    """It is one option, whichever name a kernel knows; "SYSCTL" is both, and neither survives."""
+    text = (tree / "Makefile").read_text()
+    (tree / "Makefile").write_text(text.replace("/CONFIG_LOST/d", f"/{lost}=/d"))
+    if lost == "SYSCTL":
+        with pytest.raises(UserError, match="CONFIG_PROC_SYSCTL=y became n"):
+            described(tree, tmp_path, "CONFIG_PROC_SYSCTL=y\n")
+    else:
+        config = described(tree, tmp_path, "CONFIG_PROC_SYSCTL=y\n").config
+        assert config.count("SYSCTL=y") == 1 and f"{lost}=" not in config
+
+
 def test_a_later_fragment_wins(tree: Path, tmp_path: Path) -> None:
     for name, value in (("one", "1"), ("two", "2")):
         (tmp_path / name).write_text(f"CONFIG_N={value}\n")
