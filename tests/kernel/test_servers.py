@@ -116,7 +116,6 @@ arch = "x86_64"
 name = "web"
 command = "httpd -f -p 8080 -h /proc/sys/kernel & wait $!"
 ready = "wget -q -O /dev/null http://127.0.0.1:8080/ostype"
-ports = [8080]
 load = 'sleep 4; echo {\\"requests\\": 9, \\"seconds\\": 4.0}'
 timeout = 60
 """
