@@ -73,19 +73,16 @@ def make_config(
         make = kconfig(source, arch, folder, more)
         config = folder / ".config"
         asked: dict[str, str] = {}
+        said = read_options(full_config) if full_config else {}
         if full_config is None:
             run_program([*make, tiny_target], doing="making the kernel configuration", failure=BuildFailed)
         else:
-            config.write_text(_as_text(read_options(full_config)))
-            asked = {
-                key: value
-                for key, value in read_options(full_config).items()
-                if value != "n" and not _PROBED.match(key)
-            }
+            config.write_text(_as_text(said))
+            asked = {k: value for k, value in said.items() if value != "n" and not _PROBED.match(k)}
         for fragment in fragments:
             asked.update(read_options(fragment))
         # conf warns about an option that is set twice, so the fragments replace instead of adding.
-        config.write_text(_as_text({**read_options(config), **_by_all_names(asked)}))
+        config.write_text(_as_text({**read_options(config), **_by_other_names({**said, **asked}), **asked}))
         run_program([*make, "olddefconfig"], doing="making the kernel configuration", failure=BuildFailed)
         files = [*([full_config] if full_config else []), *fragments]
         _check_survived(asked, read_options(config), files)
@@ -106,14 +103,16 @@ def _as_text(options: dict[str, str]) -> str:
 
 
 def _renamed() -> dict[str, str]:
-    """Option -> what later kernels call it."""
-    found: dict[str, str] = read_toml(FOLDER / "kbuild.toml")["renamed"]
-    return found
+    """Option -> what later kernels call it, or earlier ones did."""
+    later: dict[str, str] = read_toml(FOLDER / "kbuild.toml")["renamed"]
+    return {**later, **{new: old for old, new in later.items()}}
 
 
-def _by_all_names(asked: dict[str, str]) -> dict[str, str]:
-    """With the names that other kernels have for options: kconfig passes over those that it does not know."""
-    return {**{new: asked[old] for old, new in _renamed().items() if old in asked}, **asked}
+def _by_other_names(said: dict[str, str]) -> dict[str, str]:
+    """The same by the names that other kernels have for options, unless these are spoken of, too: kconfig
+    passes over names that it does not know."""
+    names = ((name, other) for name, other in _renamed().items() if name in said and other not in said)
+    return {other: said[name] for name, other in names}
 
 
 def _check_survived(asked: dict[str, str], got: dict[str, str], fragments: Sequence[Path]) -> None:

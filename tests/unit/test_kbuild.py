@@ -91,17 +91,28 @@ def test_only_what_kconfig_probes_may_change(tree: Path, tmp_path: Path, option:
         described(tree, tmp_path, full=f"{option}=1\n")
 
 
+@pytest.mark.parametrize("asked", ["CONFIG_PROC_SYSCTL=y", "CONFIG_SYSCTL=y"])
 @pytest.mark.parametrize("lost", ["CONFIG_PROC_SYSCTL", "CONFIG_SYSCTL", "SYSCTL"])
-def test_an_option_may_have_another_name_in_later_kernels(tree: Path, tmp_path: Path, lost: str) -> None:
+def test_an_option_may_have_another_name_in_another_kernel(
+    tree: Path, tmp_path: Path, lost: str, asked: str
+) -> None:
     """It is one option, whichever name a kernel knows; "SYSCTL" is both, and neither survives."""
     text = (tree / "Makefile").read_text()
     (tree / "Makefile").write_text(text.replace("/CONFIG_LOST/d", f"/{lost}=/d"))
     if lost == "SYSCTL":
-        with pytest.raises(UserError, match="CONFIG_PROC_SYSCTL=y became n"):
-            described(tree, tmp_path, "CONFIG_PROC_SYSCTL=y\n")
+        with pytest.raises(UserError, match=f"{asked} became n"):
+            described(tree, tmp_path, f"{asked}\n")
     else:
-        config = described(tree, tmp_path, "CONFIG_PROC_SYSCTL=y\n").config
+        config = described(tree, tmp_path, f"{asked}\n").config
         assert config.count("SYSCTL=y") == 1 and f"{lost}=" not in config
+
+
+def test_an_option_by_another_name_is_not_asked_for_where_both_are_spoken_of(
+    tree: Path, tmp_path: Path
+) -> None:
+    """In 6.1 they are two: SYSCTL is what PROC_SYSCTL selects, and others may."""
+    full = "CONFIG_SYSCTL=y\n# CONFIG_PROC_SYSCTL is not set\n"
+    assert "# CONFIG_PROC_SYSCTL is not set" in described(tree, tmp_path, full=full).config
 
 
 def test_a_later_fragment_wins(tree: Path, tmp_path: Path) -> None:
