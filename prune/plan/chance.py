@@ -112,8 +112,10 @@ def _in_file(image: Image, file: str, names: Sequence[str]) -> tuple[Rows, Rows]
 
 def decides_in(image: Image, knowledge: Knowledge) -> Rows:
     """Mask of the functions of the files where time says which blocks run: also in boot, which calibrates
-    clocks."""
+    clocks; and of those that are listed by name."""
     known = knowledge.closure["chance"]
     own = origins(image, [*known["files"], *known["blocks"]]) >= 0
+    for file, names in known["called"].items():
+        own[_in_file(image, file, names)[1]] = True
     found: Rows = own & image.units["function"]
     return found

@@ -6,7 +6,7 @@ entries, and kbuild sorts some of them; so what code reaches there must be an en
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -33,6 +33,17 @@ def owner_at(description: dict[str, Any], content: bytes, address: int, at: int,
     at += fields[0]
     distance = int.from_bytes(content[at : at + width], "little", signed=True)
     return address + at + distance & mask
+
+
+def as_held(model: Model, description: dict[str, Any], parts: Iterable[Section]) -> dict[str, Any]:
+    """The description of a table with ``field`` as the objects' relocations have it, which differs between
+    series: on 32 bit addresses in ``__bug_table`` are relative in 7.x."""
+    owners = owner_fields(description)
+    for field in (field for part in parts for field in part.fields if field.offset in owners):
+        kind = model.kinds.get(field.type, "")
+        if kind.startswith(("pc", "abs")):
+            return {**description, "field": kind}
+    return description
 
 
 def about(
@@ -74,6 +85,7 @@ def wrong_entry_named(
     piece = model.memory.at(at)
     if piece is None or not fnmatchcase(piece.section, description["section"]):
         return f"refers to an entry of {section.name} and reaches {model.name_of(at)}"
+    description = as_held(model, description, [section])
     width = max(owner_fields(description)) + bits_of(description["field"]) // 8
     found = owner_at(description, model.linked.read(at, width), at, 0, model.mask)
     wanted = target.address + beyond & model.mask

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from prune.verify.elf import Field, Object, Section
-from prune.verify.entries import about, owner_at, owner_fields
+from prune.verify.entries import about, as_held, owner_at, owner_fields
 from prune.verify.fields import width_of, wrong_field
 from prune.verify.model import Check, Model, Tally
 
@@ -102,6 +102,7 @@ def check_tables(model: Model) -> Check:
         if first == last and not parts:
             continue
         found.append(description["section"])
+        description = as_held(model, description, (part.section for part in parts))
         content = model.linked.read(first, last - first) if last > first else b""
         if len(content) != last - first:
             tally.find(f"{description['section']} is not whole in the image")

@@ -13,11 +13,14 @@ import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from prune.verify.elf import Field, Symbol
+from prune.verify.entries import as_held
 from prune.verify.load import load_model
 from prune.verify.verify import prove, verify_image
 from tracer.host import UserError
@@ -457,3 +460,14 @@ def test_verify_shares_no_code_with_the_writer() -> None:
                 and node.module.split(".")[0] in ("prune", "tracer")
             ):
                 assert node.module.startswith("prune.verify.") or node.module == "tracer.host", path.name
+
+
+@pytest.mark.parametrize(("kind", "held"), [("pc32", "pc32"), ("abs32", "abs32"), ("none", "abs32")])
+def test_how_a_table_holds_addresses_is_told_by_the_objects(kind: str, held: str) -> None:
+    """On 32 bit addresses in __bug_table are relative in 7.x, and were not before."""
+    model: Any = SimpleNamespace(kinds={7: kind})
+    symbol = Symbol("f", 0, 1, True, False, False)
+    fields = (Field(4, 9, 0, symbol), Field(0, 7, 0, symbol))  # the file's name, and what it is about
+    section: Any = SimpleNamespace(fields=fields)
+    assert as_held(model, {"owner": 0, "field": "abs32"}, [section])["field"] == held
+    assert as_held(model, {"owner": 0, "field": "abs32"}, [])["field"] == "abs32"
