@@ -18,6 +18,8 @@ DEBIAN_PACKAGE = "linux-source-6.1"
 #: Older kernels were never tried; of later ones everything is probed.
 _OLDEST = 6
 INSTALLED = Path("/usr/src")
+#: What a package of the source has in /usr/src.
+_TARBALL = "linux-source-*.tar.*"
 _PACKAGE = re.compile(r"linux-source-[0-9]+\.[0-9]+")
 _UNPACKERS = {".xz": "xz", ".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".tar": "tar"}
 # Of what tar says when it fails: the machine's fault, not the tarball's.
@@ -105,7 +107,7 @@ def _fetch(package: str, cache: Path) -> Path:
     except HostError as error:
         raise HostError(str(error), "apt-get update (as root) and try again, or give --kernel") from error
     archive = max(home.glob(f"{package}_*.deb"), key=lambda path: path.stat().st_mtime)
-    if not _take_tarball(archive, found):
+    if _take_tarball(archive, found.parent) != found:
         raise HostError(f"fetching {package}: {archive.name} holds no {found.name}", "give --kernel")
     return found
 
@@ -117,26 +119,24 @@ def _tarball_of(archive: Path, cache: Path) -> Path:
         UserError: there is none, or the file is damaged.
     """
     home = cache / "debian" / "unpacked" / file_hash(archive)[:12]
-    found = home / f"{archive.name.partition('_')[0]}.tar.xz"
     try:
-        if found.is_file() or _take_tarball(archive, found):
-            return found
+        found = next(home.glob(_TARBALL), None) or _take_tarball(archive, home)
     except HostError as error:
         raise UserError(str(error), "is the package whole?") from error
-    raise UserError(
-        f"reading the kernel source: {archive} holds no {found.name}", "known: linux-source-*.deb"
-    )
+    if found is None:
+        raise UserError(
+            f"reading the kernel source: {archive} holds no {_TARBALL}", "known: linux-source-*.deb"
+        )
+    return found
 
 
-def _take_tarball(archive: Path, found: Path) -> bool:
-    """Put the tarball of that name in a Debian package where it is to be found; False: it has none."""
-    found.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=found.parent) as temporary:
+def _take_tarball(archive: Path, into: Path) -> Path | None:
+    """Put the tarball that a Debian package has, whatever the package's file is called, into a folder."""
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into) as temporary:
         run_program(["dpkg-deb", "-x", archive, temporary], doing=f"unpacking {archive.name}")
-        tarball = Path(temporary) / "usr" / "src" / found.name
-        if tarball.is_file():
-            tarball.rename(found)
-        return found.is_file()
+        tarball = next((Path(temporary) / "usr" / "src").glob(_TARBALL), None)
+        return tarball and tarball.rename(into / tarball.name)
 
 
 def _unpack(tarball: Path, digest: str, cache: Path) -> Path:

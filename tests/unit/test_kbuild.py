@@ -354,7 +354,7 @@ def _package(tree: Path, into: Path, name: str) -> Path:
 
 
 def test_a_package_file_is_unpacked_once(tree: Path, tmp_path: Path) -> None:
-    package = _package(tree, tmp_path, "linux-source-6.1.tar.xz")
+    package = _package(tree, tmp_path, "linux-source-6.1.tar.xz").rename(tmp_path / "of-my-own.deb")
     first = resolve_source(package, tmp_path / "cache")
     assert first == resolve_source(package, tmp_path / "cache")
     assert first.version == "6.1.7" and (first.path / "Kconfig").is_file()
