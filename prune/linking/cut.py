@@ -14,8 +14,9 @@ from prune.linking.entry_names import move_names
 from prune.model.elf import STT_SECTION, Rows
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
-from prune.model.layout import put, put_column
+from prune.model.layout import put
 from prune.model.places import skew
+from prune.model.room import put_addends, put_headers
 from prune.model.strings import spread
 from prune.model.tables import NOBODY, Tables
 from tracer.host import UserError
@@ -154,13 +155,3 @@ def _first_field(image: Image, units: Rows) -> Rows:
         )
     found: Rows = image.units["rela_at"][units]
     return found
-
-
-def put_addends(data: Rows, image: Image, rows: Rows, addends: Rows) -> None:
-    """Give these ``RELOCATION`` rows other addends, where the machine has them."""
-    image.machine.put_addends(data, rows["at"], image.fields_at(rows), rows["type"], addends)
-
-
-def put_headers(data: Rows, image: Image, at: Rows, column: str, values: Rows) -> None:
-    """Write a column of the section headers that lie at these places."""
-    put_column(data, at, image.machine.layout.section, column, values)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.linking.cut import close_tables, find_cut, follow_entries, put_addends, put_headers
+from prune.linking.cut import close_tables, find_cut, follow_entries
 from prune.linking.tombstones import Burial
 from prune.model.elf import SHF_EXECINSTR, STB_GLOBAL, Rows
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
 from prune.model.layout import SYMBOL, like, put, put_column
-from prune.model.room import FREED_AT
+from prune.model.room import FREED_AT, put_addends, put_headers
 from prune.model.strings import squeeze_strings
 from prune.model.tables import Tables
 from tracer.host import UserError

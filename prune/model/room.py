@@ -28,8 +28,8 @@ from prune.model.elf import (
     add_name,
     section_names_at,
 )
-from prune.model.image import OBJECT
-from prune.model.layout import like
+from prune.model.image import OBJECT, Image
+from prune.model.layout import like, put_column
 
 DROPPED = ".dropped"
 #: Where code and data go that the kernel frees after boot: the section's own name follows.
@@ -138,3 +138,13 @@ def _place(parts: Rows, number: int, made: Roomy, at: int) -> None:
 
 def _header(name: str, size: int) -> bytes:
     return f"{name:<16}{0:<12}{0:<6}{0:<6}{644:<8}{size:<10}`\n".encode()
+
+
+def put_addends(data: Rows, image: Image, rows: Rows, addends: Rows) -> None:
+    """Give these ``RELOCATION`` rows other addends, where the machine has them."""
+    image.machine.put_addends(data, rows["at"], image.fields_at(rows), rows["type"], addends)
+
+
+def put_headers(data: Rows, image: Image, at: Rows, column: str, values: Rows) -> None:
+    """Write a column of the section headers that lie at these places."""
+    put_column(data, at, image.machine.layout.section, column, values)
