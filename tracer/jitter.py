@@ -73,8 +73,10 @@ class Jitter:
     def at_full_speed(self) -> Jitter:
         return replace(self, slowness=None)
 
-    def __str__(self) -> str:
-        parts = [f"memory {self.percent}%"]
+    def describe(self, options: SessionOptions, workload: Workload) -> str:
+        """The run that :meth:`apply` made ``options`` for, in words."""
+        tight = options.memory == workload.machine.tight
+        parts = ["tight memory" if tight else f"memory {self.percent}%"]
         parts += [f"icount shift {self.slowness}"] if self.slowness is not None else []
         parts += [f"{self.cpus} processors{' in turns' * self.single}"] if self.cpus > 1 else []
         return ", ".join([*parts, f"seed {self.seed}"])

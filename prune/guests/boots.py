@@ -118,7 +118,7 @@ def _boot_once(
 ) -> Boot:
     moved = kernel.moves and number % MOVED == 0
     options = replace(how.apply(SessionOptions(), workload), moved=moved)
-    variation = f"{how}, at a random address" if moved else str(how)
+    variation = how.describe(options, workload) + ", at a random address" * moved
     return boot_once(workload, kernel, initrd, options, number, variation, into)
 
 

@@ -30,6 +30,7 @@ def freed_of_image(console: str) -> int:
     return sum(int(size) for name, size in _FREED.findall(console) if "kernel image" in name) * 1024
 
 
-def of_console(path: Path) -> int | None:
-    """As :func:`memory_after_boot`, of a console log that may not be there."""
-    return memory_after_boot(path.read_text(errors="replace")) if path.is_file() else None
+def console_of(guest: Path) -> str:
+    """What a guest said on its console, by its folder; "" when there is no such log."""
+    path = guest / "console.log"
+    return path.read_text(errors="replace") if path.is_file() else ""

@@ -59,7 +59,10 @@ def _sizes(report: Mapping[str, Any]) -> list[list[Any]]:
         both = report["ledger"][key]
         rows.append([f"{label}, without what the configuration fixes", both["base"], both["pruned"]])
     left = report["memory"]
-    return [*rows, ["memory left for others", left["base"], left["pruned"]]] if all(left.values()) else rows
+    if all(left.values()):
+        label = f"memory left for others, of {left['machine'] >> 10:,} KiB"
+        rows.append([label, left["base"], left["pruned"]])
+    return rows
 
 
 def _minram(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -131,7 +131,8 @@ def _apart(ledger: Mapping[str, Any], memory: Mapping[str, Any]) -> list[str]:
         )
     if memory["base"] and memory["pruned"]:
         gain = (memory["pruned"] - memory["base"]) >> 10
-        lines.append(f"{'left (KiB)':12}{memory['base'] >> 10:12,}{memory['pruned'] >> 10:12,}{gain:+9,}")
+        both = f"{memory['base'] >> 10:12,}{memory['pruned'] >> 10:12,}{gain:+9,}"
+        lines.append(f"{'left (KiB)':12}{both}  of {memory['machine'] >> 10:,} when it has booted")
     return lines
 
 

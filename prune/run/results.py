@@ -8,7 +8,7 @@ from typing import Any
 from prune.folder import Folder
 from prune.guests.consoles import Said
 from prune.guests.heal import load_healed, rounds
-from prune.guests.memory import of_console
+from prune.guests.memory import console_of, memory_after_boot, present
 from prune.model.buildid import build_id
 from prune.plan.plan_file import Plan
 from prune.plan.policy import STOP
@@ -99,13 +99,22 @@ def knowledge(folder: Folder) -> dict[str, Any]:
 
 
 def memory(folder: Folder) -> dict[str, int | None]:
-    """Bytes that each kernel left for others when it had booted, by its own account."""
-    sides = {"base": folder.path("trace/blocks-1"), "pruned": folder.path("boot/0")}
-    if folder.boots.is_file():
-        for boot in read_result(folder.boots, "boots", ("each",))["each"]:
-            if "memory 100%" in boot["variation"]:
-                sides["pruned"] = folder.path(f"boot/{boot['number']}")
-    return {side: of_console(path / "console.log") for side, path in sides.items()}
+    """Bytes that each kernel left for others when it had booted, by its own account, in machines of one size.
+
+    ``machine``: that size, as the kernels see it, of the first traced run which shares it with a boot of the
+    pruned kernel; of such boots the last counts. None each when there is no such pair.
+    """
+    boots = read_result(folder.boots, "boots", ("each",))["each"] if folder.boots.is_file() else []
+    pruned = {}
+    for boot in boots:
+        console = console_of(folder.path(f"boot/{boot['number']}"))
+        pruned[present(console)] = memory_after_boot(console)
+    for number in range(1, len(list(folder.path("trace").glob("blocks-*"))) + 1):
+        console = console_of(folder.path(f"trace/blocks-{number}"))
+        machine = present(console)
+        if machine is not None and machine in pruned:
+            return {"base": memory_after_boot(console), "pruned": pruned[machine], "machine": machine}
+    return {"base": None, "pruned": None, "machine": None}
 
 
 def command_of(settings: Settings) -> list[str]:

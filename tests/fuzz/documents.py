@@ -15,7 +15,7 @@ from prune.folder import Folder
 from prune.grid.page import write_grid_page
 from prune.guests.graveyard import read_graveyard
 from prune.guests.heal import Healed, add_misses, healed_profile, load_healed, save_healed
-from prune.guests.memory import of_console
+from prune.guests.memory import console_of, memory_after_boot
 from prune.guests.misses import find_answered, find_misses
 from prune.options import read_options
 from prune.plan.plan_file import Plan, load_plan, save_plan
@@ -214,11 +214,11 @@ def _options(data: bytes, folder: Path) -> object:
 
 
 def _console(data: bytes, folder: Path) -> object:
-    path = written(data, folder, "console.log")
+    written(data, folder, "console.log")
     graves = read_graveyard(written(json.dumps(STONES).encode(), folder, "tombstones.json"))
     text = data.decode(errors="replace").replace("\r", "")
     missed = find_misses(graves, executed_blocks(data), text, ((0, "boot"), (5, "web")))
-    of_console(path)
+    memory_after_boot(console_of(folder))
     raise UserError(f"missed {missed}: {panic_headline(text)}{console_end(text)}")
 
 

@@ -236,6 +236,10 @@ def test_runs_of_the_production_kernel_in_tight_memory(folder: Path) -> None:
     assert tight == [n > 0 and SLOWNESS[n % len(SLOWNESS)] is None for n in range(9)]
     assert sum(tight) == 3 and not tight[0]
     assert min(memories(traced=True)) == workload.machine.memory
+    varied = [jitter(n, False) for n in range(9)]
+    words = [how.describe(how.apply(SessionOptions(), workload), workload) for how in varied]
+    assert [text.startswith("tight memory, seed") for text in words] == tight
+    assert words[0] == "memory 100%, seed 0" and words[1] == "memory 100%, icount shift 7, seed 1"
 
 
 def test_two_apps_of_one_name(folder: Path) -> None:
