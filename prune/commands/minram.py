@@ -18,7 +18,7 @@ from tracer.workload import Workload
 from tracer.workload_file import load_workload, memory_size
 
 if TYPE_CHECKING:
-    from prune.run.smallest import Found
+    from prune.run.smallest import Found, Healer
 
 SCHEMA = 1
 SIDES = ("base", "pruned")
@@ -41,6 +41,10 @@ def add_parser(verbs: Any) -> None:
         "--grain", type=_size, default=65536, metavar="SIZE", help="how exactly, as in 64K (the default)"
     )
     made.add_argument("--only", choices=SIDES, help="search for one kernel only")
+    made.add_argument(
+        "--heal", action="store_true",
+        help="heal what the pruned kernel misses in less memory than was traced, and link it again",
+    )  # fmt: skip
     made.add_argument("--json", action="store_true", help="print the result as JSON")
     made.set_defaults(handler=run)
 
@@ -58,11 +62,17 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: there are no such kernels or apps, or a kernel does not run in the workload's own memory.
     """
+    from prune.run.pipeline import Pipeline
+    from prune.run.smallest import Healer
+
     settings = load_settings(options.out.absolute())
     folder = Folder(settings.out)
     workload = only_apps(load_workload(settings.workload, settings.arch), options.app)
     sides = [options.only] if options.only else list(SIDES)
-    found = search_both(workload, folder, sides, options.grain)
+    if options.heal and sides == ["base"]:
+        raise UserError("healing the base: it misses nothing", "leave out --heal, or --only base")
+    healer = Healer(Pipeline(settings)) if options.heal else None
+    found = search_both(workload, folder, sides, options.grain, healer)
     result = as_json(workload, options.grain, found)
     write_json(folder.minram, result)
     print(json.dumps(result, indent=1) if options.json else table(result))
@@ -84,14 +94,19 @@ def only_apps(workload: Workload, names: Sequence[str]) -> Workload:
     return replace(workload, apps=apps)
 
 
-def search_both(workload: Workload, folder: Folder, sides: Sequence[str], grain: int) -> dict[str, Found]:
+def search_both(
+    workload: Workload, folder: Folder, sides: Sequence[str], grain: int, healer: Healer | None = None
+) -> dict[str, Found]:
     """Side -> what was found; the guests of both sides run at the same time."""
     from prune.run.smallest import smallest_of
     from tracer.parallel import in_parallel
     from tracer.rootfs import Roots
 
     roots = Roots(workload, folder.path("minram"), cache_folder())
-    work = [partial(smallest_of, side, workload, folder, roots, grain) for side in sides]
+    work = [
+        partial(smallest_of, side, workload, folder, roots, grain, healer if side == "pruned" else None)
+        for side in sides
+    ]
     return dict(zip(sides, in_parallel(work), strict=True))
 
 
@@ -131,5 +146,6 @@ def table(result: Mapping[str, Any]) -> str:
         why = short(failed[-1].reason) if failed else "it is what the kernel itself takes"
         lines.append(f"{side} does not in {each['too_small'] >> 10:,}: {why}")
         if why.startswith("missed "):
-            lines.append("  what a kernel runs when memory is short is traced with [machine] tight = SIZE")
+            lines.append("  what a kernel runs when memory is short is traced: [machine] tight = SIZE")
+            lines.append("  or healed: kprune minram --heal")
     return "\n".join(lines)

@@ -17,12 +17,13 @@ from tracer.host import UserError
 @dataclass(frozen=True)
 class Trial:
     """One guest: ``memory`` in bytes; ``reason`` why it does not do, "" when it does; wall-clock ``seconds``;
-    ``again``: it is the second try."""
+    ``again``: it is the second try; ``final``: the last of several between which was healed."""
 
     memory: int
     reason: str
     seconds: float
     again: bool = False
+    final: bool = False
 
     @property
     def fits(self) -> bool:
@@ -59,7 +60,7 @@ def search(try_with: Callable[[int, bool], Trial], low: int, high: int, grain: i
 
     def fits(memory: int) -> bool:
         trials.append(try_with(memory, False))
-        if not trials[-1].fits:
+        if not trials[-1].fits and not trials[-1].final:
             trials.append(try_with(memory, True))
         return trials[-1].fits
 

@@ -17,6 +17,7 @@ from prune.build.kbuild import KernelBuild, build_kernel, describe_build
 from prune.build.source import resolve_source
 from prune.guests.counters import find_counters, read_kernel_file
 from prune.settings import cache_folder
+from tests.kernel.runs import edited_profile, kprune, without
 from tracer.machine import machine_kind
 from tracer.rootfs import build_root
 from tracer.runner import run_session
@@ -85,6 +86,25 @@ def test_the_smallest_memory_of_both_kernels(micro: Path, tmp_path: Path) -> Non
     assert pruned["rows"]["text"] < base["rows"]["text"] / 2
 
 
+def test_what_is_missed_on_the_way_is_healed(micro: Path, tmp_path: Path) -> None:
+    """A function that the app needs is not in the profile: the search goes on with a kernel that has it, and
+    what is found was found by one kernel alone."""
+    folder, given = edited_profile(micro, tmp_path, without("meminfo_proc_show"))
+    kprune("plan", folder, "--profile", given)
+    kprune("link", folder)
+    search = ("minram", folder, "--app", "free", "--grain", "16M", "--only", "pruned")
+    refused = kprune(*search, check=2)
+    assert "it does not run in 131072K: missed meminfo_proc_show" in refused.stderr
+    done = kprune(*search, "--heal")
+    assert "heal: meminfo_proc_show, missed in little memory" in done.stderr
+    assert "searching again" in done.stderr
+    trials = json.loads((folder / "minram.json").read_text())["sides"]["pruned"]["trials"]
+    assert not any("missed" in trial["reason"] for trial in trials), trials
+    healed = {each["function"] for each in json.loads((folder / "heal.json").read_text())["healed"]}
+    assert "meminfo_proc_show" in healed
+    assert json.loads((folder / "verify.json").read_text())["ok"]
+
+
 @pytest.fixture(scope="module")
 def small() -> tuple[KernelBuild, Workload]:
     """A kernel that can have its root file system on a disk; the first time, it is built."""
@@ -107,3 +127,23 @@ def test_root_on_a_disk(small: tuple[KernelBuild, Workload], tmp_path: Path, dev
     )
     assert f"VFS: Mounted root ({device} filesystem) readonly" in result.console
     assert "initrd" not in " ".join(result.command)
+
+
+@pytest.mark.slow
+def test_a_busybox_of_its_own(tmp_path: Path) -> None:
+    """Built from Debian's sources with the options of a file; one that busybox does not have is no option."""
+    script = EXAMPLES / "i586.sh"
+    options = EXAMPLES / "small" / "busybox.config"
+    folder = tmp_path / "own"
+    subprocess.run(["sh", str(EXAMPLES / "small" / "own.sh"), str(folder)], check=True)
+    workload = load_workload(folder)
+    assert (workload.arch, workload.arches) == ("i386", ("i386",))
+    assert build_root(workload, tmp_path, cache_folder()).stat().st_size < 512 << 10
+    wrong = tmp_path / "wrong.config"
+    wrong.write_text(options.read_text() + "CONFIG_COFFEE=y\n")
+    done = subprocess.run(
+        ["sh", str(script), f"busybox:{wrong}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert "CONFIG_COFFEE=y" in done.stderr and "busybox does not have these options" in done.stderr
+    assert not done.stdout

@@ -83,7 +83,8 @@ def test_the_table_has_both_kernels_and_says_why_not_less() -> None:
     assert lines[1].split() == ["serves", "in", "8,192", "4,096"]
     assert lines[2].split() == ["text", "4,096", "2,048"]
     assert "base does not in 8,128: it hung" in lines
-    assert lines[-1].strip().startswith("what a kernel runs when memory is short is traced with")
+    assert lines[-2].strip().startswith("what a kernel runs when memory is short is traced")
+    assert lines[-1].strip() == "or healed: kprune minram --heal"
 
 
 def test_apps_are_chosen_by_name() -> None:
