@@ -1,0 +1,30 @@
+"""What the agent hands on of an app that failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prune.settings import cache_folder
+from tests.kernel.runs import ROOT
+from tracer.host import ValidationFailed
+from tracer.rootfs import build_root
+from tracer.runner import run_session
+from tracer.session_options import SessionOptions
+from tracer.workload import App
+from tracer.workload_file import load_workload
+
+pytestmark = pytest.mark.kernel
+
+
+def test_the_end_of_what_an_app_said_whose_last_line_has_no_end(micro: Path, tmp_path: Path) -> None:
+    command = "seq 1 40; printf 'and no more'; exit 3"
+    apps = (App("bad", command, "", "", (), "", 30.0),)
+    workload = replace(load_workload(ROOT / "examples" / "micro"), apps=apps)
+    root = build_root(workload, tmp_path, cache_folder())
+    with pytest.raises(
+        ValidationFailed, match=r"exited with status 3; it said: 37 \| 38 \| 39 \| 40 \| and no more"
+    ):
+        run_session(micro / "base" / "bzImage", root, workload, SessionOptions(), tmp_path)
