@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
+from prune.model.extents import open_whole
 from tracer.host import UserError
 
 #: The first item of a node, in every 6.x (include/linux/mmzone.h: enum node_stat_item).
@@ -98,7 +98,7 @@ def read_kernel_file(path: Path) -> KernelFile:
     """
     try:
         with path.open("rb") as stream:
-            elf = ELFFile(stream)
+            elf = open_whole(stream)
             table: Any = elf.get_section_by_name(".symtab")
             symbols = {each.name: (each["st_value"], each["st_size"]) for each in table.iter_symbols()}
             segments = tuple(

@@ -14,8 +14,8 @@ from typing import Any
 
 from elftools.common.exceptions import DWARFError, ELFError
 from elftools.dwarf.ranges import BaseAddressEntry
-from elftools.elf.elffile import ELFFile
 
+from prune.model.extents import open_whole
 from tracer.host import MISSHAPEN
 
 
@@ -35,7 +35,7 @@ def source_lines(vmlinux: Path, objects: Mapping[int, str]) -> Lines:
     """
     try:
         with vmlinux.open("rb") as stream:
-            elf = ELFFile(stream)
+            elf = open_whole(stream)
             if elf.get_section_by_name(".debug_info") is None:
                 return Lines({}, f"{vmlinux} has no DWARF")
             dwarf = elf.get_dwarf_info()

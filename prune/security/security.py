@@ -9,9 +9,9 @@ from pathlib import Path
 
 import capstone
 from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from prune.model.extents import open_whole
 from prune.model.knowledge import Knowledge
 from prune.security.targets import indirect_targets
 from tracer.host import UserError
@@ -47,7 +47,7 @@ def look_at(vmlinux: Path, knowledge: Knowledge) -> Offered:
     """
     try:
         with vmlinux.open("rb") as stream:
-            file = ELFFile(stream)
+            file = open_whole(stream)
             table = file.get_section_by_name(".symtab")
             if not isinstance(table, SymbolTableSection):
                 raise ELFError("it has no symbols")

@@ -168,7 +168,8 @@ def read_fates(path: Path) -> Fates:
         for name, section, ranges in value["cold"]:
             cold.setdefault(str(name), {})[str(section)] = [(int(begin), int(end)) for begin, end in ranges]
         stops = {_name(row[0], row[1]): frozenset(map(int, row[2])) for row in value["stops"]}
-        return Fates(tuple(value["objects"]), kept, freed, pieces, cold, bool(value["named"]), stops)
+        objects = tuple(map(str, value["objects"]))
+        return Fates(objects, kept, freed, pieces, cold, bool(value["named"]), stops)
     except MISSHAPEN as error:
         raise UserError(f"verifying: {path}: {error!r}", "make the plan again: kprune plan") from error
 

@@ -43,7 +43,7 @@ def read_object(root: Path, name: str, widths: Mapping[int, int]) -> Object:
             # Then the number of sections is in section 0.
             if elf.header["e_shnum"] == 0 and elf.header["e_shoff"]:
                 return _read(elf, name, widths)
-    except (OSError, ELFError, StopIteration, *MISSHAPEN) as error:
+    except (OSError, ELFError, StopIteration, MemoryError, *MISSHAPEN) as error:
         raise UserError(f"verifying {root / name}: {error}", "build the kernel again") from error
     return read_original(root, name, widths)
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from prune.guests.counters import find_counters, part_sizes, read_kernel_file
 from tracer.host import UserError
@@ -59,3 +60,19 @@ def test_no_kernel(tmp_path: Path) -> None:
     (tmp_path / "vmlinux").write_bytes(b"\x7fELF")
     with pytest.raises(UserError, match="not a whole ELF file"):
         read_kernel_file(tmp_path / "vmlinux")
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 63])
+def test_a_segment_that_ends_behind_the_file(tmp_path: Path, size: int) -> None:
+    """As much memory as it says is more than anyone has."""
+    path = program(tmp_path)
+    with path.open("rb") as stream:
+        elf = ELFFile(stream)
+        field = elf.header["e_phoff"] + 32  # p_filesz of the first
+        loads = [each["p_type"] for each in elf.iter_segments()]
+    assert loads[0] == "PT_LOAD"
+    data = bytearray(path.read_bytes())
+    data[field : field + 8] = size.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="not a whole ELF file"):
+        read_kernel_file(path)
