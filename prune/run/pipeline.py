@@ -51,6 +51,12 @@ class Pipeline(Steps):
             raise failed
         return report
 
+    def renew(self) -> None:
+        """A pruned kernel of what is known now, proved but not booted."""
+        self.plan()
+        self.link()
+        self.verify()
+
     def mend(self) -> KpruneError | None:
         """Verify and boot; heal what was missed, as often as is allowed; what is still wrong then."""
         rounds = self.settings.heal_rounds if self.settings.heal and not self.dry_run else 0

@@ -24,7 +24,7 @@ from prune.guests.misses import Miss
 from prune.model.buildid import build_id
 from prune.run import passes
 from prune.run.pipeline import Pipeline
-from prune.run.soaking import kernel_of, relink
+from prune.run.soaking import kernel_of
 from tracer.host import say
 from tracer.machine import machine_kind
 from tracer.rootfs import Roots
@@ -55,7 +55,7 @@ class Healer:
         new = passes.learn(self.pipeline.folder, misses)
         if new:
             say(f"heal: {', '.join(each.function for each in new)}, missed in little memory")
-            relink(self.pipeline)
+            self.pipeline.renew()
         return bool(new)
 
     def undo(self) -> None:
@@ -63,7 +63,7 @@ class Healer:
         undone = [each.function for each in self._known()[len(self.before) :]]
         say(f"heal: {', '.join(undone)}: not kept, since it does not do all the same")
         save_healed(self.before, self.pipeline.folder.healed, self.identity)
-        relink(self.pipeline)
+        self.pipeline.renew()
 
     def _known(self) -> tuple[Healed, ...]:
         return load_healed(self.pipeline.folder.healed, self.identity)

@@ -136,7 +136,7 @@ def heal(pipeline: Pipeline, misses: Sequence[Miss], troubles: Sequence[str]) ->
         rehearse(pipeline, SECONDS * 2 * max(len(troubles), 1), troubles, f"soak-{new[0].round}")
     except (GuestFailed, GuestLost, ValidationFailed) as error:
         say(f"soak of the whole kernel: {getattr(error, 'summary', error)}")
-        relink(pipeline)
+        pipeline.renew()
     return True
 
 
@@ -155,11 +155,4 @@ def rehearse(pipeline: Pipeline, seconds: float, troubles: Sequence[str], name: 
     earlier = [path for path in folder.retraced if "rehearsal" in path.name]
     name = name or f"rehearsal-{len(earlier) + 1}"
     save_profile(profile, into / f"round-{name}.json")
-    relink(pipeline)
-
-
-def relink(pipeline: Pipeline) -> None:
-    """A pruned kernel of what is known now."""
-    pipeline.plan()
-    pipeline.link()
-    pipeline.verify()
+    pipeline.renew()

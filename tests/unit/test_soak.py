@@ -18,6 +18,7 @@ from prune.folder import Folder
 from prune.guests.misses import Miss
 from prune.guests.soaked import Guest, Soak, Sum, read_soak, shown, to_json
 from prune.run import soaking
+from prune.run.pipeline import Pipeline
 from tracer.host import UserError, write_json
 from tracer.soak import IN_GUEST, TROUBLES, Stretch, scripts
 from tracer.workload_file import load_workload
@@ -150,6 +151,7 @@ def test_what_rehearsals_ran_is_kept_beside_what_boots_missed(
     monkeypatch.setattr(soaking, "save_profile", lambda profile, path: path.write_text(f"{profile}"))
     steps = {name: step(name) for name in ("plan", "link", "verify")}
     pipeline = cast("Any", SimpleNamespace(workload=None, folder=Folder(tmp_path), **steps))
+    pipeline.renew = lambda: Pipeline.renew(pipeline)
     (tmp_path / "heal").mkdir()
     soaking.rehearse(pipeline, 120.0, ("kill",))
     soaking.rehearse(pipeline, 60.0, ())
