@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tracer.host import GuestLost
+
+#: Seconds in which the stub answers a packet.
+ANSWER = 10.0
 
 
 class GdbClient:
@@ -61,24 +64,25 @@ class GdbClient:
         while self._receive()[:3] not in ("T05", "S05"):
             pass
 
-    def run_to(self, addresses: Iterable[int], seconds: float) -> bool:
+    def run_to(self, addresses: Iterable[int], deadline: Callable[[], float]) -> bool:
         """Let the guest run until it is about to execute one of ``addresses``; False when that took too long,
         or when it went down before.
 
-        They may be unmapped as yet: QEMU's breakpoints are on virtual addresses and write no memory.
+        ``deadline`` is asked once a second and answers by time.monotonic(). The addresses may be unmapped as
+        yet: QEMU's breakpoints are on virtual addresses and write no memory.
         """
         for address in addresses:
             self.ask(f"Z0,{address:x},1")
         self._send("c")
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+        while (left := deadline() - time.monotonic()) > 0:
+            self._socket.settimeout(min(left, 1.0))
             try:
                 answer = self._receive()
-                if answer[:1] in ("T", "S"):
-                    return answer[1:3] == "05"
             except TimeoutError:
-                return False
+                continue
+            if answer[:1] in ("T", "S"):
+                self._socket.settimeout(ANSWER)
+                return answer[1:3] == "05"
         return False
 
     def read_register(self, number: int, size: int) -> int:
@@ -109,7 +113,7 @@ def attached(path: Path) -> Iterator[GdbClient]:
     """The guest halts inside the block and goes on after it."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(10)
+            connection.settimeout(ANSWER)
             connection.connect(str(path))
             client = GdbClient(connection)
             yield client
@@ -127,7 +131,8 @@ def return_address(path: Path, address: int, stack_pointer: int, size: int, seco
     told to go on.
     """
     with contextlib.suppress(OSError, GuestLost, ValueError), attached(path) as client:
-        if client.run_to([address], seconds):
+        deadline = time.monotonic() + seconds
+        if client.run_to([address], lambda: deadline):
             return int.from_bytes(client.read(client.read_register(stack_pointer, size), size), "little")
     return 0
 

@@ -32,6 +32,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from tracer.boot_trace import BOOT_ENDS
+from tracer.booting import BootWait
 from tracer.executed import executed_blocks
 from tracer.gdb import attached, poke_memory
 from tracer.host import HostError, check_room, ended_group
@@ -189,17 +190,22 @@ class Session:
 
         The stop makes QEMU forget its translations: a function that goes on after it is logged again.
         """
+        wait = self.boot_wait()
         with attached(self.vm.gdb_socket) as gdb:
-            if gdb.run_to(self.options.boot_ends, self.options.boot_timeout):
+            if gdb.run_to(self.options.boot_ends, lambda: self.boot_deadline(wait)):
                 self.marks.append(Mark(START, self.vm.log_size()))
                 return
-        self.pump(
-            0.1, 0.0, f"booting: it did not come to {BOOT_ENDS} in {self.options.boot_timeout:g} seconds"
-        )
+        self.pump(0.1, 0.0, f"booting: it did not come to {BOOT_ENDS}: {wait.overdue()}")
+
+    def boot_wait(self) -> BootWait:
+        return BootWait(self.options.boot_timeout, time.monotonic())
+
+    def boot_deadline(self, wait: BootWait) -> float:
+        return wait.deadline(self.vm.console_size(), time.monotonic())
 
     def expect_hello(self) -> str:
         """Wait for the agent; the kernel's version line."""
-        deadline = time.monotonic() + self.options.boot_timeout
+        wait = self.boot_wait()
         while True:
             for line in self.take_lines():
                 verb, _, rest = line.partition(" ")
@@ -207,8 +213,7 @@ class Session:
                     raise AgentFailed(f"starting the guest's agent: {rest}", self.vm.console_text())
                 if verb == "hello":
                     return rest.partition(" ")[2]
-            allowed = f"{self.options.boot_timeout:g} seconds"
-            self.pump(0.5, deadline, f"booting: no sign of the agent in {allowed}")
+            self.pump(0.5, self.boot_deadline(wait), f"booting: no sign of the agent: {wait.overdue()}")
 
     def ask(self, order: str, seconds: float) -> tuple[str, int]:
         """Give one order; the answer's verb and status. Lines of output come before it and are dropped."""

@@ -34,7 +34,8 @@ class SessionOptions:
     runs it; ``memory``: bytes instead of the workload's;
     ``arguments``: more words for QEMU; ``oops_panic``: an oops is a panic at once; ``expect_panic``: a panic
     (or, when the guest cannot go on, a hang) is the outcome that is wanted. Times in seconds:
-    ``boot_timeout`` until the agent says hello, ``grace`` on top of each of the apps' own limits before the
+    ``boot_timeout`` that a guest may print nothing before the agent says hello
+    (:mod:`tracer.booting`), ``grace`` on top of each of the apps' own limits before the
     guest counts as hung. ``patience``: by how much the apps' limits are longer by the guest's clock, where
     that runs fast. ``seed``: of what the workload lets vary, 0 for nothing. ``boot_trace``: names that the
     function tracer leaves out; it runs from the start, the workload does not (:mod:`tracer.boot_trace`).

@@ -250,6 +250,10 @@ class Vm:
         except OSError as error:
             raise UserError(f"reading the guest's console: {self.console}: {error.strerror}") from error
 
+    def console_size(self) -> int:
+        """Bytes that the guest has printed so far."""
+        return self.console.stat().st_size if self.console.exists() else 0
+
     def log_size(self) -> int:
         """Bytes in the block log so far; 0 without one."""
         path = self.options.block_log
