@@ -14,8 +14,8 @@ TALKING = 5
 
 @dataclass
 class BootWait:
-    """``silence``: seconds that a guest may print nothing; ``began``: when it was switched on, by the caller's
-    clock."""
+    """``silence``: how long a guest may print nothing; ``began``: when it was switched on; both by the
+    caller's clock."""
 
     silence: float
     began: float
