@@ -17,8 +17,7 @@ The host leads, the agent (``guest/init``) follows; each order is a line, and so
 What comes before the first app and after the last one are windows of a traced kernel as well, with the
 numbers behind the apps': the first opens by itself, the last closes just before the machine goes down.
 
-An app that fails, a panic, a guest that hangs and an emulator that vanishes are different errors
-(:mod:`tracer.outcome`); a panic shows at once, in QEMU's events, not when time runs out.
+How an order is given and how the guest is found to be is :mod:`tracer.conversation`.
 """
 
 from __future__ import annotations
@@ -28,19 +27,18 @@ import os
 import re
 import subprocess
 import time
-from collections import deque
 from collections.abc import Mapping
 
 from tracer.boot_trace import BOOT_ENDS
 from tracer.booting import BootWait
-from tracer.executed import executed_blocks
+from tracer.conversation import Conversation
 from tracer.gdb import attached, poke_memory
-from tracer.host import HostError, check_room, ended_group
-from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, panic_headline
-from tracer.phase_names import BOOT, SHUTDOWN, START
+from tracer.host import HostError, ended_group
+from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished
+from tracer.phase_names import SHUTDOWN, START
 from tracer.rootfs import CHECK, CLIENT, COMMAND, READY
 from tracer.session_options import Mark, SessionOptions
-from tracer.vm import POWERED_OFF, RESET, VANISHED, Vm
+from tracer.vm import POWERED_OFF, Vm
 from tracer.workload import App, Workload
 
 PANICKED = "panicked"
@@ -50,25 +48,18 @@ PANICKED = "panicked"
 HALTED = re.compile("reboot: (?:Power off not available: )?System halted")
 #: A shell's status of a command that SIGKILL ended, as the guest's `timeout` does.
 KILLED = 137
-#: Lines of an app's output that are kept; its errors come last.
-_MOST_OUTPUT = 1000
 
 
-class Session:
+class Session(Conversation):
     """The conversation with one guest; ``environment`` is for what its apps run on the host."""
 
     def __init__(
         self, vm: Vm, workload: Workload, options: SessionOptions, environment: Mapping[str, str]
     ) -> None:
-        self.vm = vm
+        super().__init__(vm, options)
         self.workload = workload
-        self.options = options
         self.environment = environment
-        self.marks = [Mark(BOOT, 0)]
         self.kernel_version = ""
-        self._lines: list[str] = []
-        self._missed_at: float | None = None
-        self._log_read = 0
 
     def run(self) -> None:
         """The whole workload; an error knows how far it came."""
@@ -214,81 +205,6 @@ class Session:
                 if verb == "hello":
                     return rest.partition(" ")[2]
             self.pump(0.5, self.boot_deadline(wait), f"booting: no sign of the agent: {wait.overdue()}")
-
-    def ask(self, order: str, seconds: float) -> tuple[str, int]:
-        """Give one order; the answer's verb and status. Lines of output come before it and are dropped."""
-        verb, status, _ = self.converse(order, seconds)
-        return verb, status
-
-    def converse(self, order: str, seconds: float) -> tuple[str, int, list[str]]:
-        allowed = seconds + self.options.grace
-        deadline = time.monotonic() + allowed
-        output: deque[str] = deque(maxlen=_MOST_OUTPUT)
-        self.vm.send(order)
-        while True:
-            for line in self.take_lines():
-                verb, _, rest = line.partition(" ")
-                if verb in ("done", "died") and re.fullmatch(r"[0-9]{1,9}", rest.strip()):
-                    if self.options.watch:
-                        self.options.watch(self.vm)
-                    return verb, int(rest), list(output)
-                output.append(line.removeprefix("| "))
-            self.pump(0.5, deadline, f'the guest did not answer "{order}" in {allowed:g} seconds')
-
-    def take_lines(self) -> list[str]:
-        lines, self._lines = self._lines, []
-        return lines
-
-    def pump(self, seconds: float, deadline: float = float("inf"), overdue: str = "") -> None:
-        """Take in what the guest says for up to ``seconds``, and find out how it is.
-
-        What it says excuses it for being late, but not for ever: lines need not be the answer.
-        """
-        self._lines += self.vm.receive(seconds)
-        if self.missed_deadline() < deadline:
-            deadline, overdue = self.missed_deadline(), ""
-        check_room(self.vm.console.parent)
-        if self._lines and time.monotonic() <= deadline + self.options.grace:
-            return
-        if self.vm.ending:
-            raise self.gone()
-        if time.monotonic() > deadline:
-            console = self.vm.console_text()
-            if "Kernel panic" in console:  # it went down, but could not even reset
-                raise GuestPanicked(f"the guest panicked: {panic_headline(console)}", console)
-            why = overdue or f"after a miss, it said nothing for {self.options.grace:g} seconds"
-            raise GuestHung(f"the guest hung: {why}", console, at=self.vm.processors_at())
-
-    def missed_deadline(self) -> float:
-        """After a miss a guest need not be waited for as long."""
-        watched = self.options.misses or self.options.boot_ends
-        if watched and self._missed_at is None and self._missed():
-            self._missed_at = time.monotonic()
-        return float("inf") if self._missed_at is None else self._missed_at + self.options.grace
-
-    def _missed(self) -> bool:
-        """Whether what the block log has now, and did not have the last time, tells of a miss."""
-        begin, new = self._log_read, self.vm.log_from(self._log_read)
-        freed_from = next((mark.offset for mark in self.marks if mark.phase == START), float("inf"))
-        for address, at in executed_blocks(new):
-            self._log_read = begin + at + 1
-            # Between what is freed lies init code that free_initmem() begins with.
-            freed = self.options.freed if begin + at >= freed_from else ()
-            if address in self.options.misses or any(first <= address <= last for first, last in freed):
-                return True
-        return False
-
-    def gone(self) -> Exception:
-        """The machine ended when nobody asked it to: as an error."""
-        console = self.vm.console_text()
-        during = f"in phase {self.marks[-1].phase}"
-        if self.vm.ending == RESET:
-            headline = panic_headline(console) or "it reset without a word"
-            return GuestPanicked(f"the guest panicked {during}: {headline}", console, at=self.vm.ended_at)
-        if self.vm.ending == VANISHED:
-            said = self.vm.qemu_said() or "it said nothing"
-            return VmVanished(f"QEMU vanished {during}: {said}", console)
-        return VmVanished(f"the guest switched itself off {during}", console)
 
     def expect_power_off(self) -> None:
         deadline = time.monotonic() + self.options.grace
