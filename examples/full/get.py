@@ -17,17 +17,24 @@ def get(url: str) -> bytes:
         return body
 
 
+def ask(base: str, name: str) -> None:
+    try:
+        body = get(f"{base}/{name}")
+    except urllib.error.HTTPError as error:
+        assert (name, error.code) == ("nothing", 404)
+    else:
+        assert name != "nothing" and (name != "large.bin" or body == b"k" * LARGE)
+
+
 def main(base: str) -> None:
     names = ["index.html"] * (3 + SEED % 3) + ["large.bin", "", "nothing"]
     if SEED:
         random.Random(SEED).shuffle(names)
     for name in names:
         try:
-            body = get(f"{base}/{name}")
-        except urllib.error.HTTPError as error:
-            assert (name, error.code) == ("nothing", 404)
-        else:
-            assert name != "nothing" and (name != "large.bin" or body == b"k" * LARGE)
+            ask(base, name)
+        except (OSError, AssertionError) as error:
+            sys.exit(f"asking for {name or '/'}: {error or 'another answer than expected'}")
 
 
 if __name__ == "__main__":

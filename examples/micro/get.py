@@ -56,7 +56,10 @@ def requests_in_order() -> list[Callable[[str], None]]:
 
 def main(base: str) -> None:
     for request in requests_in_order():
-        request(base)
+        try:
+            request(base)
+        except (OSError, AssertionError) as error:
+            sys.exit(f"{request.__name__}: {error or 'another answer than expected'}")
 
 
 if __name__ == "__main__":

@@ -52,4 +52,7 @@ def requests_in_order() -> list[Callable[[str], None]]:
 
 if __name__ == "__main__":
     for request in requests_in_order():
-        request(sys.argv[1])
+        try:
+            request(sys.argv[1])
+        except (OSError, AssertionError) as error:
+            sys.exit(f"{request.__name__}: {error or 'another answer than expected'}")
