@@ -135,18 +135,16 @@ def _run_all(
     The two guests of the base run side by side, so a program that prints the time may print the same in both.
     Those that a pruned kernel seems to answer wrongly run on the base once more, later.
     """
-    from prune.guests.boots import read_pruned, unpruned
     from prune.guests.holdout import Guests, answers_nothing
     from prune.model.knowledge import read_knowledge
-    from prune.run.profiling import is_smp
+    from prune.run.kernels import kernel_of
     from tracer.parallel import in_parallel
 
-    smp = is_smp(folder.base(".config"))
-    base = unpruned(folder.base("bzImage"), smp)
+    base = kernel_of(folder, "base")
     root = roots.of(base.image)
     guests = [Guests(f"base {i}", workload, base, root, folder.path(f"holdout/base-{i}")) for i in (1, 2)]
     for each in pruned:
-        kernel = read_pruned(each.path("pruned"), smp)
+        kernel = kernel_of(each, "pruned")
         silent = answers_nothing(kernel, read_knowledge(workload.arch))
         name = each.out.name if each.out != folder.out else "pruned"
         root = roots.of(kernel.image)

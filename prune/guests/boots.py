@@ -72,9 +72,9 @@ def read_pruned(folder: Path, smp: bool, moves: bool = False) -> PrunedKernel:
     return PrunedKernel(folder / "bzImage", graveyard, read_system_map(folder / "System.map"), smp, moves)
 
 
-def unpruned(image: Path, smp: bool) -> PrunedKernel:
+def unpruned(image: Path, smp: bool, moves: bool = False) -> PrunedKernel:
     """A kernel that misses nothing, to be booted in the same way."""
-    return PrunedKernel(image, Graveyard({}, {}), SystemMap(()), smp)
+    return PrunedKernel(image, Graveyard({}, {}), SystemMap(()), smp, moves)
 
 
 def boot_pruned(

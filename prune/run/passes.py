@@ -132,11 +132,10 @@ def boot(workload: Workload, folder: Folder, numbers: Sequence[int], jobs: int =
     Raises:
         UserError: there is no pruned kernel.
     """
-    from prune.guests.boots import boot_pruned, read_pruned, summary
-    from prune.run.profiling import is_smp, moves
+    from prune.guests.boots import boot_pruned, summary
+    from prune.run.kernels import kernel_of
 
-    config = folder.base(".config")
-    kernel = read_pruned(folder.path("pruned"), is_smp(config), moves(config))
+    kernel = kernel_of(folder, "pruned")
     boots = boot_pruned(workload, kernel, numbers, folder.path("boot"), jobs)
     said = _said(folder, boots)
     write_json(

@@ -23,8 +23,8 @@ from prune.guests.minram import Search, Trial, search, short
 from prune.guests.misses import Miss
 from prune.model.buildid import build_id
 from prune.run import passes
+from prune.run.kernels import kernel_of
 from prune.run.pipeline import Pipeline
-from prune.run.soaking import kernel_of
 from tracer.host import say
 from tracer.machine import machine_kind
 from tracer.rootfs import Roots

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prune.folder import Folder
-from prune.guests.boots import PrunedKernel, places_of, read_pruned, unpruned, watched
+from prune.guests.boots import PrunedKernel, places_of, watched
 from prune.guests.misses import Miss, find_misses
 from prune.guests.soaked import Guest
 from prune.run import passes
+from prune.run.kernels import kernel_of
 from prune.run.pipeline import Pipeline
 from prune.run.profiling import is_smp
 from prune.settings import cache_folder
@@ -71,13 +71,6 @@ def soak(
                 break
             healing += time.monotonic() - stopped
     return guests
-
-
-def kernel_of(folder: Folder, side: str) -> PrunedKernel:
-    smp = is_smp(folder.base(".config"))
-    return (
-        read_pruned(folder.path("pruned"), smp) if side == "pruned" else unpruned(folder.base("bzImage"), smp)
-    )
 
 
 def soak_once(
