@@ -32,7 +32,7 @@ from prune.run.run_options import (
     settings_of,
 )
 from tracer.host import HostError, KpruneError, leave, say, show
-from tracer.parallel import interrupt_on_term
+from tracer.machines.parallel import interrupt_on_term
 
 _EPILOG = """\
 exit codes:

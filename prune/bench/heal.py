@@ -20,7 +20,7 @@ from prune.run.pipeline import Pipeline
 from prune.settings import Settings
 from prune.stages import stage_seconds
 from tracer.host import KpruneError, command_line
-from tracer.jitter import FIRST_HEALED
+from tracer.sessions.jitter import FIRST_HEALED
 
 #: Boots of the bench begin here, so that none repeats one that healing has made.
 FIRST_BOOT = FIRST_HEALED + 6000

@@ -28,11 +28,11 @@ from prune.run.pipeline import Pipeline
 from prune.run.planning import Model
 from prune.settings import Settings, cache_folder
 from prune.stages import run_stage, source_hash
-from tracer.collect import KernelBuild as TracedBuild
-from tracer.collect import collect_runs
+from tracer.collecting.collect import KernelBuild as TracedBuild
+from tracer.collecting.collect import collect_runs
 from tracer.host import BuildFailed, UserError, run_program
-from tracer.profile import save_profile
-from tracer.workload_file import load_workload
+from tracer.profiles.profile import save_profile
+from tracer.workloads.workload_file import load_workload
 
 KERNELS = ("tiny", "micro", "defconfig")
 _PROFILES = {

@@ -26,7 +26,7 @@ from prune.plan.plan_file import save_plan
 from prune.run.planning import Model, decide
 from prune.settings import load_settings
 from tracer.host import BuildFailed, UserError, command_line, leave
-from tracer.profile import load_profile
+from tracer.profiles.profile import load_profile
 
 
 def main() -> None:

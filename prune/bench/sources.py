@@ -25,11 +25,11 @@ from prune.run.pipeline import Pipeline
 from prune.run.planning import Model, decide
 from prune.run.profiling import is_smp
 from prune.settings import SOURCES, Settings, cache_folder
-from tracer.collect import KernelBuild, collect_runs
+from tracer.collecting.collect import KernelBuild, collect_runs
 from tracer.host import KpruneError, command_line, say
-from tracer.profile import load_profile
+from tracer.profiles.profile import load_profile
 
-#: Numbers of the runs that are the truth (:mod:`tracer.jitter`); no other run has them.
+#: Numbers of the runs that are the truth (:mod:`tracer.sessions.jitter`); no other run has them.
 FIRST_TRUTH = 30000
 
 

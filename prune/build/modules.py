@@ -2,7 +2,7 @@
 
 A module needs what it leaves undefined. The loader finds that in the export rows of vmlinux, or in those of
 another module, which has to be loaded before. ``modules.json`` says it all, for the guest's files
-(:mod:`tracer.modules`) as for the plan.
+(:mod:`tracer.files.modules`) as for the plan.
 """
 
 from __future__ import annotations

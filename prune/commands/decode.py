@@ -35,7 +35,7 @@ from prune.guests.misses import Miss
 from prune.guests.system_map import read_system_map
 from prune.model.knowledge import debug_option
 from tracer.host import GuestFailed, UserError, read_at_most, say, show
-from tracer.symbols import load_symbols
+from tracer.profiles.symbols import load_symbols
 
 #: Bytes of a log that are read; a serial console takes a week for as much.
 MOST = 64 << 20

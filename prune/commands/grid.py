@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UserError: no such column or workload.
     """
-    from tracer.workload_file import load_workload
+    from tracer.workloads.workload_file import load_workload
 
     columns = chosen(_words(options.columns), _words(",".join(options.opt or ["config"])))
     workload = load_workload(options.grid, options.arch)
@@ -149,7 +149,7 @@ def _measured(pipeline: Pipeline, speed: bool) -> Run:
 def _column(column: Column, home: Path, made: Run) -> dict[str, Cell]:
     from prune.model.knowledge import read_knowledge
     from prune.security.security import measure_security
-    from tracer.workload_file import load_workload
+    from tracer.workloads.workload_file import load_workload
 
     if isinstance(made.report, KpruneError):
         return make_column(column, str(made.report), None)

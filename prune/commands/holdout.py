@@ -19,8 +19,8 @@ from tracer.host import UserError, ValidationFailed, say, show, write_json
 if TYPE_CHECKING:
     from prune.guests.held_out import ProgramList, Ran
     from prune.run.pipeline import Pipeline
-    from tracer.rootfs import Roots
-    from tracer.workload import Workload
+    from tracer.files.rootfs import Roots
+    from tracer.workloads.workload import Workload
 
 
 def add_parser(verbs: Any) -> None:
@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
     """
     from prune.guests.holdout import folders, with_programs
     from prune.run.pipeline import Pipeline
-    from tracer.rootfs import Roots
-    from tracer.workload_file import load_workload
+    from tracer.files.rootfs import Roots
+    from tracer.workloads.workload_file import load_workload
 
     listed = read_programs(options.programs)
     settings = load_settings(options.out.absolute())
@@ -138,7 +138,7 @@ def _run_all(
     from prune.guests.holdout import Guests, answers_nothing
     from prune.model.knowledge import read_knowledge
     from prune.run.kernels import kernel_of
-    from tracer.parallel import in_parallel
+    from tracer.machines.parallel import in_parallel
 
     base = kernel_of(folder, "base")
     root = roots.of(base.image)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from prune.folder import Folder
+from tracer.elsewhere.imported import COLLECT, Imported, import_file
+from tracer.elsewhere.matching import ANOTHER, PRODUCTION, TRACED, Kernels
 from tracer.host import UserError, printable, say, show
-from tracer.imported import COLLECT, Imported, import_file
-from tracer.matching import ANOTHER, PRODUCTION, TRACED, Kernels
-from tracer.profile import Profile, save_profile
-from tracer.symbols import load_symbols
+from tracer.profiles.profile import Profile, save_profile
+from tracer.profiles.symbols import load_symbols
 
 _DESCRIPTION = """\
 Read traces made elsewhere, find the functions of OUT's kernel in them, and write profiles to OUT/imports,

@@ -152,8 +152,8 @@ def of_apps(out: Path, part: Part) -> tuple[AppCost, ...]:
     """
     from prune.run.pipeline import Pipeline
     from prune.settings import load_settings
-    from tracer.algebra import without
-    from tracer.profile import load_profile
+    from tracer.profiles.algebra import without
+    from tracer.profiles.profile import load_profile
 
     settings = load_settings(out.absolute())
     if settings.static:

@@ -14,8 +14,8 @@ from prune.folder import Folder
 from prune.guests.minram import Trial, short
 from prune.settings import cache_folder, load_settings
 from tracer.host import UserError, say, write_json
-from tracer.workload import Workload
-from tracer.workload_file import load_workload, memory_size
+from tracer.workloads.workload import Workload
+from tracer.workloads.workload_file import load_workload, memory_size
 
 if TYPE_CHECKING:
     from prune.run.smallest import Found, Healer
@@ -99,8 +99,8 @@ def search_both(
 ) -> dict[str, Found]:
     """Side -> what was found; the guests of both sides run at the same time."""
     from prune.run.smallest import smallest_of
-    from tracer.parallel import in_parallel
-    from tracer.rootfs import Roots
+    from tracer.files.rootfs import Roots
+    from tracer.machines.parallel import in_parallel
 
     roots = Roots(workload, folder.path("minram"), cache_folder())
     work = [

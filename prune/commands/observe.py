@@ -11,10 +11,10 @@ from typing import Any
 import tracer
 from prune.folder import Folder
 from prune.plan.plan_file import load_plan
+from tracer.elsewhere.observed import filter_names, filter_text, observed_profile, read_observed
 from tracer.host import UserError, show, whole_file
-from tracer.observed import filter_names, filter_text, observed_profile, read_observed
-from tracer.profile import save_profile
-from tracer.symbols import Symbols, load_symbols
+from tracer.profiles.profile import save_profile
+from tracer.profiles.symbols import Symbols, load_symbols
 
 _SCRIPT = Path(tracer.__file__).parent / "observe.sh"
 

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tracer.algebra import diff, function_sizes, intersect, merge, shares, subtract, without
 from tracer.host import UserError, show
-from tracer.profile import SCHEMA_VERSION, Profile, load_profile, save_profile, to_json
-from tracer.saturation import saturation
-from tracer.stale import accept
-from tracer.symbols import Identity, Symbols, load_symbols
+from tracer.profiles.algebra import diff, function_sizes, intersect, merge, shares, subtract, without
+from tracer.profiles.profile import SCHEMA_VERSION, Profile, load_profile, save_profile, to_json
+from tracer.profiles.saturation import saturation
+from tracer.profiles.stale import accept
+from tracer.profiles.symbols import Identity, Symbols, load_symbols
 
 
 def add_parser(verbs: Any) -> None:

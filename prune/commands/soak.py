@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     from prune.guests.soaked import Soak, to_json
     from prune.run.pipeline import Pipeline
     from prune.run.soaking import rehearse, soak
-    from tracer.soak import SECONDS, TROUBLES, loaded
+    from tracer.sessions.soak import SECONDS, TROUBLES, loaded
 
     troubles = _troubles(options.troubles, TROUBLES)
     if not 0 < options.minutes <= 1e6 or options.requests < 0:

@@ -16,13 +16,13 @@ from prune.build.doctor import require
 from prune.commands import imports as cmd_import
 from prune.folder import Folder
 from prune.settings import load_settings
+from tracer.elsewhere.imported import import_collected
+from tracer.elsewhere.matching import PRODUCTION, TRACED
+from tracer.elsewhere.remote import collect_over_ssh, remote_line
+from tracer.elsewhere.ssh import SshTarget
 from tracer.host import UserError, say, show
-from tracer.imported import import_collected
-from tracer.matching import PRODUCTION, TRACED
-from tracer.profile import save_profile
-from tracer.remote import collect_over_ssh, remote_line
-from tracer.ssh import SshTarget
-from tracer.workload_file import load_workload
+from tracer.profiles.profile import save_profile
+from tracer.workloads.workload_file import load_workload
 
 _HIGHEST_PORT = 65535
 
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     """Collect there, import here.
 
     Raises:
-        UserError, HostError: see :func:`tracer.remote.collect_over_ssh`; OUT has no kernels.
+        UserError, HostError: see :func:`tracer.elsewhere.remote.collect_over_ssh`; OUT has no kernels.
         ValidationFailed: an app failed, or what came back is not complete.
     """
     out = options.out.absolute()

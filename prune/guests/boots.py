@@ -14,18 +14,18 @@ from prune.guests.graveyard import Graveyard, read_graveyard
 from prune.guests.misses import Answered, Miss, find_answered, find_misses
 from prune.guests.system_map import SystemMap, read_system_map
 from prune.settings import cache_folder
-from tracer.boot_trace import BOOT_ENDS
-from tracer.executed import executed_blocks
+from tracer.collecting.moved import how_far
+from tracer.files.rootfs import Roots
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
-from tracer.jitter import Jitter, jitter
-from tracer.machine import machine_kind
-from tracer.moved import how_far
-from tracer.parallel import in_parallel
+from tracer.machines.machine import machine_kind
+from tracer.machines.parallel import in_parallel
 from tracer.phase_names import BOOT
-from tracer.rootfs import Roots
-from tracer.runner import caller_during_boot, run_session
-from tracer.session_options import SessionOptions
-from tracer.workload import Workload
+from tracer.readers.boot_trace import BOOT_ENDS
+from tracer.sessions.executed import executed_blocks
+from tracer.sessions.jitter import Jitter, jitter
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import caller_during_boot, run_session
+from tracer.workloads.workload import Workload
 
 #: One in so many boots of a kernel with KASLR has it on; the others lie where vmlinux says.
 MOVED = 5
@@ -35,10 +35,10 @@ MOVED = 5
 class Boot:
     """One boot of the pruned kernel: ``problem`` is "" when the whole workload ran.
 
-    ``number``: which variation of the workload it was (:mod:`tracer.jitter`), ``variation``: in words.
-    ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a guest;
-    a kernel that hangs does it again. ``answered``: the dropped functions that were called, for which a
-    policy answered; they fail no boot.
+    ``number``: which variation of the workload it was (:mod:`tracer.sessions.jitter`), ``variation``: in
+    words. ``repeated``: why it is the second try, "" for the first. An emulator on a busy host can hang a
+    guest; a kernel that hangs does it again. ``answered``: the dropped functions that were called, for which
+    a policy answered; they fail no boot.
     """
 
     number: int

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from prune.model.knowledge import expected_lines
 from tracer.host import UserError
-from tracer.profile import load_profile
-from tracer.vm import POWERED_OFF
+from tracer.machines.vm import POWERED_OFF
+from tracer.profiles.profile import load_profile
 
 #: Lines of each kind that are kept: who needs more has the consoles.
 MOST = 50

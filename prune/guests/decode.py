@@ -14,7 +14,7 @@ from prune.guests.graveyard import FIRST, Graveyard
 from prune.guests.misses import Miss
 from prune.guests.system_map import SystemMap
 from tracer.oops import Entry, Oops, Place, find_oopses
-from tracer.symbols import Identity, Symbols
+from tracer.profiles.symbols import Identity, Symbols
 
 #: An oops that may be a miss, for the log does not say where it was, or in terms of another link.
 UNKNOWN = "unknown"

@@ -16,8 +16,8 @@ from prune.guests.misses import Miss
 from tracer.host import MISSHAPEN, UserError, read_json, write_json
 from tracer.phase_names import BOOT
 from tracer.phase_names import HEALED as SOURCE
-from tracer.profile import KernelId, Profile, Seen, records
-from tracer.symbols import Identity
+from tracer.profiles.profile import KernelId, Profile, Seen, records
+from tracer.profiles.symbols import Identity
 
 SCHEMA = 3
 

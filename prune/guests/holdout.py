@@ -17,15 +17,15 @@ from prune.guests.boots import PrunedKernel, watched
 from prune.guests.held_out import Program, Ran
 from prune.guests.misses import find_answered, find_misses, phase_at
 from prune.model.knowledge import Knowledge
-from tracer.executed import executed_blocks
+from tracer.files.newc import directory
+from tracer.files.rootfs import COMMAND, Tree
 from tracer.host import GuestLost, say
-from tracer.newc import directory
 from tracer.outcome import GuestPanicked
-from tracer.rootfs import COMMAND, Tree
-from tracer.runner import open_session
-from tracer.session import Session
-from tracer.session_options import Mark, SessionOptions
-from tracer.workload import App, Workload
+from tracer.sessions.executed import executed_blocks
+from tracer.sessions.options import Mark, SessionOptions
+from tracer.sessions.runner import open_session
+from tracer.sessions.session import Session
+from tracer.workloads.workload import App, Workload
 
 #: Exit status and lines.
 Printed = tuple[int, tuple[str, ...]]

@@ -16,7 +16,7 @@ import msgspec
 
 from prune.guests.misses import Miss
 from tracer.host import MISSHAPEN, UserError, read_json
-from tracer.soak import TROUBLES, Stretch
+from tracer.sessions.soak import TROUBLES, Stretch
 
 SCHEMA = 1
 SIDES = ("base", "pruned")

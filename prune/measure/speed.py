@@ -14,7 +14,7 @@ from typing import Any
 
 from prune.measure.cell import Cell, cell_of
 from prune.measure.estimate import Estimate, geometric_mean, median
-from tracer.measure import Measured, Seen
+from tracer.sessions.measure import Measured, Seen
 
 SCHEMA = 1
 NO_LOAD = "the workload has no load"

@@ -1,5 +1,5 @@
 """What the modules of a workload look like in memory: ``modules/code.json``, by which the tracer knows their
-blocks (:mod:`tracer.module_blocks`)."""
+blocks (:mod:`tracer.profiles.module_blocks`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prune.model.knowledge import Knowledge
 from prune.model.layout import kinds_of
 from prune.model.linkmap import LinkMap
 from tracer.host import UserError, write_json
-from tracer.module_blocks import SCHEMA
+from tracer.profiles.module_blocks import SCHEMA
 
 _CODE = SHF_ALLOC | SHF_EXECINSTR
 

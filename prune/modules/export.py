@@ -16,8 +16,8 @@ from prune.modules.model import RECORDED, read_module_model
 from prune.modules.refused import refused
 from prune.modules.signing import sign_modules
 from tracer.host import UserError, whole_file
-from tracer.module_blocks import CODE
 from tracer.module_list import FOLDER, REFUSED
+from tracer.profiles.module_blocks import CODE
 
 
 def export_modules(build: KernelBuild, into: Path, wanted: Sequence[str], knowledge: Knowledge) -> None:

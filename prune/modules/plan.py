@@ -25,8 +25,8 @@ from prune.plan.plan_file import Plan, load_plan, save_plan
 from prune.plan.rules import KeepRule
 from prune.plan.timers import may_go_off
 from tracer.host import say
-from tracer.profile import Profile
-from tracer.signatures import signatures
+from tracer.profiles.profile import Profile
+from tracer.profiles.signatures import signatures
 
 
 @dataclass(frozen=True)

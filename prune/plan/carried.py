@@ -33,9 +33,9 @@ from prune.model.functions import Functions
 from prune.plan.classes import Together, classify, copies_of, edges_by_source, together
 from prune.plan.references import direct_edges
 from tracer.phase_names import BOOT
-from tracer.phases import phases
-from tracer.profile import FunctionRecord, Profile
-from tracer.references import References
+from tracer.profiles.phases import phases
+from tracer.profiles.profile import FunctionRecord, Profile
+from tracer.profiles.references import References
 
 ABSENT = "carried: not a function of the build that was profiled, and code that ran refers to it"
 WITHIN = "carried: may have run within its caller in the build that was profiled"

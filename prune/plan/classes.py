@@ -10,15 +10,15 @@ import numpy as np
 
 from prune.model.elf import Rows
 from prune.model.functions import Functions
-from tracer.identity import Counterparts, Key, is_part, whole_symbol
-from tracer.references import References
+from tracer.profiles.identity import Counterparts, Key, is_part, whole_symbol
+from tracer.profiles.references import References
 
 
 @dataclass(frozen=True)
 class Classes:
     """Numbers for what is one function: ``here[v]``: of this build's vertex, -1 for what is no function;
     ``there[i]``: of the other build's function; ``of``: of a name. ``parts_here`` and ``parts_there``: masks
-    of what is a part of a function alone (:func:`tracer.identity.is_part`)."""
+    of what is a part of a function alone (:func:`tracer.profiles.identity.is_part`)."""
 
     here: Rows
     there: Rows

@@ -33,9 +33,9 @@ from prune.model.functions import Functions
 from prune.model.image import matches
 from prune.model.knowledge import Knowledge
 from tracer.phase_names import HEALED
-from tracer.profile import Profile
-from tracer.signatures import Signatures
-from tracer.symbols import Identity
+from tracer.profiles.profile import Profile
+from tracer.profiles.signatures import Signatures
+from tracer.profiles.symbols import Identity
 
 #: Sources of a profile that see whatever runs.
 SEES_ALL = frozenset({"blocks", "drcov"})

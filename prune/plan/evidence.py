@@ -10,9 +10,9 @@ from prune.plan.bootonly import Phases
 from prune.plan.closure import SEES_ALL
 from tracer.host import UserError, say
 from tracer.phase_names import BOOT, HEALED
-from tracer.phases import STACK, phase_of
-from tracer.profile import Profile
-from tracer.signatures import Signatures
+from tracer.profiles.phases import STACK, phase_of
+from tracer.profiles.profile import Profile
+from tracer.profiles.signatures import Signatures
 
 #: Before it is said of a function that it never runs again.
 _ENOUGH_RUNS = 3
@@ -20,9 +20,9 @@ _ENOUGH_RUNS = 3
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a profile says of units. ``masks``: who saw it, as in :class:`tracer.signatures.Signatures`;
-    ``ran``: the apps that ran it and the sources that saw it, for the plan's reasons; ``missed``: who missed
-    it, of what only healing has seen."""
+    """What a profile says of units. ``masks``: who saw it, as in
+    :class:`tracer.profiles.signatures.Signatures`; ``ran``: the apps that ran it and the sources that saw it,
+    for the plan's reasons; ``missed``: who missed it, of what only healing has seen."""
 
     masks: Mapping[int, int]
     ran: Mapping[int, str]

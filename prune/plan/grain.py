@@ -12,7 +12,7 @@ from prune.model.knowledge import Knowledge
 from prune.plan.roots import find_roots
 from prune.plan.rules import KeepRule, apply_rules
 from prune.plan.trim import Range
-from tracer.profile import Profile
+from tracer.profiles.profile import Profile
 
 
 def may_lose_blocks(

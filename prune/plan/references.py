@@ -1,4 +1,5 @@
-"""Which function of a build refers to which, for the profile to take along (:mod:`tracer.references`)."""
+"""Which function of a build refers to which, for the profile to take along
+(:mod:`tracer.profiles.references`)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import numpy as np
 from prune.model.callgraph import ADDRESS, CALL, TAIL_CALL
 from prune.model.elf import Rows
 from prune.model.functions import Functions
-from tracer.references import References
+from tracer.profiles.references import References
 
 #: How code refers to code.
 DIRECT = (CALL, TAIL_CALL, ADDRESS)

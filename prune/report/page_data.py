@@ -7,7 +7,7 @@ from typing import Any
 
 from prune.ledger.ledger import KINDS, Ledger, Row
 from prune.report.report import SIZE_ROWS
-from tracer.profile import Profile
+from tracer.profiles.profile import Profile
 
 _FIRST, _LAST = ("boot", "start"), ("shutdown", "miss")
 DROPPED, RESIDENT, FREED = range(3)

@@ -29,12 +29,12 @@ from prune.run import passes
 from prune.run.pipeline import Pipeline
 from prune.settings import cache_folder
 from prune.stages import run_stage, source_hash
+from tracer.files.rootfs import Roots
 from tracer.host import KpruneError, say, write_json
-from tracer.machine import machine_kind
-from tracer.measure import Measured, measure, measured_app
+from tracer.machines.machine import machine_kind
 from tracer.phase_names import BOOT
-from tracer.rootfs import Roots
-from tracer.workload import Workload
+from tracer.sessions.measure import Measured, measure, measured_app
+from tracer.workloads.workload import Workload
 
 SCHEMA = 1
 #: Turns of the two kernels, and the seconds of a window of load, of which a turn has two for each.

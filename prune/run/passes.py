@@ -38,8 +38,8 @@ from tracer.host import (
     whole_file,
     write_json,
 )
-from tracer.profile import load_profile
-from tracer.workload import Workload
+from tracer.profiles.profile import load_profile
+from tracer.workloads.workload import Workload
 
 # What one stage alone needs, LIEF above all, it imports itself: a plan is made in less time than that takes.
 if TYPE_CHECKING:

@@ -38,9 +38,9 @@ from prune.plan.stops import find_stops
 from prune.plan.timers import may_go_off
 from prune.settings import Settings
 from tracer.host import say, uncollected
-from tracer.phases import sleepers
-from tracer.profile import Profile, load_profile
-from tracer.signatures import Signatures, signatures
+from tracer.profiles.phases import sleepers
+from tracer.profiles.profile import Profile, load_profile
+from tracer.profiles.signatures import Signatures, signatures
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,17 @@ from prune.guests.heal import healed_profile, load_healed
 from prune.model.knowledge import option
 from prune.options import read_options
 from prune.settings import Settings, cache_folder
-from tracer.accumulate import kernel_id
-from tracer.algebra import merge
-from tracer.collect import CollectOptions, KernelBuild, collect_profile, collect_runs
-from tracer.coverage import BLOCKS
+from tracer.collecting.collect import CollectOptions, KernelBuild, collect_profile, collect_runs
 from tracer.host import UserError, say, write_json
-from tracer.module_blocks import load_module_code
-from tracer.phases import sleepers
-from tracer.profile import Profile, load_profile, save_profile
-from tracer.references import References
-from tracer.stale import accept
-from tracer.symbols import Identity, load_symbols
-from tracer.workload import Workload
+from tracer.profiles.algebra import merge
+from tracer.profiles.builds import kernel_id
+from tracer.profiles.module_blocks import load_module_code
+from tracer.profiles.phases import BLOCKS, sleepers
+from tracer.profiles.profile import Profile, load_profile, save_profile
+from tracer.profiles.references import References
+from tracer.profiles.stale import accept
+from tracer.profiles.symbols import Identity, load_symbols
+from tracer.workloads.workload import Workload
 
 SCHEMA = 1
 

@@ -27,8 +27,8 @@ from prune.security.exposure import SIDES, read_exposure
 from prune.settings import Settings
 from prune.stages import STAGES, stage_seconds
 from tracer.host import say, whole_file, write_json
-from tracer.profile import load_profile
-from tracer.workload import Workload
+from tracer.profiles.profile import load_profile
+from tracer.workloads.workload import Workload
 
 
 def write_report(settings: Settings, model: Model, production: KernelBuild, workload: Workload) -> None:

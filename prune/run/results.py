@@ -15,8 +15,8 @@ from prune.plan.policy import STOP
 from prune.run.passes import read_result
 from prune.settings import Settings
 from tracer.host import file_hash
-from tracer.profile import load_profile
-from tracer.saturation import saturation
+from tracer.profiles.profile import load_profile
+from tracer.profiles.saturation import saturation
 
 
 def validation(folder: Folder) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     changes["kernel"] = kernel.absolute() if kernel and not packaged else kernel
     changes["config"] = config.absolute() if config else None
     changes["fragments"] = tuple(each.absolute() for each in options.fragment)
-    from tracer.workload_file import load_workload
+    from tracer.workloads.workload_file import load_workload
 
     workload = load_workload(options.workload, options.arch)
     out = options.out or Path("out") / workload.title

@@ -25,12 +25,12 @@ from prune.model.buildid import build_id
 from prune.run import passes
 from prune.run.kernels import kernel_of
 from prune.run.pipeline import Pipeline
+from tracer.files.rootfs import Roots
 from tracer.host import say
-from tracer.machine import machine_kind
-from tracer.rootfs import Roots
-from tracer.session_options import SessionOptions
-from tracer.vm import Vm
-from tracer.workload import Workload
+from tracer.machines.machine import machine_kind
+from tracer.machines.vm import Vm
+from tracer.sessions.options import SessionOptions
+from tracer.workloads.workload import Workload
 
 #: A guest that boots so many times as long as the first one, or this many seconds, does not do.
 PATIENCE, AT_LEAST = 3.0, 20.0

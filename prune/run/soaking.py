@@ -18,18 +18,18 @@ from prune.run.kernels import kernel_of
 from prune.run.pipeline import Pipeline
 from prune.run.profiling import is_smp
 from prune.settings import cache_folder
-from tracer.collect import KernelBuild
-from tracer.executed import executed_blocks
+from tracer.collecting.collect import KernelBuild
+from tracer.collecting.soak_coverage import collect_soak
+from tracer.files.rootfs import Roots
 from tracer.host import GuestFailed, GuestLost, ValidationFailed, say
-from tracer.jitter import processors
-from tracer.profile import save_profile
-from tracer.rootfs import Roots
-from tracer.runner import open_session
-from tracer.session_options import SessionOptions
-from tracer.soak import SECONDS, Stretch, scripts, soaked
-from tracer.soak_coverage import collect_soak
-from tracer.vm import NOWHERE
-from tracer.workload import Workload
+from tracer.machines.vm import NOWHERE
+from tracer.profiles.profile import save_profile
+from tracer.sessions.executed import executed_blocks
+from tracer.sessions.jitter import processors
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import open_session
+from tracer.sessions.soak import SECONDS, Stretch, scripts, soaked
+from tracer.workloads.workload import Workload
 
 #: Guests in a row that may end without having missed anything: then something else is wrong.
 _IN_VAIN = 3

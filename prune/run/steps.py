@@ -29,13 +29,13 @@ from prune.run.wanted import require_options
 from prune.settings import Settings, cache_folder
 from prune.stages import run_stage, source_hash
 from tracer.host import GuestFailed, GuestLost, ValidationFailed
-from tracer.jitter import FIRST_HEALED
-from tracer.machine import machine_kind
+from tracer.machines.machine import machine_kind
 from tracer.module_list import FOLDER, LIST
-from tracer.runner import session_command
-from tracer.session_options import SessionOptions
-from tracer.workload import Workload
-from tracer.workload_file import load_workload
+from tracer.sessions.jitter import FIRST_HEALED
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import session_command
+from tracer.workloads.workload import Workload
+from tracer.workloads.workload_file import load_workload
 
 _TRACER = Path(tracer.__file__).parent
 #: What the tracer needs of a kernel.

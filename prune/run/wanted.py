@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from prune.model.knowledge import wanted_options
 from tracer.host import UserError
-from tracer.workload import Workload
+from tracer.workloads.workload import Workload
 
 _SET = re.compile(r"^CONFIG_(\w+)=([ym])$", re.M)
 

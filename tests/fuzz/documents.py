@@ -31,17 +31,17 @@ from tests.page.made_up_grid import made_up_grid
 from tests.unit import test_misses, test_tracer_workload
 from tests.unit.test_bench import ARGV
 from tests.unit.test_tracer_profile import PROFILE
-from tracer.algebra import merge
-from tracer.executed import executed_blocks
 from tracer.host import UserError
-from tracer.load import read_load
 from tracer.outcome import console_end, panic_headline
-from tracer.profile import KernelId, load_profile, save_profile, to_json
-from tracer.saturation import saturation
-from tracer.stale import accept, carry_over
-from tracer.symbols import load_symbols, make_symbols
-from tracer.workload import App
-from tracer.workload_file import load_workload
+from tracer.profiles.algebra import merge
+from tracer.profiles.profile import KernelId, load_profile, save_profile, to_json
+from tracer.profiles.saturation import saturation
+from tracer.profiles.stale import accept, carry_over
+from tracer.profiles.symbols import load_symbols, make_symbols
+from tracer.sessions.executed import executed_blocks
+from tracer.workloads.load import read_load
+from tracer.workloads.workload import App
+from tracer.workloads.workload_file import load_workload
 
 SYMBOLS = {
     "schema_version": 4, "kernel": "production", "build_id": "aa", "config": "c", "source": "s",

@@ -16,9 +16,9 @@ from tests.fuzz.harness import Target
 from tests.fuzz.mutate import of_elf, of_json
 from tests.unit.test_misses import OOPS_IN_MODULE
 from tests.unit.test_modules import ko
+from tracer.files.modules import module_tree
 from tracer.host import UserError
-from tracer.module_blocks import Block, functions_of, load_module_code
-from tracer.modules import module_tree
+from tracer.profiles.module_blocks import Block, functions_of, load_module_code
 
 _ROW = {"path": "net/a.ko", "shipped": True, "aliases": ["net-*"], "exports": ["f"], "needs": ["kfree"]}
 _LIST = {

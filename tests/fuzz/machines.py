@@ -19,16 +19,16 @@ from tests.fuzz.mutate import HOSTILE, of_bytes, of_json, of_some, of_text
 from tests.unit.test_collected import NOTES
 from tests.unit.test_remote import TARGET
 from tests.unit.test_remote import workload as ssh_workload
-from tracer import debian, rootfs
-from tracer.gdb import GdbClient
+from tracer.elsewhere.remote import _Session
+from tracer.files import debian, rootfs
+from tracer.files.newc import write_newc
 from tracer.host import GuestLost
-from tracer.newc import write_newc
+from tracer.machines.gdb import GdbClient
+from tracer.machines.qemu import VmOptions, parse_forwards, parse_instruction_pointers
+from tracer.machines.vm import Vm
 from tracer.notes import read_build_id
-from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers
-from tracer.remote import _Session
-from tracer.session import Session
-from tracer.session_options import SessionOptions
-from tracer.vm import Vm
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.session import Session
 
 
 class _Now(selectors.DefaultSelector):

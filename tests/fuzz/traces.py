@@ -20,18 +20,18 @@ from tests.unit import test_read_trace_cmd as dat
 from tests.unit import test_read_trace_stat as stat
 from tests.unit import test_tracer_blocks as blocks
 from tests.unit import test_tracer_ftrace as ftrace
-from tracer.blocks import read_blocks
-from tracer.boot_trace import functions_at, leave_out, read_boot_trace
-from tracer.collected import is_collected
-from tracer.coverage import touched
-from tracer.executed import executed_blocks
-from tracer.ftrace import read_frames, resolve, rows_by_app, stack_names
-from tracer.imported import import_file
-from tracer.matching import Kernels
-from tracer.observed import observed_profile, read_observed
-from tracer.profile import load_profile, save_profile
-from tracer.session_options import Mark
-from tracer.symbols import make_symbols
+from tracer.collecting.blocks import read_blocks
+from tracer.collecting.coverage import touched
+from tracer.elsewhere.collected import is_collected
+from tracer.elsewhere.imported import import_file
+from tracer.elsewhere.matching import Kernels
+from tracer.elsewhere.observed import observed_profile, read_observed
+from tracer.profiles.profile import load_profile, save_profile
+from tracer.profiles.symbols import make_symbols
+from tracer.readers.boot_trace import functions_at, leave_out, read_boot_trace
+from tracer.readers.ftrace import read_frames, resolve, rows_by_app, stack_names
+from tracer.sessions.executed import executed_blocks
+from tracer.sessions.options import Mark
 
 Run = Callable[[bytes, Path], object]
 

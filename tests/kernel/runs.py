@@ -13,9 +13,9 @@ from typing import Any
 
 from prune.guests.boots import boot_once, read_pruned
 from prune.settings import cache_folder
-from tracer.rootfs import Roots
-from tracer.session_options import SessionOptions
-from tracer.workload_file import load_workload
+from tracer.files.rootfs import Roots
+from tracer.sessions.options import SessionOptions
+from tracer.workloads.workload_file import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")

@@ -9,12 +9,12 @@ import pytest
 
 from prune.settings import cache_folder
 from tests.kernel.runs import ROOT
+from tracer.files.rootfs import build_root
 from tracer.host import ValidationFailed
-from tracer.rootfs import build_root
-from tracer.runner import run_session
-from tracer.session_options import SessionOptions
-from tracer.workload import App
-from tracer.workload_file import load_workload
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import run_session
+from tracer.workloads.workload import App
+from tracer.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.kernel
 

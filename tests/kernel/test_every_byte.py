@@ -20,7 +20,7 @@ from prune.run.passes import verify
 from prune.run.steps import Steps
 from prune.settings import load_settings
 from tracer.host import GuestFailed
-from tracer.profile import load_profile
+from tracer.profiles.profile import load_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")

@@ -16,12 +16,12 @@ from prune.guests.boots import read_pruned, watched
 from prune.run.pipeline import Pipeline
 from prune.settings import cache_folder, load_settings
 from tests.kernel.runs import edited_profile, kprune, without
+from tracer.files.rootfs import Roots
 from tracer.host import file_hash
 from tracer.phase_names import START
-from tracer.profile import load_profile
-from tracer.rootfs import Roots
-from tracer.runner import open_session
-from tracer.session_options import SessionOptions
+from tracer.profiles.profile import load_profile
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import open_session
 
 pytestmark = pytest.mark.kernel
 BOOTS = 2

@@ -14,8 +14,8 @@ from prune.run.measuring import measured_rows, take_turns
 from prune.run.passes import read_result
 from prune.run.pipeline import Pipeline
 from prune.settings import load_settings
-from tracer.measure import measure
-from tracer.workload_file import load_workload
+from tracer.sessions.measure import measure
+from tracer.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.kernel
 KEYS = {"requests_per_second", "latency_p50_ms", "latency_p99_ms", "hello_seconds", "ready_seconds"}

@@ -18,13 +18,13 @@ from prune.build.source import resolve_source
 from prune.guests.counters import find_counters, read_kernel_file
 from prune.settings import cache_folder
 from tests.kernel.runs import edited_profile, kprune, without
-from tracer.machine import machine_kind
-from tracer.rootfs import build_root
-from tracer.runner import run_session
-from tracer.session_options import SessionOptions
-from tracer.vm import Vm
-from tracer.workload import App, Workload
-from tracer.workload_file import load_workload
+from tracer.files.rootfs import build_root
+from tracer.machines.machine import machine_kind
+from tracer.machines.vm import Vm
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import run_session
+from tracer.workloads.workload import App, Workload
+from tracer.workloads.workload_file import load_workload
 
 KPRUNE = Path(sys.executable).with_name("kprune")
 EXAMPLES = Path(__file__).parents[2] / "examples"

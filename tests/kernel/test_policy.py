@@ -12,9 +12,9 @@ import pytest
 from prune.guests.boots import boot_once, read_pruned
 from prune.settings import cache_folder
 from tests.kernel.runs import ROOT, kprune
-from tracer.rootfs import Roots
-from tracer.session_options import SessionOptions
-from tracer.workload_file import load_workload
+from tracer.files.rootfs import Roots
+from tracer.sessions.options import SessionOptions
+from tracer.workloads.workload_file import load_workload
 
 pytestmark = pytest.mark.kernel
 #: What a busy machine makes late is not what this is about.

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.kernel.runs import ROOT, edited_profile, kprune, without
-from tracer.jitter import SLOWNESS
-from tracer.profile import load_profile
-from tracer.saturation import estimate, expected_new
+from tracer.profiles.profile import load_profile
+from tracer.profiles.saturation import estimate, expected_new
+from tracer.sessions.jitter import SLOWNESS
 
 pytestmark = pytest.mark.kernel
 

@@ -12,15 +12,15 @@ from prune.build.kbuild import describe_build
 from prune.build.source import resolve_source
 from prune.build.toolchain import find_toolchain
 from prune.settings import cache_folder
+from tracer.files.rootfs import build_root
+from tracer.machines.parallel import in_parallel
 from tracer.outcome import AppFailed
-from tracer.parallel import in_parallel
-from tracer.rootfs import build_root
-from tracer.runner import open_session, run_session
-from tracer.servers import ServerFailed
-from tracer.session_options import SessionOptions
-from tracer.soak import scripts, soaked
-from tracer.workload import Workload
-from tracer.workload_file import load_workload
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import open_session, run_session
+from tracer.sessions.soak import scripts, soaked
+from tracer.workloads.servers import ServerFailed
+from tracer.workloads.workload import Workload
+from tracer.workloads.workload_file import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.kernel

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from prune.settings import cache_folder
-from tracer.rootfs import build_root
-from tracer.runner import run_session
-from tracer.session_options import SessionOptions
-from tracer.workload_file import load_workload
+from tracer.files.rootfs import build_root
+from tracer.sessions.options import SessionOptions
+from tracer.sessions.runner import run_session
+from tracer.workloads.workload_file import load_workload
 
 ROOT = Path(__file__).resolve().parents[2]
 KPRUNE = Path(sys.executable).with_name("kprune")

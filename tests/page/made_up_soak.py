@@ -8,7 +8,7 @@ from typing import Any
 
 from prune.guests.misses import Miss
 from prune.guests.soaked import Guest, Soak, shown
-from tracer.soak import TROUBLES, Stretch
+from tracer.sessions.soak import TROUBLES, Stretch
 
 #: Of the rate without trouble; requests that nobody answers.
 _COSTS = {

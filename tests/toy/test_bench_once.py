@@ -11,7 +11,7 @@ from pathlib import Path
 from prune.guests.heal import healed_profile
 from prune.linking.link import LINK_MAP
 from prune.settings import Settings
-from tracer.profile import KernelId, save_profile
+from tracer.profiles.profile import KernelId, save_profile
 
 from .toy import Toy
 

@@ -10,9 +10,9 @@ from prune.model.functions import Functions, make_functions
 from prune.model.tables import find_tables
 from prune.plan.closure import Watched, infer, watched
 from tests.conftest import X86, image
-from tracer.profile import BlindSpot, FunctionRecord, KernelId, Profile, Run, Seen
-from tracer.signatures import signatures
-from tracer.symbols import Identity
+from tracer.profiles.profile import BlindSpot, FunctionRecord, KernelId, Profile, Run, Seen
+from tracer.profiles.signatures import signatures
+from tracer.profiles.symbols import Identity
 
 from .toy import CFLAGS, SOURCES
 

@@ -22,8 +22,8 @@ from prune.modules.model import read_module_model
 from prune.modules.plan import ModulePlan, plan_modules, save_module_plans
 from prune.verify.modules import check_modules
 from tests.unit.test_stale import PROFILE
-from tracer.profile import Profile, Seen, records
-from tracer.symbols import Identity
+from tracer.profiles.profile import Profile, Seen, records
+from tracer.profiles.symbols import Identity
 
 X86 = read_knowledge("x86_64")
 #: Flags of the compiler, ld's emulation, flags of the assembler.

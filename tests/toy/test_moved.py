@@ -16,10 +16,10 @@ from prune.plan.carried import uncertain
 from prune.plan.plan import make_plan
 from prune.plan.plan_file import Plan, save_plan
 from prune.plan.references import find_references
-from tracer.accumulate import kernel_id
-from tracer.profile import FunctionRecord, Profile, Seen
-from tracer.stale import accept
-from tracer.symbols import Symbols, load_symbols
+from tracer.profiles.builds import kernel_id
+from tracer.profiles.profile import FunctionRecord, Profile, Seen
+from tracer.profiles.stale import accept
+from tracer.profiles.symbols import Symbols, load_symbols
 
 from .test_trim import REPORTS, TRACED, executed, runs
 from .toy import CFLAGS, CLANG_FLAGS, Toy, build

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from tracer.host import UserError
-from tracer.sightings import ForeignTrace
+from tracer.readers.sightings import ForeignTrace
 
 Reader = Callable[[bytes, str], ForeignTrace]
 

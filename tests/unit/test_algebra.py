@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.algebra import by_app, diff, function_sizes, intersect, merge, shares, subtract, without
 from tracer.host import UserError
-from tracer.profile import FunctionRecord, KernelId, Profile, Run, Seen, load_profile, save_profile
-from tracer.symbols import Identity, make_symbols
+from tracer.profiles.algebra import by_app, diff, function_sizes, intersect, merge, shares, subtract, without
+from tracer.profiles.profile import FunctionRecord, KernelId, Profile, Run, Seen, load_profile, save_profile
+from tracer.profiles.symbols import Identity, make_symbols
 
 KERNEL = KernelId("aa", "c", "s", "6.1")
 RUN = Run("blocks-1", "blocks", 1 << 20, 0, (), "powered off", 1.0, 0, 0, 0)

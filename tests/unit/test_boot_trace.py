@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracer.boot_trace import MAX_LEFT_OUT, command_line, functions_at, leave_out, read_boot_trace
-from tracer.ftrace import Frame
 from tracer.host import KpruneError, UserError
 from tracer.outcome import LostEvents
-from tracer.ring_buffer import MISSED_EVENTS, MISSED_STORED
-from tracer.symbols import Identity, make_symbols
+from tracer.profiles.symbols import Identity, make_symbols
+from tracer.readers.boot_trace import MAX_LEFT_OUT, command_line, functions_at, leave_out, read_boot_trace
+from tracer.readers.ftrace import Frame
+from tracer.readers.ring_buffer import MISSED_EVENTS, MISSED_STORED
 
 from .datwriter import Kernel
 

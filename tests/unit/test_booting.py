@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tracer.booting import TALKING, BootWait
+from tracer.sessions.booting import TALKING, BootWait
 
 
 def test_a_silent_guest_is_given_up_after_the_silence() -> None:

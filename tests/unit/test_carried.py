@@ -13,8 +13,8 @@ from prune.model.tables import find_tables
 from prune.plan.carried import ABSENT, CALLED, LATE, WITHIN, uncertain
 from prune.plan.references import find_references
 from tests.conftest import X86, image
-from tracer.profile import FunctionRecord, KernelId, Profile, Seen
-from tracer.references import References
+from tracer.profiles.profile import FunctionRecord, KernelId, Profile, Seen
+from tracer.profiles.references import References
 
 from .elfwriter import ALLOC, GLOBAL, LOCAL, R_64, R_PC32, WRITE, Rela, Section, Symbol, write_elf
 

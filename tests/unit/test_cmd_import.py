@@ -17,10 +17,10 @@ from tests.unit.test_collected import board
 from tests.unit.test_imported import LONG, folder, kprune
 from tests.unit.test_read_trace_cmd import X86_64, small_dat
 from tests.unit.test_read_trace_stat import table
-from tracer.algebra import by_app
 from tracer.host import UserError
-from tracer.profile import load_profile, save_profile
-from tracer.references import References
+from tracer.profiles.algebra import by_app
+from tracer.profiles.profile import load_profile, save_profile
+from tracer.profiles.references import References
 
 __all__ = ["folder"]  # fixture
 

@@ -11,7 +11,7 @@ import pytest
 
 from prune.cli import main
 from tests.unit.test_algebra import KERNEL, profile
-from tracer.profile import KernelId, load_profile, save_profile
+from tracer.profiles.profile import KernelId, load_profile, save_profile
 
 
 @pytest.fixture

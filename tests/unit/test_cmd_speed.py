@@ -5,8 +5,8 @@ from __future__ import annotations
 from prune.commands.speed import table
 from prune.measure.speed import make_speed
 from tracer.host import GuestFailed
-from tracer.load import Window
-from tracer.measure import Measured, Seen
+from tracer.sessions.measure import Measured, Seen
+from tracer.workloads.load import Window
 
 
 def _seen(rate: int, ready: float) -> Seen:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fake_machine import COLLECT, Machine, make_machine
-from tracer.collected import read_collected
+from tracer.elsewhere.collected import read_collected
 from tracer.outcome import AppFailed
 
 

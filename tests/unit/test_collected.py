@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from tests.unit.damage import damaged
 from tests.unit.test_imported import folder, kernels
 from tests.unit.test_read_trace_stat import table
-from tracer.collected import is_collected, read_build_id, read_collected
+from tracer.elsewhere.collected import is_collected, read_build_id, read_collected
+from tracer.elsewhere.imported import import_collected
+from tracer.elsewhere.manifest import checksum
+from tracer.elsewhere.matching import Kernels
 from tracer.host import KpruneError, UserError, printable
-from tracer.imported import import_collected
-from tracer.manifest import checksum
-from tracer.matching import Kernels
 from tracer.outcome import AppFailed, LostEvents
 
 __all__ = ["folder", "kernels"]  # fixtures
@@ -233,12 +233,12 @@ def test_members_that_the_manifest_does_not_know(
 
 def test_what_is_kept_is_bounded_not_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many processors have as many rows and no more functions: once, a large machine was refused."""
-    monkeypatch.setattr("tracer.collected.MAX_SIGHTINGS", 3)
+    monkeypatch.setattr("tracer.elsewhere.collected.MAX_SIGHTINGS", 3)
     read(tmp_path, whole())  # of 4 rows
-    monkeypatch.setattr("tracer.collected.MAX_SIGHTINGS", 2)
+    monkeypatch.setattr("tracer.elsewhere.collected.MAX_SIGHTINGS", 2)
     with pytest.raises(UserError, match="more than 2 functions of all apps"):
         read(tmp_path, whole())
-    monkeypatch.setattr("tracer.collected.MAX_FUNCTIONS", 3)
+    monkeypatch.setattr("tracer.elsewhere.collected.MAX_FUNCTIONS", 3)
     with pytest.raises(UserError, match="a table of more than 3 functions"):
         read(tmp_path, whole())
 

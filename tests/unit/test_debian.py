@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tracer.debian import fetch_packages, host_architecture
+from tracer.files.debian import fetch_packages, host_architecture
+from tracer.files.rootfs import package_tree
 from tracer.host import HostError, UserError, file_hash
-from tracer.rootfs import package_tree
 
 pytestmark = pytest.mark.skipif(
     not all(shutil.which(program) for program in ("apt-get", "dpkg-deb")), reason="this is no Debian"

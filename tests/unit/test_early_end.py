@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
+from tracer.machines.vm import Vm, VmOptions
 from tracer.phase_names import START
-from tracer.session import Session
-from tracer.session_options import Mark, SessionOptions
-from tracer.vm import Vm, VmOptions
-from tracer.workload_file import load_workload
+from tracer.sessions.options import Mark, SessionOptions
+from tracer.sessions.session import Session
+from tracer.workloads.workload_file import load_workload
 
 MICRO = Path(__file__).parents[2] / "examples/micro"
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import tracer.formats
+import tracer.readers.formats
 from tests.unit.datwriter import Dat, Kernel
 from tests.unit.test_read_drcov import GOOD
 from tests.unit.test_read_lcov import NEW, OLD
 from tests.unit.test_read_perf import CHAINS, LINES
 from tests.unit.test_read_trace_stat import TIMED, table
-from tracer.formats import FORMATS, detect_format, read_foreign
 from tracer.host import UserError
 from tracer.outcome import LostEvents
+from tracer.readers.formats import FORMATS, detect_format, read_foreign
 
 KERNEL = Kernel()
 DAT = Dat(KERNEL, (KERNEL.pages([KERNEL.call(7, 0x1000)]),), (), b"1000 T f\n")
@@ -86,6 +86,6 @@ def test_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(LostEvents, match=f"{path}: reading the trace-cmd file: processor 0 lost") as caught:
         read_foreign(path, "a")
     assert caught.value.exit_code == 1
-    monkeypatch.setattr(tracer.formats, "MAX_SIZE", 100)
+    monkeypatch.setattr(tracer.readers.formats, "MAX_SIZE", 100)
     with pytest.raises(UserError, match="larger than"):
         read_foreign(path, "a")

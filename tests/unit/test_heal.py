@@ -10,7 +10,7 @@ import pytest
 from prune.guests.heal import Healed, add_misses, healed_profile, load_healed, rounds, save_healed
 from prune.guests.misses import Miss
 from tracer.host import UserError
-from tracer.profile import KernelId, Seen
+from tracer.profiles.profile import KernelId, Seen
 
 MISS = Miss("tcp_try_coalesce", "net/ipv4/tcp_input.o", ".text.tcp_try_coalesce", "tcp_queue_rcv", "web")
 OTHER = Miss("other", "mm/x.o", ".text.other", "")

@@ -35,7 +35,7 @@ from prune.guests.held_out import (
 from prune.guests.holdout import Guests
 from prune.guests.system_map import SystemMap
 from tracer.host import UserError
-from tracer.workload_file import load_workload
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "holdout" / "programs.toml"
 BASE = Ran(0, ("one", "two"))

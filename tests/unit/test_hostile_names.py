@@ -20,8 +20,8 @@ from tests.conftest import X86
 from tests.unit.elfwriter import Section, Symbol, write_elf, write_map
 from tests.unit.test_remote import TARGET, workload
 from tests.unit.test_script import LDS
+from tracer.elsewhere.remote import _Session
 from tracer.host import KpruneError, UserError, say, show
-from tracer.remote import _Session
 
 WEB = Path(__file__).parents[2] / "prune" / "report" / "web"
 NAMES = (

@@ -13,12 +13,12 @@ from prune.plan.closure import watched
 from tests.unit.test_read_drcov import drcov
 from tests.unit.test_read_lcov import OLD as LCOV
 from tests.unit.test_read_trace_stat import table
+from tracer.elsewhere.matching import Kernels, Matched, match
 from tracer.host import UserError
-from tracer.matching import Kernels, Matched, match
-from tracer.profile import load_profile
-from tracer.sightings import ForeignTrace, Sighting
-from tracer.signatures import signatures
-from tracer.symbols import Identity, Symbols, load_symbols
+from tracer.profiles.profile import load_profile
+from tracer.profiles.signatures import signatures
+from tracer.profiles.symbols import Identity, Symbols, load_symbols
+from tracer.readers.sightings import ForeignTrace, Sighting
 
 BASE = 0xFFFFFFFF81000000
 LONG = "a_function_whose_name_is_too_long"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tracer.host import UserError
-from tracer.load import Window, quantile, read_load
-from tracer.workload_file import load_workload
+from tracer.workloads.load import Window, quantile, read_load
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLE = load_workload(Path(__file__).parents[2] / "examples" / "micro")
 WEB = next(app for app in EXAMPLE.apps if app.name == "web")

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_imported import found, symbols
+from tracer.elsewhere.matching import Kernels, match
 from tracer.host import UserError
-from tracer.matching import Kernels, match
-from tracer.sightings import ForeignTrace, Sighting
-from tracer.symbols import Symbols, make_symbols
+from tracer.profiles.symbols import Symbols, make_symbols
+from tracer.readers.sightings import ForeignTrace, Sighting
 
 BASE = 0xFFFFFFFF81000000
 LONG = "begins_with_thirty_characters_"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prune.commands.minram import only_apps, table
 from prune.guests.minram import Trial, search
 from tracer.host import UserError
-from tracer.workload_file import load_workload
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 K = 1024

@@ -10,8 +10,8 @@ import pytest
 from prune.guests.boots import Boot, summary
 from prune.guests.graveyard import Graveyard, read_graveyard
 from prune.guests.misses import Answered, find_answered, find_misses
-from tracer.executed import executed_blocks
 from tracer.host import UserError
+from tracer.sessions.executed import executed_blocks
 
 LOG = b"""----------------
 IN: \n0xffffffff810e7a54:  d6                       .byte    0xd6

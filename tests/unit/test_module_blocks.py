@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tracer.host import UserError
-from tracer.module_blocks import Area, Block, ModuleCode, by_phase, functions_of, load_module_code
-from tracer.symbols import Identity
+from tracer.profiles.module_blocks import Area, Block, ModuleCode, by_phase, functions_of, load_module_code
+from tracer.profiles.symbols import Identity
 
 ONE, TWO, OTHER = (Identity(f"{name}.o", f".text.{name}", name) for name in ("one", "two", "other"))
 BASE, LATER = 0xFFFFFFFFA0000000, 0xFFFFFFFFA0007000

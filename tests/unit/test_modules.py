@@ -22,8 +22,8 @@ from prune.modules.needs import needed_exports
 from prune.modules.refused import NAME, NEEDS, refused
 from prune.modules.signing import sign_modules
 from tests.conftest import X86
+from tracer.files.modules import module_tree
 from tracer.host import BuildFailed, UserError
-from tracer.modules import module_tree
 
 from .elfwriter import ALLOC, LOCAL, NOTYPE, WRITE, Section, Symbol, write_elf
 

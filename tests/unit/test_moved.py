@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracer.blocks import read_blocks
+from tracer.collecting.blocks import read_blocks
+from tracer.collecting.moved import STEP, how_far
 from tracer.host import ValidationFailed
-from tracer.moved import STEP, how_far
-from tracer.session_options import Mark
+from tracer.sessions.options import Mark
 
 BASE = 0xFFFFFFFF81000000
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tracer.elsewhere.observed import Observed, filter_names, filter_text, observed_profile, read_observed
 from tracer.host import KpruneError, UserError
-from tracer.observed import Observed, filter_names, filter_text, observed_profile, read_observed
 from tracer.outcome import LostEvents
-from tracer.profile import Seen
-from tracer.symbols import make_symbols
+from tracer.profiles.profile import Seen
+from tracer.profiles.symbols import make_symbols
 
 SCRIPT = Path(__file__).parents[2] / "tracer" / "observe.sh"
 ROWS = [

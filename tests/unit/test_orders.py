@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tracer.rootfs import BUSYBOX
+from tracer.files.rootfs import BUSYBOX
 
 AGENT = (Path(__file__).parents[2] / "tracer/guest/init").read_text()
 

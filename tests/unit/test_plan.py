@@ -21,8 +21,8 @@ from prune.plan.rules import KeepRule
 from tests.conftest import X86, image
 from tests.unit.test_stale import PROFILE, SEEN
 from tracer.host import UserError
-from tracer.profile import FunctionRecord
-from tracer.signatures import signatures
+from tracer.profiles.profile import FunctionRecord
+from tracer.profiles.signatures import signatures
 
 from .elfwriter import ALLOC, LOCAL, R_64, R_PC32, WRITE, Rela, Section, Symbol, write_elf
 

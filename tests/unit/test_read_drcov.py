@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.unit.damage import damaged, survives
 from tracer.host import UserError
-from tracer.read_drcov import read_drcov
-from tracer.sightings import ForeignTrace, Sighting
+from tracer.readers.drcov import read_drcov
+from tracer.readers.sightings import ForeignTrace, Sighting
 
 COLUMNS = {
     2: "id, base, end, entry, path",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.unit.damage import damaged, survives
 from tracer.host import UserError
-from tracer.read_lcov import read_lcov
-from tracer.sightings import ForeignTrace, Sighting
+from tracer.readers.lcov import read_lcov
+from tracer.readers.sightings import ForeignTrace, Sighting
 
 OLD = """\
 TN:boot

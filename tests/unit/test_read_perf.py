@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.unit.damage import damaged, survives
 from tracer.host import UserError
 from tracer.outcome import LostEvents
-from tracer.read_perf import read_perf
-from tracer.sightings import ForeignTrace, Sighting
+from tracer.readers.perf import read_perf
+from tracer.readers.sightings import ForeignTrace, Sighting
 
 # As perf 6.1 printed it, cut down.
 CHAINS = """\

@@ -18,8 +18,8 @@ from tests.unit.damage import damaged, survives
 from tests.unit.datwriter import GRAPH_ENTRY, MAGIC, OTHER, Dat, Kernel
 from tracer.host import UserError
 from tracer.outcome import LostEvents
-from tracer.read_trace_cmd import IDLE, UNSAVED, parse_kallsyms, read_trace_cmd
-from tracer.sightings import ForeignTrace, Sighting
+from tracer.readers.sightings import ForeignTrace, Sighting
+from tracer.readers.trace_cmd import IDLE, UNSAVED, parse_kallsyms, read_trace_cmd
 
 SCHEDULE, DO_EXIT, MODULE, DATA = 0x81000100, 0x81000200, 0xA0000010, 0x82000000
 KALLSYMS = b"""\

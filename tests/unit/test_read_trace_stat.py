@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.unit.damage import damaged, survives
 from tracer.host import UserError
 from tracer.outcome import LostEvents
-from tracer.read_trace_stat import read_trace_stat
-from tracer.sightings import ForeignTrace, Sighting
+from tracer.readers.sightings import ForeignTrace, Sighting
+from tracer.readers.trace_stat import read_trace_stat
 
 LONG = "a_function_whose_name_is_too_long"
 TIMED = """\

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fake_machine import Machine, make_machine
-from tracer import remote, ssh
-from tracer.collected import read_collected
+from tracer.elsewhere import remote, ssh
+from tracer.elsewhere.collected import read_collected
+from tracer.elsewhere.remote import collect_over_ssh
+from tracer.elsewhere.ssh import SshTarget
 from tracer.host import GuestLost, HostError, UserError
 from tracer.outcome import AppFailed, LostEvents
-from tracer.remote import collect_over_ssh
-from tracer.ssh import SshTarget
-from tracer.workload import Workload
-from tracer.workload_file import load_workload
+from tracer.workloads.workload import Workload
+from tracer.workloads.workload_file import load_workload
 
 KPRUNE = Path(sys.executable).with_name("kprune")
 # Like sshd it gives the line to a shell in a session of its own, which outlives a lost connection; like ssh

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tracer.files.newc import Entry, character_device, directory, regular, symlink
+from tracer.files.romfs import write_romfs
+from tracer.files.rootfs import root_words, write_root
+from tracer.files.squashfs import write_squashfs
 from tracer.host import UserError
-from tracer.newc import Entry, character_device, directory, regular, symlink
-from tracer.romfs import write_romfs
-from tracer.rootfs import root_words, write_root
-from tracer.squashfs import write_squashfs
 
 TREE = {
     "bin": symlink("usr/bin"),

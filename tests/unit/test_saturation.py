@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from tracer.profile import KernelId, Profile, Run
-from tracer.saturation import chao2, estimate, expected_new, saturation
+from tracer.profiles.profile import KernelId, Profile, Run
+from tracer.profiles.saturation import chao2, estimate, expected_new, saturation
 
 
 def test_by_hand() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tracer import servers as module
 from tracer.host import HostError
-from tracer.servers import PORTS, Server, ServerFailed, free_port, running_servers, variable
+from tracer.workloads import servers as module
+from tracer.workloads.servers import PORTS, Server, ServerFailed, free_port, running_servers, variable
 
 #: Answers whoever connects to its port.
 ECHO = (

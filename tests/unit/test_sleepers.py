@@ -13,13 +13,13 @@ from prune.run.profiling import _sleepers
 from prune.settings import Settings
 from tests.unit.test_imported import BASE
 from tests.unit.test_stale import PROFILE
-from tracer.accumulate import Sightings
-from tracer.collect import CollectOptions, KernelBuild, collect_profile
+from tracer.collecting.accumulate import Sightings
+from tracer.collecting.collect import CollectOptions, KernelBuild, collect_profile
 from tracer.host import UserError
-from tracer.phases import sleepers
-from tracer.profile import FunctionRecord, KernelId, Seen, save_profile
-from tracer.symbols import Identity, load_symbols
-from tracer.workload_file import load_workload
+from tracer.profiles.phases import sleepers
+from tracer.profiles.profile import FunctionRecord, KernelId, Seen, save_profile
+from tracer.profiles.symbols import Identity, load_symbols
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 WAITS = FunctionRecord("a.o", ".text.wait.isra.0", "wait.isra.0", (Seen("start", "stack", 1),))

@@ -20,8 +20,8 @@ from prune.guests.soaked import Guest, Soak, Sum, read_soak, shown, to_json
 from prune.run import soaking
 from prune.run.pipeline import Pipeline
 from tracer.host import UserError, write_json
-from tracer.soak import IN_GUEST, TROUBLES, Stretch, scripts
-from tracer.workload_file import load_workload
+from tracer.sessions.soak import IN_GUEST, TROUBLES, Stretch, scripts
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GUESTS = (

@@ -11,8 +11,8 @@ import pytest
 from prune.measure.cell import Cell, read_cell
 from prune.measure.speed import NO_LOAD, make_speed
 from tracer.host import GuestFailed
-from tracer.load import Window
-from tracer.measure import Measured, Seen
+from tracer.sessions.measure import Measured, Seen
+from tracer.workloads.load import Window
 
 
 def seen(ready: float, *rates: float) -> Seen:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from tracer.host import UserError
-from tracer.profile import BlindSpot, FunctionRecord, KernelId, Profile, Seen
-from tracer.stale import accept
-from tracer.symbols import Identity, Symbols, make_symbols
+from tracer.profiles.profile import BlindSpot, FunctionRecord, KernelId, Profile, Seen
+from tracer.profiles.stale import accept
+from tracer.profiles.symbols import Identity, Symbols, make_symbols
 
 SEEN = (Seen("web", "blocks", 2),)
 PROFILE = Profile(

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracer.blocks import Blocks, read_blocks
+from tracer.collecting.blocks import Blocks, read_blocks
 from tracer.host import HostError, UserError, ValidationFailed
-from tracer.session_options import Mark
-from tracer.symbols import SCHEMA_VERSION, Symbols, load_symbols, make_symbols, union
+from tracer.profiles.symbols import SCHEMA_VERSION, Symbols, load_symbols, make_symbols, union
+from tracer.sessions.options import Mark
 
 START = 0xFFFFFFFF80000000
 ENTRY = 0xFFFFFFFF81000000

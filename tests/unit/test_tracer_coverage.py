@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tracer import gdb
-from tracer.blocks import Blocks
-from tracer.coverage import Coverage, block_run, miss_runs, touched, touched_from, what_moving_adds
+from tracer.collecting.blocks import Blocks
+from tracer.collecting.coverage import Coverage, block_run, miss_runs, touched, touched_from, what_moving_adds
 from tracer.host import GuestLost, ValidationFailed
-from tracer.jitter import MEMORY, SLOWNESS, jitter
-from tracer.runner import SessionResult
-from tracer.session_options import Mark, SessionOptions
-from tracer.symbols import Symbols, make_symbols
-from tracer.workload import Workload
-from tracer.workload_file import load_workload
+from tracer.machines import gdb
+from tracer.profiles.symbols import Symbols, make_symbols
+from tracer.sessions.jitter import MEMORY, SLOWNESS, jitter
+from tracer.sessions.options import Mark, SessionOptions
+from tracer.sessions.runner import SessionResult
+from tracer.workloads.workload import Workload
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 PHASES = ("boot", "web", "shutdown")

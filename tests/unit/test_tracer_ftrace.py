@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracer.ftrace import NAME_WIDTH, Row, parse_rows, read_frames, resolve, rows_by_app
 from tracer.outcome import LostEvents
-from tracer.symbols import Identity, Symbols, make_symbols
+from tracer.profiles.symbols import Identity, Symbols, make_symbols
+from tracer.readers.ftrace import NAME_WIDTH, Row, parse_rows, read_frames, resolve, rows_by_app
 
 HEADING = "  Function                               Hit\n  --------                               ---\n"
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tracer import rootfs
-from tracer.ftrace import Frame
+from tracer.files import rootfs
+from tracer.files.newc import character_device, directory, regular, symlink, write_newc
+from tracer.files.rootfs import Roots, build_root, merged_name
 from tracer.host import HostError, UserError
-from tracer.machine import machine_kind
-from tracer.newc import character_device, directory, regular, symlink, write_newc
+from tracer.machines.machine import machine_kind
+from tracer.machines.qemu import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
 from tracer.outcome import GuestHung, GuestPanicked, console_end, panic_headline
-from tracer.qemu import VmOptions, parse_forwards, parse_instruction_pointers, qemu_command
-from tracer.rootfs import Roots, build_root, merged_name
-from tracer.workload import Disk
-from tracer.workload_file import load_workload
+from tracer.readers.ftrace import Frame
+from tracer.workloads.workload import Disk
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 

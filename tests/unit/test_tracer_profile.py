@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracer.host import UserError
-from tracer.identity import Carrier, base_symbol
-from tracer.profile import (
+from tracer.profiles.identity import Carrier, base_symbol
+from tracer.profiles.profile import (
     BlindSpot,
     FunctionRecord,
     KernelId,
@@ -24,8 +24,8 @@ from tracer.profile import (
     load_profile,
     save_profile,
 )
-from tracer.references import References
-from tracer.symbols import Identity, make_symbols
+from tracer.profiles.references import References
+from tracer.profiles.symbols import Identity, make_symbols
 
 PROFILE = Profile(
     kernel=KernelId("aa", "config", "source", "6.1"),

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tracer.disks import disk_words, made_disks
 from tracer.host import HostError, UserError
-from tracer.jitter import SLOWNESS, jitter
-from tracer.session_options import SessionOptions
-from tracer.workload import Disk
-from tracer.workload_file import load_workload, memory_size
+from tracer.sessions.jitter import SLOWNESS, jitter
+from tracer.sessions.options import SessionOptions
+from tracer.workloads.disks import disk_words, made_disks
+from tracer.workloads.workload import Disk
+from tracer.workloads.workload_file import load_workload, memory_size
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "micro"
 GOOD = """

@@ -9,7 +9,7 @@ import pytest
 
 from prune.run.wanted import require_options
 from tracer.host import UserError
-from tracer.workload_file import load_workload
+from tracer.workloads.workload_file import load_workload
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 AGENT = ("BINFMT_ELF", "BINFMT_SCRIPT", "PROC_FS", "PRINTK", "TTY", "SERIAL_8250", "SERIAL_8250_CONSOLE")

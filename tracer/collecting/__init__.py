@@ -1,0 +1,1 @@
+"""Many sessions become a profile."""

@@ -1,0 +1,1 @@
+"""Traces of machines that are no guests."""

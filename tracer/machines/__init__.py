@@ -1,0 +1,1 @@
+"""One virtual machine: QEMU, its sockets, the gdbstub."""

@@ -1,0 +1,1 @@
+"""What ran: the profile, the functions that it names, and what is done with profiles."""

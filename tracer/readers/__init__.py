@@ -1,0 +1,1 @@
+"""What tracers write: ftrace's own buffers, and the files of other tools."""

@@ -1,0 +1,1 @@
+"""A workload, its servers, disks and load, as its folder describes them."""
