@@ -11,7 +11,7 @@ from prune.model.assemble import read_image
 from prune.model.elf import Rows, parse_object
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge, read_knowledge
-from prune.model.linkmap import parse_link_map
+from prune.model.mapfile import parse_link_map
 from tests.unit.elfwriter import ALLOC, write_map
 
 X86, I386 = read_knowledge("x86_64"), read_knowledge("i386")

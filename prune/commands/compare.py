@@ -139,7 +139,7 @@ def _from_ledger(path: Path, side: str) -> list[Item]:
 
 def _from_map(path: Path) -> list[Item]:
     from prune.ledger.sizes import original_object
-    from prune.model.linkmap import read_link_map
+    from prune.model.mapfile import read_link_map
 
     found = read_link_map(path)
     loaded = {output.name for output in found.outputs if output.address}

@@ -77,7 +77,8 @@ def measure(pipeline: Pipeline, holes: Sequence[Hole] | None) -> dict[str, Any]:
     """What ``security.json`` holds: ``build_id`` and ``kernels`` by side; ``system_calls``, each with what is
     behind it by side, None where it does not answer; ``cves``, None without a list."""
     from prune.model.buildid import build_id
-    from prune.model.linkmap import read_link_map, take_apart
+    from prune.model.linkmap import take_apart
+    from prune.model.mapfile import read_link_map
     from prune.security.cves import judge
     from prune.security.security import look_at
     from prune.security.surface import find_entries, kernel_of, measure_calls

@@ -11,7 +11,7 @@ import numpy as np
 
 from prune.linking.bodies import Body, answer_bodies
 from prune.linking.edit import edit_image
-from prune.linking.link import LISTING, SCRIPT, Prepared, Ready
+from prune.linking.prepared import LISTING, SCRIPT, Prepared, Ready
 from prune.linking.script import assign, bury, discard_units, list_dropped, place_pieces, place_units, realign
 from prune.linking.tombstones import Burial, bury_dropped
 from prune.linking.writing import Contents, Writing, write_prepared

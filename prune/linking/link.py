@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prune.linking.prepared import LISTING, SCHEMA, SCRIPT, Prepared
 from prune.model.digests import digests_of
 from tracer.host import HostError, UserError, read_json, whole_file, write_json
 
@@ -22,37 +23,13 @@ if TYPE_CHECKING:
     from prune.model.store import Stored
     from prune.plan.plan_file import Plan
 
-SCHEMA = 5
 #: Of tombstones.json, which others read.
 TOMBSTONES_SCHEMA = 4
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"
-ARCHIVE = "archive.a"
-#: The script that ld reads, and the same with all that it drops, for a person to read.
-SCRIPT, LISTING = "vmlinux.lds", "kprune.lds"
 _CODE = Path(__file__).parent.parent
 _EDITED = re.compile(r"^\.kprune/plan-[0-9a-f]+/objects/")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the linker is given: ``archive`` has the edited members of all archives ("": there are none),
-    ``edited`` maps every other object to the file that stands for it; ``named``: kallsyms is to have the
-    tombstones' names."""
-
-    script: Path
-    archive: str
-    edited: Mapping[str, str]
-    named: bool
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A link that may begin; ``describe`` writes what is to be known of it, which ld does not wait for."""
-
-    prepared: Prepared
-    describe: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -214,7 +191,7 @@ def resolve_tombstones(folder: Path, map_file: Path, vmlinux: Path, into: Path) 
 
 def _addresses(map_file: Path) -> dict[tuple[str, str], int]:
     """(object, section) -> the address that the link gave it."""
-    from prune.model.linkmap import read_link_map
+    from prune.model.mapfile import read_link_map
 
     rows = read_link_map(map_file).placed
     return {(_EDITED.sub("", row.object), row.section): row.address for row in rows if row.size}

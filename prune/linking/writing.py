@@ -10,7 +10,7 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
-from prune.linking.link import ARCHIVE, SCHEMA
+from prune.linking.prepared import ARCHIVE, SCHEMA
 from prune.model.elf import Rows
 from tracer.host import HostError, write_json
 

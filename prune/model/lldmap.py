@@ -1,4 +1,4 @@
-"""The link map that lld writes (``ld.lld -Map``), read as :mod:`prune.model.linkmap` reads that of GNU ld.
+"""The link map that lld writes (``ld.lld -Map``), read as :mod:`prune.model.ldmap` reads that of GNU ld.
 
 lld names an archive's member by the archive, lists no inputs, shows no alignment, and has one row for all
 constants of a kind that it merged. The order of inputs is what :mod:`prune.linking.ld` appends

@@ -63,8 +63,8 @@ def stored(root: Path, link_map: Path, knowledge: Knowledge) -> Stored:
     if found is None:
         # What reads objects is not loaded where nothing has to be read.
         from prune.model.assemble import read_image
-        from prune.model.linkmap import read_link_map
         from prune.model.lock_calls import make_locks
+        from prune.model.mapfile import read_link_map
 
         placed = digests_of([link_map])[0] if link_map.is_file() else ""
         image = read_image(root, read_link_map(link_map), knowledge)

@@ -10,7 +10,7 @@ from prune.build.kbuild import MODULES, RELEASE, KernelBuild
 from prune.build.modules import Module, check_options, read_modules, save_modules, shipped
 from prune.model.elf import read_object
 from prune.model.knowledge import Knowledge, option
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.modules.code import Built, save_module_code
 from prune.modules.model import RECORDED, read_module_model
 from prune.modules.refused import refused

@@ -21,7 +21,8 @@ from prune.folder import Folder
 from prune.guests.graveyard import MODULES_SCHEMA
 from prune.linking.edit import edit_image
 from prune.linking.generate import check_same
-from prune.linking.link import PREPARED, Prepared, pruned_arguments
+from prune.linking.link import PREPARED, pruned_arguments
+from prune.linking.prepared import Prepared
 from prune.linking.script import bury, discard_units
 from prune.linking.tombstones import Burial, bury_dropped
 from prune.linking.writing import Contents, Writing

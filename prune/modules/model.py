@@ -15,7 +15,7 @@ from prune.model.assemble import read_image
 from prune.model.callgraph import CallGraph, make_call_graph
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.model.tables import Tables, find_tables
 from tracer.host import MISSHAPEN, UserError, read_json
 

@@ -78,7 +78,7 @@ def _image_of(build: KernelBuild, link_map: Path, knowledge: Knowledge) -> Image
     if build.flavour == "production":
         return stored(build.objtree, link_map, knowledge).image
     from prune.model.assemble import read_image
-    from prune.model.linkmap import read_link_map
+    from prune.model.mapfile import read_link_map
 
     return read_image(build.objtree, read_link_map(link_map), knowledge)
 

@@ -14,7 +14,7 @@ from prune.ledger.file_ledger import account_file
 from prune.ledger.ledger import Ledger, make_ledger, save_ledger, summary
 from prune.ledger.sizes import measure
 from prune.model.buildid import build_id
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.modules.sizes import module_sizes
 from prune.plan.plan_file import load_plan
 from prune.report.page import make_page

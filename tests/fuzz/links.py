@@ -18,7 +18,7 @@ from prune.linking.generate import generate
 from prune.linking.nameless import hide_tombstones, tombstone_addresses
 from prune.model.buildid import build_id
 from prune.model.knowledge import Knowledge, read_knowledge
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.model.refine import refine
 from prune.model.store import Stored, stored
 from prune.plan.dwarf_types import read_function_types

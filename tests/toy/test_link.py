@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.plan.plan_file import load_plan, save_plan
 from prune.plan.rules import KeepRule
 from tracer.host import UserError

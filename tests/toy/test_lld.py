@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from prune.guests.graveyard import read_graveyard
-from prune.model.linkmap import LinkMap, parse_link_map, read_link_map
+from prune.model.linkmap import LinkMap
 from prune.model.lldmap import INTERNAL
+from prune.model.mapfile import parse_link_map, read_link_map
 from tracer.host import UserError
 
 from .test_trim import TRACED, executed, plan_blocks, runs

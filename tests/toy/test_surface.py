@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from prune.model.functions import make_functions
-from prune.model.linkmap import read_link_map, take_apart
+from prune.model.linkmap import take_apart
+from prune.model.mapfile import read_link_map
 from prune.model.tables import find_tables
 from prune.security.cves import (
     GONE,

@@ -21,7 +21,7 @@ import pytest
 from prune.guests.graveyard import read_graveyard
 from prune.linking.script import named_symbols
 from prune.model.callgraph import make_call_graph
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.model.tables import find_tables
 from prune.plan.plan import make_plan
 from prune.plan.plan_file import load_plan, save_plan

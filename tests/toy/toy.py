@@ -16,7 +16,7 @@ from prune.model.assemble import read_image
 from prune.model.callgraph import make_call_graph
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge, read_knowledge
-from prune.model.linkmap import read_link_map
+from prune.model.mapfile import read_link_map
 from prune.model.tables import find_tables
 from prune.plan.answers import find_answers
 from prune.plan.plan import make_plan

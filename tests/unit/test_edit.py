@@ -16,7 +16,7 @@ from prune.linking.tombstones import bury_dropped
 from prune.model.assemble import read_image
 from prune.model.elf import ObjectFile, Rows
 from prune.model.image import Image
-from prune.model.linkmap import parse_link_map
+from prune.model.mapfile import parse_link_map
 from prune.model.tables import find_tables
 from tests.conftest import X86, edited_objects, image
 from tests.objects import parse_object

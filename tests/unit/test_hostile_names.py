@@ -13,7 +13,7 @@ import pytest
 from prune.linking.script import assign, bury, discard_units, list_dropped, place_units, quoted
 from prune.model.assemble import read_image
 from prune.model.knowledge import read_knowledge, read_places
-from prune.model.linkmap import parse_link_map
+from prune.model.mapfile import parse_link_map
 from prune.options import read_options
 from prune.report.page import as_script
 from tests.conftest import X86

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 
 from prune.model.assemble import read_image
 from prune.model.image import Image
-from prune.model.linkmap import parse_link_map
+from prune.model.mapfile import parse_link_map
 from tests.conftest import X86, image
 from tracer.host import UserError
 

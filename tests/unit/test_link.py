@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prune.linking.link import SCHEMA, Prepared, pruned_arguments
+from prune.linking.link import pruned_arguments
+from prune.linking.prepared import SCHEMA, Prepared
 from prune.linking.writing import Contents, Writing, write_prepared
 from prune.model.image import Image
 from tests.conftest import image

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from prune.model.linkmap import LinkMap, parse_link_map, read_link_map
+from prune.model.linkmap import LinkMap
+from prune.model.mapfile import parse_link_map, read_link_map
 from tracer.host import UserError
 
 from .elfwriter import write_map
