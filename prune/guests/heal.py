@@ -6,9 +6,10 @@ workload, and in which round. To the plan they are one more profile, whose sourc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,9 @@ from tracer.profiles.profile import KernelId, Profile, Seen, records
 from tracer.profiles.symbols import Identity
 
 SCHEMA = 3
+#: What a workload always does and no trace saw, every boot misses, and repeating some tells as much as all.
+#: They are of different speeds, for neighbours are (:mod:`tracer.sessions.jitter`).
+ALIKE = 4
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,17 @@ def add_misses(healed: tuple[Healed, ...], misses: Iterable[Miss]) -> tuple[Heal
             caller = next((miss.caller for miss in each if miss.caller), "")
             new.append(Healed(each[0].function, *place, caller, phase, len(each), number, each[0].offset))
     return (*healed, *new)
+
+
+def boots_to_repeat(boots: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The numbers of those boots (``each`` of boots.json) to repeat on the whole kernel, for what else they
+    run: that missed something, and of those that missed the same at most :data:`ALIKE`."""
+    alike: dict[frozenset[tuple[str, str]], list[int]] = {}
+    for boot in boots:
+        if boot["misses"]:
+            missed = frozenset((miss["object"], miss["section"]) for miss in boot["misses"])
+            alike.setdefault(missed, []).append(boot["number"])
+    return sorted(number for numbers in alike.values() for number in numbers[:ALIKE])
 
 
 def healed_profile(healed: Iterable[Healed], kernel: KernelId, files: dict[str, str]) -> Profile:

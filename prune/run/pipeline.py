@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from prune.guests.heal import boots_to_repeat
 from prune.run import passes, profiling
 from prune.run.steps import Steps
 from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed, say
@@ -68,8 +69,7 @@ class Pipeline(Steps):
             names = ", ".join(each.function for each in new)
             say(f"heal: {names} {'joins' if len(new) == 1 else 'join'} the profile")
             boots = passes.read_result(self.folder.boots, "boots", ("each",))["each"]
-            numbers = [boot["number"] for boot in boots if boot["misses"]]
-            self._retrace(numbers, new[0].round)
+            self._retrace(boots_to_repeat(boots), new[0].round)
             self.plan()
             self.link()
             failed = self._check()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from prune.guests.heal import Healed, add_misses, healed_profile, load_healed, rounds, save_healed
+from prune.guests.heal import (
+    ALIKE,
+    Healed,
+    add_misses,
+    boots_to_repeat,
+    healed_profile,
+    load_healed,
+    rounds,
+    save_healed,
+)
 from prune.guests.misses import Miss
 from tracer.host import UserError
 from tracer.profiles.profile import KernelId, Seen
@@ -23,6 +32,16 @@ def test_each_round_has_a_number_and_nothing_is_added_twice() -> None:
         ("tcp_try_coalesce", 1, 2), ("other", 2, 1),
     ]  # fmt: skip
     assert (rounds(()), rounds(first), rounds(second)) == (0, 1, 2)
+
+
+def test_of_boots_that_missed_the_same_some_are_repeated() -> None:
+    same = [{"number": 1000 + i, "misses": [asdict(MISS)]} for i in range(10)]
+    rest = [
+        {"number": 2000, "misses": [asdict(OTHER)]},
+        {"number": 2001, "misses": [asdict(MISS), asdict(OTHER)]},
+        {"number": 2002, "misses": []},
+    ]
+    assert boots_to_repeat([*rest, *same]) == [*range(1000, 1000 + ALIKE), 2000, 2001]
 
 
 def test_a_caller_that_one_boot_could_name_is_named() -> None:
