@@ -88,7 +88,7 @@ INSIDE = {
 #: Readers that a target gets to through others.
 REACHED = {
     "import_collected", "import_trace", "load_kernels", "load_model", "load_module_plan", "read_module_model",
-    "parse_fields", "parse_kallsyms", "read_original",
+    "parse_fields", "parse_kallsyms", "parse_ld_map", "read_original",
     "parse_link_map", "parse_lld_map", "parse_place", "parse_rows", "parse_trace_dat", "read_at_most",
     "read_collected", "read_coverage", "read_drcov",
     "read_entries", "read_foreign", "read_image", "read_instructions", "read_json",
