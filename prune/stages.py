@@ -1,22 +1,57 @@
 """Stages that know their inputs by content: nothing is done twice, and no time stamp is believed.
 
 ``OUT/.stages/NAME.json`` records the key of the inputs, the hash of every output, and how long the work
-took. A stage is skipped when the key is the same and every output still has its hash.
+took. A stage is skipped when the key is the same and every output still has its hash. Who does work in
+``OUT`` has it alone (:func:`occupy`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tracer.host import HostError, file_hash, say, write_json
+from tracer.host import HostError, UserError, file_hash, say, write_json
 
 SCHEMA = 1
 STAGES = ("build", "trace", "gather", "plan", "link", "verify", "boot", "report")
+#: The folders that this process has for itself, and the open files that say so until it ends.
+_OCCUPIED: dict[Path, IO[str]] = {}
+
+
+def occupy(out: Path) -> None:
+    """See to it that nobody else works in a run's folder until this process ends.
+
+    Raises:
+        UserError: another kprune does; HostError: there is no writing there.
+    """
+    place = out.absolute()
+    if place in _OCCUPIED:
+        return
+    doing = f"working in {out}"
+    try:
+        (place / ".stages").mkdir(parents=True, exist_ok=True)
+        handle = (place / ".stages" / "lock").open("a+")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+    except BlockingIOError:
+        handle.seek(0)
+        raise UserError(
+            f"{doing}: another kprune does, process {handle.read(20).strip() or 'unknown'}",
+            "wait until it has ended, or choose another folder",
+        ) from None
+    except OSError as error:
+        raise HostError(
+            f"{doing}: {error.strerror}", "see who may write there and what room is left"
+        ) from error
+    _OCCUPIED[place] = handle
 
 
 def content_key(name: str, inputs: Mapping[str, str | int | Path | None]) -> str:
@@ -48,10 +83,14 @@ def run_stage(
     inputs: Mapping[str, str | int | Path | None],
     outputs: Sequence[Path],
     work: Callable[[], object],
+    alone: bool = True,
 ) -> bool:
     """Do ``work`` unless it was done with the same inputs; say which. True when work was done.
 
+    ``alone``: nobody else may be at work in the folder.
+
     Raises:
+        UserError: somebody else is.
         HostError: ``work`` left one of the outputs unmade.
     """
     record = out / ".stages" / f"{name}.json"
@@ -59,6 +98,8 @@ def run_stage(
     if _done(record, key, outputs):
         say(f"{name}: unchanged")
         return False
+    if alone:
+        occupy(out)
     # A record of an older run must not outlive outputs that are about to change.
     record.unlink(missing_ok=True)
     say(f"{name} ...")

@@ -14,6 +14,7 @@ from prune.folder import Folder
 from prune.guests.held_out import FAULTS, OUTCOMES, SAME, SCHEMA, WRONG, Fate, count, judge, read_programs
 from prune.model.buildid import build_id
 from prune.settings import WIDTHS, Settings, cache_folder, load_settings
+from prune.stages import occupy
 from tracer.host import UserError, ValidationFailed, say, show, write_json
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
     listed = read_programs(options.programs)
     settings = load_settings(options.out.absolute())
+    occupy(settings.out)
     folder = Folder(settings.out)
     if not folder.pruned("bzImage").is_file():
         raise UserError(f"running programs: {options.out} has no pruned kernel", f"kprune link {options.out}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prune.folder import Folder
 from prune.guests.minram import Trial, short
 from prune.settings import cache_folder, load_settings
+from prune.stages import occupy
 from tracer.host import UserError, say, write_json
 from tracer.workloads.workload import Workload
 from tracer.workloads.workload_file import load_workload, memory_size
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from prune.run.smallest import Healer
 
     settings = load_settings(options.out.absolute())
+    occupy(settings.out)
     folder = Folder(settings.out)
     workload = only_apps(load_workload(settings.workload, settings.arch), options.app)
     sides = [options.only] if options.only else list(SIDES)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune.settings import load_settings
+from prune.stages import occupy
 from tracer.host import GuestFailed, UserError, say, show, write_json
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
             f"rehearsing for {options.rehearse:g} minutes", "from 0, and only for the kernel that is pruned"
         )
     pipeline = Pipeline(load_settings(options.out.absolute()))
+    occupy(pipeline.folder.out)
     loaded(pipeline.workload)
     side = "base" if options.base else "pruned"
     into = pipeline.folder.soaked(side)

@@ -10,6 +10,7 @@ from typing import Any
 
 from prune.measure.cell import read_cell
 from prune.settings import load_settings
+from prune.stages import occupy
 from tracer.host import show
 
 #: What is measured -> what it is called, and the places behind the point.
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from prune.run.pipeline import Pipeline
 
     pipeline = Pipeline(load_settings(options.out.absolute()))
+    occupy(pipeline.folder.out)
     found = measure_speed(pipeline, options.turns or TURNS, options.seconds or SECONDS)
     show(json.dumps(found, indent=1) if options.json else table(found))
     return 0

@@ -290,6 +290,7 @@ class Steps:
         run_stage(
             self.settings.out, "report", inputs, [folder.path("report.json"), folder.ledger, folder.page],
             lambda: write_report(self.settings, self.model, self.production, self.workload),
+            alone=False,
         )  # fmt: skip
         value: dict[str, Any] = json.loads(folder.path("report.json").read_text())
         return value

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from prune.stages import run_stage, stage_seconds
-from tracer.host import HostError
+from tracer.host import HostError, UserError
 
 
 class Stage:
@@ -89,3 +91,18 @@ def test_a_folder_is_an_input_by_content(tmp_path: Path) -> None:
 def test_an_output_that_was_not_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="never was not made"):
         run_stage(tmp_path, "s", {}, [tmp_path / "never"], lambda: None)
+
+
+def test_two_processes_do_not_work_in_one_folder(stage: Stage) -> None:
+    """Two runs into one folder took each other's files away, and what was said of it was a file's name."""
+    code = "import sys; from prune.stages import *; occupy(Path(sys.argv[1])); print(flush=True); input()"
+    command = [sys.executable, "-c", code, str(stage.out)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline()
+        with pytest.raises(UserError, match=f"another kprune does, process {other.pid}"):
+            stage.run()
+        assert not stage.result.exists()
+        assert run_stage(stage.out, "look", {}, [stage.source], lambda: None, alone=False)
+        other.communicate()
+    assert stage.run()
+    assert stage.run(more="again"), "it has the folder itself"
