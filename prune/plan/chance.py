@@ -83,7 +83,7 @@ class Chance:
         # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
         found |= self._step(found, ADDRESS) & self._image.units["function"] & ~ran
         for file, functions in self._called:
-            if (file & lasting).any():
+            if (file & ran).any():
                 found[functions] = True
         return found
 
