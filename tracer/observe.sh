@@ -58,6 +58,9 @@ start() {
 	echo "$instance" >"$state/instance"
 	date +%s >"$state/start"
 	: >"$state/counts"
+	# The tracer cannot be chosen any more once somebody reads trace_pipe: it is chosen first, and waits for the reader.
+	echo 0 >"$instance/tracing_on" || fail "cannot write $instance/tracing_on"
+	echo function >"$instance/current_tracer" || fail "the function tracer does not start"
 	# One line whenever a count has doubled: the file stays small, and the last line of a name is its count.
 	(
 		trap '' HUP
@@ -75,7 +78,7 @@ start() {
 			}' "$instance/trace_pipe" >>"$state/counts" 2>/dev/null
 	) &
 	echo $! >"$state/pid"
-	echo function >"$instance/current_tracer" || fail "the function tracer does not start"
+	echo 1 >"$instance/tracing_on"
 	echo "observe.sh: watching $(wc -l <"$state/known") of $(grep -vc '^#' "$filter") functions" >&2
 }
 
