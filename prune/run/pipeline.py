@@ -21,6 +21,7 @@ from typing import Any
 from prune.guests.heal import boots_to_repeat
 from prune.run import passes, profiling
 from prune.run.steps import Steps
+from prune.stages import occupy
 from tracer.host import GuestFailed, GuestLost, KpruneError, ValidationFailed, say
 
 
@@ -61,6 +62,8 @@ class Pipeline(Steps):
     def mend(self) -> KpruneError | None:
         """Verify and boot; heal what was missed, as often as is allowed; what is still wrong then."""
         rounds = self.settings.heal_rounds if self.settings.heal and not self.dry_run else 0
+        if rounds:
+            occupy(self.folder.out)  # What is healed is written outside any stage.
         failed = self._check()
         for _ in range(rounds):
             new = passes.heal(self.folder)

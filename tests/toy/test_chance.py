@@ -113,6 +113,18 @@ def test_functions_that_are_listed_by_name_keep_their_blocks(tmp_path: Path) -> 
     assert [made.names[unit] for unit in np.flatnonzero(decided)] == [".text.worker"]
 
 
+def test_what_is_listed_by_name_stays_where_its_file_ran_in_boot_alone(tmp_path: Path) -> None:
+    # A boot missed raid6_sse22_xor_syndrome: which routine is fastest is measured while the machine boots.
+    made = compiled("x86_64", "-O2", tmp_path, "kernel/sys.o")
+    known = read_knowledge("x86_64")
+    chance = {**known.closure["chance"], "called": {"kernel/sys.o": ["worker"], "kernel/cpu.o": ["way"]}}
+    knowledge = replace(known, closure={**known.closure, "chance": chance})
+    happens = Chance(made, make_call_graph(made, find_tables(made, knowledge), knowledge), knowledge)
+    in_boot, nothing = np.isin(made.names, [".text.early"]), np.zeros(len(made.units), bool)
+    for ran, stays in (in_boot, [".text.worker"]), (nothing, []):
+        assert [made.names[unit] for unit in np.flatnonzero(happens.may_happen(ran, nothing))] == stays
+
+
 def by_chance(
     made: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
 ) -> dict[int, str]:
