@@ -12,7 +12,7 @@ than four branches from what ran it would be 2% less; boots on a busy host misse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class Chance:
         self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
         self._image, self._graph = image, graph
         self._deep = origins(image, known["deep"]) >= 0
-        self._called = [_in_file(image, file, names) for file, names in known["called"].items()]
+        self._called = [(_of_file(image, ran), _listed(image, *which)) for ran, *which in _named(knowledge)]
 
     def may_happen(self, ran: Rows, lasting: Rows) -> Rows:
         """Mask of what a unit of the mask ``ran`` may call by chance, and of what of that was seen in boot
@@ -101,13 +101,24 @@ class Chance:
         return found
 
 
-def _in_file(image: Image, file: str, names: Sequence[str]) -> tuple[Rows, Rows]:
-    """(mask of the units of the file, those of its functions of these names). Static ones have no name for
-    the linker, and compilers add to it (``.isra.0``)."""
-    mine = origins(image, [file]) >= 0
+def _named(knowledge: Knowledge) -> Iterator[tuple[str, str, Sequence[str]]]:
+    """(of which file something must have run, the file of the functions that stay then, their names)."""
+    known = knowledge.closure["chance"]
+    yield from ((file, file, names) for file, names in known["called"].items())
+    yield from ((entry["ran"], entry["file"], entry["functions"]) for entry in known["beside"])
+
+
+def _of_file(image: Image, file: str) -> Rows:
+    mine: Rows = origins(image, [file]) >= 0
+    return mine
+
+
+def _listed(image: Image, file: str, names: Sequence[str]) -> Rows:
+    """The units of the file's functions of these names. Static ones have no name for the linker, and
+    compilers add to it (``.isra.0``)."""
     functions = {unit for unit, _, _, name in image.functions if name.partition(".")[0] in names}
     units = np.array(sorted(functions), np.int64)
-    return mine, units[mine[units]]
+    return units[_of_file(image, file)[units]]
 
 
 def decides_in(image: Image, knowledge: Knowledge) -> Rows:
@@ -115,7 +126,7 @@ def decides_in(image: Image, knowledge: Knowledge) -> Rows:
     clocks; and of those that are listed by name."""
     known = knowledge.closure["chance"]
     own = origins(image, [*known["files"], *known["blocks"]]) >= 0
-    for file, names in known["called"].items():
-        own[_in_file(image, file, names)[1]] = True
+    for _, file, names in _named(knowledge):
+        own[_listed(image, file, names)] = True
     found: Rows = own & image.units["function"]
     return found

@@ -125,6 +125,21 @@ def test_what_is_listed_by_name_stays_where_its_file_ran_in_boot_alone(tmp_path:
         assert [made.names[unit] for unit in np.flatnonzero(happens.may_happen(ran, nothing))] == stays
 
 
+def test_what_is_listed_beside_another_file_stays_where_that_one_ran(tmp_path: Path) -> None:
+    # Boots missed insn_get_sib: with KFENCE, a word across the edge of a page faults, and that is decoded.
+    made = compiled("x86_64", "-O2", tmp_path, "kernel/sys.o", far="kernel/cpu.o")
+    known = read_knowledge("x86_64")
+    beside = [{"ran": "kernel/sys.o", "file": "kernel/cpu.o", "functions": ["far", "worker"]}]
+    chance = {**known.closure["chance"], "called": {}, "beside": beside}
+    knowledge = replace(known, closure={**known.closure, "chance": chance})
+    happens = Chance(made, make_call_graph(made, find_tables(made, knowledge), knowledge), knowledge)
+    nothing = np.zeros(len(made.units), bool)
+    for ran, stays in (".text.early", [".text.far"]), (".text.beyond", []):
+        found = happens.may_happen(np.isin(made.names, [ran]), nothing)
+        assert [made.names[unit] for unit in np.flatnonzero(found)] == stays
+    assert [made.names[unit] for unit in np.flatnonzero(decides_in(made, knowledge))] == [".text.far"]
+
+
 def by_chance(
     made: Image, graph: CallGraph, knowledge: Knowledge, ran: Rows, lasting: Rows
 ) -> dict[int, str]:
