@@ -65,7 +65,9 @@ class Chance:
         self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
         self._image, self._graph = image, graph
         self._deep = origins(image, known["deep"]) >= 0
-        self._called = [(_of_file(image, ran), _listed(image, *which)) for ran, *which in _named(knowledge)]
+        self._called = [
+            (_of_file(image, ran), _listed(image, file, names)) for ran, file, names in _named(knowledge)
+        ]
 
     def may_happen(self, ran: Rows, lasting: Rows) -> Rows:
         """Mask of what a unit of the mask ``ran`` may call by chance, and of what of that was seen in boot
