@@ -18,7 +18,8 @@ from pathlib import Path
 
 from prune.build.config import kconfig
 from prune.build.doctor import require
-from prune.build.kbuild import KernelBuild, build_kernel, describe_build, kbuild_knowledge
+from prune.build.flags import kbuild_knowledge
+from prune.build.kbuild import KernelBuild, build_kernel, describe_build
 from prune.build.source import Source, resolve_source
 from prune.build.toolchain import Toolchain, find_toolchain
 from prune.folder import Folder

@@ -21,11 +21,12 @@ from pathlib import Path
 
 from prune.build.build_time import jobs_of
 from prune.build.config import make_config, write_config
+from prune.build.flags import compiler_flags, kbuild_knowledge, object_flags
 from prune.build.make import run_make
 from prune.build.modules import module_paths
 from prune.build.source import Source
 from prune.build.toolchain import Toolchain, find_toolchain
-from prune.model.knowledge import CODE, FOLDER, option, read_places, read_toml
+from prune.model.knowledge import CODE, option, read_places
 from tracer.host import (
     BuildFailed,
     HostError,
@@ -38,7 +39,6 @@ from tracer.host import (
 )
 
 SCHEMA = 1
-KCFLAGS = "-ffunction-sections -fdata-sections"
 #: The same source and configuration must give the same bytes.
 FIXED = {
     "KBUILD_BUILD_TIMESTAMP": "Thu Jan  1 00:00:00 UTC 1970",
@@ -85,35 +85,10 @@ class KernelBuild:
             "make", "-C", str(self.source.path), f"O={self.objtree}", f"ARCH={kbuild['arch']}",
             *self.toolchain.make,
             f"LD={_linker(self.home.parent.parent)}", f"KCFLAGS={compiler_flags(self.config)}",
+            *object_flags(self.config),
             *(f"{key}={value}" for key, value in FIXED.items()),
             f"-j{jobs or len(os.sched_getaffinity(0))}", *targets,
         ]  # fmt: skip
-
-
-def kbuild_knowledge(arch: str) -> Mapping[str, str]:
-    """How to build for an architecture, from ``linkerscripts/kbuild.toml``.
-
-    Raises:
-        UserError: it is not described there.
-    """
-    known = read_toml(FOLDER / "kbuild.toml")
-    if not isinstance(known.get(arch), dict):
-        supported = ", ".join(
-            name for name, row in known.items() if "arch" in (row if isinstance(row, dict) else ())
-        )
-        raise UserError(f"architecture {arch}: not supported; supported: {supported}")
-    found: Mapping[str, str] = known[arch]
-    return found
-
-
-def compiler_flags(config: str) -> str:
-    """What ``KCFLAGS`` is for a configuration."""
-    more = [
-        row["words"]
-        for row in read_toml(FOLDER / "kbuild.toml")["flags"]
-        if f"\n{row['option']}=y\n" in config
-    ]
-    return " ".join([KCFLAGS, *more])
 
 
 def linker_wrapper() -> Path:
@@ -170,7 +145,8 @@ def describe_build(
         text = make_config(source, kbuild["arch"], fragments, full_config, kbuild["tiny"], toolchain.make)
         write_config(text, kept)
     config = kept.read_text()
-    key = _hash([source.content_hash, str(source.path), arch, config, compiler_flags(config), tools])
+    flags = [compiler_flags(config), *object_flags(config)]
+    key = _hash([source.content_hash, str(source.path), arch, config, *flags, tools])
     return KernelBuild(flavour, source, arch, config, cache / "builds" / f"{flavour}-{key}", toolchain)
 
 

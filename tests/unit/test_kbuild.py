@@ -15,6 +15,7 @@ import pytest
 
 from prune.build.build_time import build_time
 from prune.build.config import make_config, options_hash, write_config
+from prune.build.flags import object_flags
 from prune.build.kbuild import KernelBuild, build_kernel, describe_build, relink
 from prune.build.source import resolve_source
 from prune.options import read_options
@@ -439,3 +440,10 @@ def test_the_compiler_is_not_one_of_the_options(tmp_path: Path, text: str, same:
     for name, content in (("gcc", GCC), ("other", text)):
         (tmp_path / name).write_text(content)
     assert (options_hash(tmp_path / "gcc") == options_hash(tmp_path / "other")) is same
+
+
+def test_objects_have_flags_of_their_own_where_an_option_asks_for_it(tmp_path: Path) -> None:
+    # A traced 7.3 reset without a word: GCC had put function_profile_call at an odd address.
+    config = "CONFIG_DYNAMIC_FTRACE=y\nCONFIG_DYNAMIC_FTRACE_WITH_JMP=y\n"
+    assert "CFLAGS_ftrace.o=-O2 -falign-functions=16" in object_flags(config)
+    assert object_flags("CONFIG_DYNAMIC_FTRACE=y\n") == ()
