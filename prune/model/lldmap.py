@@ -19,8 +19,10 @@ HEADING = re.compile(r"\s+VMA\s+LMA\s+Size Align Out\s+In\s+Symbol\n")
 #: What stands in the map before the inputs of the link, one a line.
 INPUTS = "\nInputs of the link:\n"
 #: What lld calls the object of sections that it made, and what it compiled of bitcode that only the last link
-#: has (init/version-timestamp.o of a kernel with LTO).
+#: has (init/version-timestamp.o of a kernel with LTO). Later ones name the latter after what they write and
+#: what it was (ltoObjName in lld/ELF/LTO.cpp): here it is called as it was before.
 INTERNAL, COMPILED = "<internal>", "lto.tmp"
+_COMPILED = re.compile(r"(?:.*/)?[^/]+\.lto(?:\.[^/]+)?\.o$")
 _ROW = re.compile(r"^ *([0-9a-f]{1,16}) +[0-9a-f]+ +([0-9a-f]{1,11}) +\d+ ( *)(\S.*)$", re.M)
 _SECTION = re.compile(r"(?P<object>.+):\((?P<section>[^()]+)\)$")
 _MEMBER = re.compile(r"(?P<archive>.+)\((?P<member>.+)\)$")
@@ -38,6 +40,7 @@ def parse_lld_map(text: str, name: str) -> LinkMap:
     if not found:
         raise UserError(f"reading link map {name}: it does not list the inputs", "build the kernel again")
     inputs = [_path(line) for line in listed.splitlines() if line]
+    given = {path for path, _ in inputs}
     outputs: list[Output] = []
     placed: list[Placed] = []
     fills: list[Fill] = []
@@ -49,6 +52,8 @@ def parse_lld_map(text: str, name: str) -> LinkMap:
             raise UserError(f"reading link map {name}: {what[:60]!r} is in no section of the image")
         elif depth == _IN and (section := _SECTION.match(what)):
             path, _ = _path(section["object"])
+            if _COMPILED.match(path) and path not in given:
+                path = COMPILED
             placed.append(Placed(path, section["section"], address, size, outputs[-1].name))
         elif depth == _IN and _STATEMENT.match(what) and size:
             fills.append(Fill(outputs[-1].name, address, size, script=True))

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from prune.verify.elf import Linked
 
-#: What lld calls the object that it compiled of bitcode.
+#: What lld calls the object that it compiled of bitcode; later ones say OUTPUT.lto.o, or OUTPUT.lto.NAME.o in
+#: the folder of NAME.o.
 COMPILED = "lto.tmp"
 _LISTED = "Inputs of the link:"
 #: Columns: the indentation of what is in an output section, behind address, load address, size and alignment.
@@ -32,12 +33,15 @@ def inputs_of(text: str) -> list[str]:
 def rows_of(text: str, linked: Linked) -> Iterator[tuple[str, str, str, int, int]]:
     """(object, section, output, address, size) of what lies in loaded output sections."""
     output = ""
+    given = {*inputs_of(text)}
     for depth, (address, size), what in _lines(text):
         if depth == 0:
             output = what if " " not in what else output
         elif depth == 1 and what.endswith(")") and ":(" in what and output in linked.outputs:
             name, _, section = what.rpartition(":(")
-            yield _real(name), section[:-1], output, address, size
+            path = _real(name)
+            made = path not in given and path.endswith(".o") and ".lto" in posixpath.splitext(path)[0]
+            yield COMPILED if made else path, section[:-1], output, address, size
 
 
 def _lines(text: str) -> Iterator[tuple[int, tuple[int, int], str]]:

@@ -9,8 +9,10 @@ import pytest
 
 from prune.guests.graveyard import read_graveyard
 from prune.model.linkmap import LinkMap
-from prune.model.lldmap import INTERNAL
+from prune.model.lldmap import COMPILED, INTERNAL
 from prune.model.mapfile import parse_link_map, read_link_map
+from prune.verify.elf import read_linked
+from prune.verify.lldmap import rows_of
 from tracer.host import UserError
 
 from .test_trim import TRACED, executed, plan_blocks, runs
@@ -90,3 +92,24 @@ def test_a_map_without_the_inputs_is_refused(linked: Toy) -> None:
     text = (linked.tree / "vmlinux.map").read_text().partition("\nInputs of the link:\n")[0]
     with pytest.raises(UserError, match="does not list the inputs"):
         parse_link_map(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        (COMPILED, False, COMPILED),
+        # Since LLVM 18: what is written, and what it was.
+        ("vmlinux.lto.o", False, COMPILED),
+        ("init/vmlinux.unstripped.lto.version-timestamp.o", False, COMPILED),
+        ("init/some.lto.name.o", True, "init/some.lto.name.o"),
+        ("init/version-timestamp.o", False, "init/version-timestamp.o"),
+    ],
+)
+def test_what_lld_compiled_itself_has_one_name(linked: Toy, name: str, given: bool, told: str) -> None:
+    text = (linked.tree / "vmlinux.map").read_text()
+    row = next(line for line in text.splitlines() if line.endswith(":(.data)") or ":(.text" in line)
+    before = row[row.rindex(" ") + 1 : row.rindex(":(")]
+    text = text.replace(row, row.replace(f"{before}:(", f"{name}:("), 1) + (f"{name}\n" if given else "")
+    told_by_verify = {path for path, *_ in rows_of(text, read_linked(linked.tree / "vmlinux"))}
+    for objects in {row.object for row in parse_link_map(text).placed}, told_by_verify:
+        assert told in objects and (told == name or name not in objects)
