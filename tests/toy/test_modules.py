@@ -45,13 +45,17 @@ LDS = """SECTIONS {
 MODULE = r"""
 extern int from_kernel(int), only_for_cold(int);
 #define LARGE asm volatile(".skip 40, 0x90")
+/* An entry as 7.3 has them: of 16 bytes, of which either half begins with a field that a relocation fills. */
+#define TEXT ".pushsection .rodata.str1.1,\"aMS\",@progbits,1\n2: .asciz \"a.c\"\n .popsection\n"
+#define ENTRY ".pushsection __bug_table,\"aw\"\n .long 1b - ., 2b - ., 2b - .\n .word 1, 0\n .popsection"
+#define WARN asm volatile("1: nop\n" TEXT ENTRY)
 static int __attribute__((noinline)) cold(int x) { LARGE; return only_for_cold(x) + 1; }
 static int __attribute__((noinline)) warm(int x) { return from_kernel(x) * 2; }
 static int (*const way[])(int) = { warm, cold };
-int hot(int which, int x) { return way[which](x); }
+int hot(int which, int x) { WARN; return way[which](x); }
 int cold_by_name(int x) {
     LARGE;
-    asm volatile("1: nop\n .pushsection __bug_table,\"aw\"\n .long 1b - .\n .long 0\n .popsection");
+    WARN;
     return only_for_cold(x) + 2;
 }
 int calls_cold(int x) { LARGE; return cold_by_name(x) + 1; }
@@ -214,7 +218,7 @@ def test_a_tombstone_is_a_symbol_of_the_module_by_which_an_oops_names_it(
     # The entry about the dropped function went, and so did its table.
     file = read_object(modules / "toy.ko", X86.machine)
     sizes = dict(zip(file.section_names, file.sections["size"].tolist(), strict=True))
-    assert not sizes.get("__bug_table", 0)
+    assert sizes["__bug_table"] == 16
 
 
 @pytest.mark.parametrize("made", TARGETS, indirect=True)
