@@ -47,8 +47,15 @@ extern int from_kernel(int), only_for_cold(int);
 #define LARGE asm volatile(".skip 40, 0x90")
 /* An entry as 7.3 has them: of 16 bytes, of which either half begins with a field that a relocation fills. */
 #define TEXT ".pushsection .rodata.str1.1,\"aMS\",@progbits,1\n2: .asciz \"a.c\"\n .popsection\n"
-#define ENTRY ".pushsection __bug_table,\"aw\"\n .long 1b - ., 2b - ., 2b - .\n .word 1, 0\n .popsection"
+#define ENTRY ".pushsection __bug_table,\"aw\"\n3: .long 1b - ., 2b - ., 2b - .\n .word 1, 0\n .popsection\n"
 #define WARN asm volatile("1: nop\n" TEXT ENTRY)
+#ifdef __x86_64__
+#define HAND_ON "lea 3b(%%rip), %%rax"
+#else
+#define HAND_ON "mov $3b, %%eax"
+#endif
+/* It hands the address of its entry on. */
+#define WARN_BY_ADDRESS asm volatile("1: nop\n" TEXT ENTRY HAND_ON ::: "eax")
 static int __attribute__((noinline)) cold(int x) { LARGE; return only_for_cold(x) + 1; }
 static int __attribute__((noinline)) warm(int x) { return from_kernel(x) * 2; }
 static int (*const way[])(int) = { warm, cold };
@@ -59,7 +66,7 @@ int cold_by_name(int x) {
     return only_for_cold(x) + 2;
 }
 int calls_cold(int x) { LARGE; return cold_by_name(x) + 1; }
-int both(int which, int x) { return which ? calls_cold(x) : hot(0, x); }
+int both(int which, int x) { WARN_BY_ADDRESS; return which ? calls_cold(x) : hot(0, x); }
 #define ROW(n) "__ksymtab_" #n ": .long " #n " - ., 0, 0\n.previous"
 #define EXPORT(n) asm(".section \"___ksymtab+" #n "\",\"a\"\n" ROW(n))
 EXPORT(cold_by_name);
@@ -215,10 +222,10 @@ def test_a_tombstone_is_a_symbol_of_the_module_by_which_an_oops_names_it(
     assert {row["symbol"] for row in listed} == {"cold", "cold_by_name", "calls_cold"}
     assert all(kinds[name].upper() == "T" for row in listed for name in row["names"])
     assert "only_for_cold" not in kinds
-    # The entry about the dropped function went, and so did its table.
+    # The entry about the dropped function went.
     file = read_object(modules / "toy.ko", X86.machine)
     sizes = dict(zip(file.section_names, file.sections["size"].tolist(), strict=True))
-    assert sizes["__bug_table"] == 16
+    assert sizes["__bug_table"] == 2 * 16
 
 
 @pytest.mark.parametrize("made", TARGETS, indirect=True)
@@ -267,6 +274,26 @@ def test_a_relocation_that_leads_elsewhere_is_found(pruned: tuple[KernelBuild, F
     path.write_bytes(data)
     check = check_modules(folder.path("pruned"), folder.module_plans, build.objtree, "x86_64")
     assert not check.ok and any("toy: toy.o:.text" in each for each in check.findings)
+
+
+def test_a_warning_by_another_ones_entry_is_found(pruned: tuple[KernelBuild, Folder]) -> None:
+    """In 7.x WARN() hands the address of its entry on, which moves when others go."""
+    build, folder = pruned
+    path = folder.pruned("modules") / "toy.ko"
+    file, data = read_object(path, X86.machine), bytearray(path.read_bytes())
+    index, table = file.section_names.index(".rela.text"), file.section_names.index("__bug_table")
+    start, size = (int(file.sections[column][index]) for column in ("offset", "size"))
+    changed = 0
+    for at in range(start, start + size, 24):
+        symbol = int.from_bytes(data[at + 12 : at + 16], "little")
+        if file.shndx[symbol] == table:
+            addend = int.from_bytes(data[at + 16 : at + 24], "little", signed=True)
+            data[at + 16 : at + 24] = (addend - 16).to_bytes(8, "little", signed=True)
+            changed += 1
+    assert changed == 1
+    path.write_bytes(data)
+    check = check_modules(folder.path("pruned"), folder.module_plans, build.objtree, "x86_64")
+    assert any("refers to another entry of __bug_table" in each for each in check.findings), check.findings
 
 
 def test_a_need_that_no_kernel_has_is_found(pruned: tuple[KernelBuild, Folder]) -> None:
