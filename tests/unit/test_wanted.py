@@ -13,9 +13,9 @@ from tracer.workloads.workload_file import load_workload
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 AGENT = ("BINFMT_ELF", "BINFMT_SCRIPT", "PROC_FS", "PRINTK", "TTY", "SERIAL_8250", "SERIAL_8250_CONSOLE")
-MICRO = (*AGENT, "BLK_DEV_INITRD", "INET", "SYSFS", "VIRTIO_PCI", "VIRTIO_NET")
+MICRO = (*AGENT, "BLK_DEV_INITRD", "INET", "VIRTIO_PCI", "VIRTIO_NET")
 SERVER = (*MICRO, "BLK_DEV", "VIRTIO_BLK", "EXT4_FS")
-SMALL32 = (*AGENT, "INET", "SYSFS", "NE2K_PCI", "BLK_DEV", "VIRTIO_PCI", "VIRTIO_BLK", "ROMFS_FS")
+SMALL32 = (*AGENT, "INET", "NE2K_PCI", "BLK_DEV", "VIRTIO_PCI", "VIRTIO_BLK", "ROMFS_FS")
 
 
 def config(*names: str, **values: str) -> str:
