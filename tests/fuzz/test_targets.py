@@ -83,7 +83,7 @@ def test_an_input_is_made_of_its_numbers_alone(tmp_path: Path) -> None:
 #: Readers of kprune's own data, and of what kprune or this machine has just made.
 INSIDE = {
     "read_places", "read_knowledge", "read_toml", "read_facts", "read_vmlinux", "read_cost", "read_cell",
-    "read_busybox", "read_module_places",
+    "read_busybox", "read_module", "read_module_places",
 }  # fmt: skip
 #: Readers that a target gets to through others.
 REACHED = {
