@@ -12,7 +12,9 @@ than four branches from what ran it would be 2% less; boots on a busy host misse
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,9 +67,7 @@ class Chance:
         self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
         self._image, self._graph = image, graph
         self._deep = origins(image, known["deep"]) >= 0
-        self._called = [
-            (_of_file(image, ran), _listed(image, file, names)) for ran, file, names in _named(knowledge)
-        ]
+        self._listed = list(_listed(image, knowledge))
 
     def may_happen(self, ran: Rows, lasting: Rows) -> Rows:
         """Mask of what a unit of the mask ``ran`` may call by chance, and of what of that was seen in boot
@@ -84,9 +84,8 @@ class Chance:
             found |= more
         # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
         found |= self._step(found, ADDRESS) & self._image.units["function"] & ~ran
-        for file, functions in self._called:
-            if (file & ran).any():
-                found[functions] = True
+        for each in self._listed:
+            found[each.functions[np.isin(each.wants, each.files[ran])]] = True
         return found
 
     def _by_chance(self, start: Rows) -> Rows:
@@ -103,24 +102,42 @@ class Chance:
         return found
 
 
-def _named(knowledge: Knowledge) -> Iterator[tuple[str, str, Sequence[str]]]:
-    """(of which file something must have run, the file of the functions that stay then, their names)."""
+class Listed(NamedTuple):
+    """Functions that are listed by name: each stays where something of the file ran whose number it
+    ``wants``; ``files``: for each unit the number of its file, below 0 for those of no file that is meant."""
+
+    functions: Rows
+    wants: Rows
+    files: Rows
+
+
+def _listed(image: Image, knowledge: Knowledge) -> Iterator[Listed]:
+    by_name: dict[str, list[int]] = {}
+    for unit, _, _, name in image.functions:
+        # Static ones have no name for the linker, and compilers add to it (.isra.0).
+        by_name.setdefault(name.partition(".")[0], []).append(unit)
     known = knowledge.closure["chance"]
-    yield from ((file, file, names) for file, names in known["called"].items())
-    yield from ((entry["ran"], entry["file"], entry["functions"]) for entry in known["beside"])
+    for file, names in known["called"].items():
+        files = origins(image, [file])
+        units = _named(by_name, names)
+        units = units[files[units] >= 0]
+        yield Listed(units, files[units], files)
+    for entry in known["beside"]:
+        units = _named(by_name, entry["functions"])
+        units = units[origins(image, [entry["file"]])[units] >= 0]
+        files = np.where(origins(image, [entry["ran"]]) >= 0, 0, -1)
+        yield Listed(units, np.zeros(len(units), np.int64), files)
 
 
-def _of_file(image: Image, file: str) -> Rows:
-    mine: Rows = origins(image, [file]) >= 0
-    return mine
-
-
-def _listed(image: Image, file: str, names: Sequence[str]) -> Rows:
-    """The units of the file's functions of these names. Static ones have no name for the linker, and
-    compilers add to it (``.isra.0``)."""
-    functions = {unit for unit, _, _, name in image.functions if name.partition(".")[0] in names}
-    units = np.array(sorted(functions), np.int64)
-    return units[_of_file(image, file)[units]]
+def _named(by_name: Mapping[str, Sequence[int]], patterns: Sequence[str]) -> Rows:
+    """The units of the functions that have one of the names, or one that a pattern with a ``*`` matches."""
+    names = {
+        name
+        for pattern in patterns
+        for name in (fnmatch.filter(by_name, pattern) if "*" in pattern else (pattern,))
+    }
+    units: Rows = np.array(sorted({unit for name in names for unit in by_name.get(name, ())}), np.int64)
+    return units
 
 
 def decides_in(image: Image, knowledge: Knowledge) -> Rows:
@@ -128,7 +145,7 @@ def decides_in(image: Image, knowledge: Knowledge) -> Rows:
     clocks; and of those that are listed by name."""
     known = knowledge.closure["chance"]
     own = origins(image, [*known["files"], *known["blocks"]]) >= 0
-    for _, file, names in _named(knowledge):
-        own[_listed(image, file, names)] = True
+    for each in _listed(image, knowledge):
+        own[each.functions] = True
     found: Rows = own & image.units["function"]
     return found
