@@ -40,7 +40,7 @@ def rows_of(text: str, linked: Linked) -> Iterator[tuple[str, str, str, int, int
         elif depth == 1 and what.endswith(")") and ":(" in what and output in linked.outputs:
             name, _, section = what.rpartition(":(")
             path = _real(name)
-            made = path not in given and path.endswith(".o") and ".lto" in posixpath.splitext(path)[0]
+            made = path not in given and ".lto." in posixpath.basename(path)
             yield COMPILED if made else path, section[:-1], output, address, size
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.verify.elf import EXECUTABLE, NOWHERE, Object, Section, Symbol, read_original
+from prune.verify.entries import owner_fields
 from prune.verify.read import Fates, Name, read_fates, relocation_widths
 from tracer.host import MISSHAPEN, UserError, read_json
 
@@ -77,6 +78,11 @@ class Read:
 
 
 def list_modules(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """(name and path of each module that is shipped; module -> its tombstones).
+
+    Raises:
+        UserError: a list is missing or damaged.
+    """
     try:
         rows = read_json(folder / "modules.json", "list of modules", 1)["modules"]
         stones = read_json(folder / "tombstones.json", "tombstones of modules", 1)["modules"]
@@ -86,6 +92,7 @@ def list_modules(folder: Path) -> tuple[list[dict[str, Any]], dict[str, list[dic
 
 
 def exports_of(folder: Path, path: str, facts: Mapping[str, Any]) -> set[str]:
+    """The symbols that a module exports."""
     symbols = read_original(folder, path, relocation_widths(facts)).symbols
     return {each.name.removeprefix(EXPORT) for each in symbols if each.name.startswith(EXPORT)}
 
@@ -98,6 +105,11 @@ def read_module(
     stones: Iterable[Mapping[str, Any]],
     facts: Mapping[str, Any],
 ) -> Read:
+    """Read a module that was linked anew: ``row`` is its own of the list, ``plans`` the folder of the plans.
+
+    Raises:
+        UserError: a file is missing or damaged, or a table's entries are of no known size.
+    """
     fates = read_fates(plans / f"{row['path']}.json")
     widths = relocation_widths(facts)
     objects = {name: read_original(objtree, name, widths) for name in fates.objects}
@@ -123,7 +135,7 @@ def _places(text: str) -> Iterator[tuple[Name, Lies]]:
 def _tables(read: Read, facts: Mapping[str, Any]) -> Iterator[tuple[str, Entries]]:
     for table in facts["table"]:
         if any(read.parts(table["section"])):
-            owners = table["owner"] if isinstance(table["owner"], list) else [table["owner"]]
+            owners = owner_fields(table)
             yield table["section"], Entries(_entry_size(read, table, owners), tuple(owners))
 
 

@@ -98,7 +98,7 @@ def test_a_map_without_the_inputs_is_refused(linked: Toy) -> None:
     ("name", "given", "told"),
     [
         (COMPILED, False, COMPILED),
-        # Since LLVM 18: what is written, and what it was.
+        # lld 19: what is written, and what it was.
         ("vmlinux.lto.o", False, COMPILED),
         ("init/vmlinux.unstripped.lto.version-timestamp.o", False, COMPILED),
         ("init/some.lto.name.o", True, "init/some.lto.name.o"),
