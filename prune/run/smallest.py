@@ -2,8 +2,9 @@
 
 In less memory than any traced run had, a kernel runs code that none of them ran. What the pruned one misses
 there may be healed while the search goes on. Where a machine serves then, that is kept; where it does not, it
-is undone, for what a kernel runs that has no memory left is nothing to keep. It is then searched again, until
-one search kept nothing, so that what is found is true of one kernel.
+is undone, for what a kernel runs that has no memory left is nothing to keep: one that looks for a process to
+kill is not healed at all. It is then searched again, until one search kept nothing, so that what is found is
+true of one kernel.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from tracer.workloads.workload import Workload
 #: A guest that boots so many times as long as the first one, or this many seconds, does not do.
 PATIENCE, AT_LEAST = 3.0, 20.0
 GRACE = 10.0
+#: Of this object something runs when no memory is left: which process is killed is chosen (out_of_memory).
+_NONE_LEFT = "mm/oom_kill.o"
 
 
 class Healer:
@@ -51,7 +54,10 @@ class Healer:
         self.before = self._known()
 
     def heal(self, misses: tuple[Miss, ...]) -> bool:
-        """Take misses over into the profile and link again; False when none of them is new."""
+        """Take misses over into the profile and link again; False when none of them is new, or no memory was
+        left."""
+        if any(each.object.endswith(_NONE_LEFT) for each in misses):
+            return False
         new = passes.learn(self.pipeline.folder, misses)
         if new:
             say(f"heal: {', '.join(each.function for each in new)}, missed in little memory")
@@ -60,10 +66,14 @@ class Healer:
 
     def undo(self) -> None:
         """The kernel is again what it was at :meth:`begin`."""
-        undone = [each.function for each in self._known()[len(self.before) :]]
-        say(f"heal: {', '.join(undone)}: not kept, since it does not do all the same")
-        save_healed(self.before, self.pipeline.folder.healed, self.identity)
+        self.forget("it does not do all the same")
         self.pipeline.renew()
+
+    def forget(self, why: str) -> None:
+        """The same of the profile alone: the next command that needs the kernel links it."""
+        if undone := [each.function for each in self._known()[len(self.before) :]]:
+            say(f"heal: {', '.join(undone)}: not kept, since {why}")
+            save_healed(self.before, self.pipeline.folder.healed, self.identity)
 
     def _known(self) -> tuple[Healed, ...]:
         return load_healed(self.pipeline.folder.healed, self.identity)
@@ -104,10 +114,14 @@ class _Guests:
             return trial
         self.healer.begin()
         changed = False
-        while misses and self.healer.heal(misses):
-            changed = True
-            self.load()
-            trial, misses = self._one(memory, again)
+        try:
+            while misses and self.healer.heal(misses):
+                changed = True
+                self.load()
+                trial, misses = self._one(memory, again)
+        except BaseException:
+            self.healer.forget("the search was ended")
+            raise
         if changed and trial.fits:
             self.healed += 1
         elif changed:
