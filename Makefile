@@ -65,9 +65,11 @@ fuzz: setup
 BENCH ?= tiny micro defconfig
 BENCH_LTO ?= $(filter micro,$(BENCH))
 
-# Programs that no example profiles, on the demo's kernel pruned ever wider: what becomes of each.
+# Programs that no example profiles, on the demo's kernel pruned ever wider: what becomes of each. PROGRAMS: another list.
+PROGRAMS ?= examples/holdout/programs.toml
+
 holdout: demo
-	.venv/bin/kprune holdout $(OUT) --programs examples/holdout/programs.toml --keep callees --keep reachable
+	.venv/bin/kprune holdout $(OUT) --programs $(PROGRAMS) --keep callees --keep reachable
 
 # Each server example under load and trouble, SOAK_MINUTES each; `kprune run` makes its kernel first.
 SOAK_MINUTES ?= 60

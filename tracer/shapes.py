@@ -40,7 +40,10 @@ SHAPES: dict[str, dict[str, tuple[type, ...]]] = {
     "server": {
         "name": (str,), "command": (str,), "ready": (str,), "ports": (list,), "timeout": (int, float),
     },
-    "programs": {"schema_version": (int,), "packages": (list,), "program": (list,)},
+    "programs": {
+        "schema_version": (int,), "packages": (list,), "omit": (list,), "files": (str,), "memory": (str,),
+        "program": (list,),
+    },
     "program": {"name": (str,), "command": (str,), "timeout": (int, float)},
     "policy": {
         "functions": (list,), "object": (str,), "types": (list,), "on_miss": (str,), "value": (str, int),

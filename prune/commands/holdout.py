@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         UserError: there are no such kernels or programs.
         ValidationFailed: a program printed something else without a word, or a guest hung.
     """
-    from prune.guests.holdout import folders, with_programs
+    from prune.guests.holdout import own_files, with_programs
     from prune.run.pipeline import Pipeline
     from tracer.files.rootfs import Roots
     from tracer.workloads.workload_file import load_workload
@@ -74,11 +74,9 @@ def run(options: argparse.Namespace) -> int:
     folder = Folder(settings.out)
     if not folder.pruned("bzImage").is_file():
         raise UserError(f"running programs: {options.out} has no pruned kernel", f"kprune link {options.out}")
-    workload = with_programs(
-        load_workload(settings.workload, settings.arch), listed.programs, listed.packages
-    )
+    workload = with_programs(load_workload(settings.workload, settings.arch), listed)
     into = folder.path("holdout")
-    roots = Roots(workload, into, cache_folder(), folders(listed.programs))
+    roots = Roots(workload, into, cache_folder(), own_files(listed, workload.machine.memory))
     pipelines = [Pipeline(settings)]
     for width in dict.fromkeys(options.keep):
         if width != settings.keep:

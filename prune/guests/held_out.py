@@ -17,6 +17,7 @@ from typing import Any
 from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.phase_names import RESERVED
 from tracer.shapes import PACKAGE, WrongShape, check_shape
+from tracer.workloads.workload_file import memory_size
 
 SCHEMA = 1
 SAME, ENOSYS, ANSWERED, KILLED, PANICKED, WRONG, HUNG, VARIES = OUTCOMES = (
@@ -40,10 +41,15 @@ class Program:
 
 @dataclass(frozen=True)
 class ProgramList:
-    """Programs, and the Debian packages that have to be in the guest for them."""
+    """Programs, and what has to be in the guest for them: Debian ``packages`` without what ``omit`` has
+    patterns of (None: of the workload's), and what lies in the folder ``files``, if there is one.
+    ``memory``: bytes of the guests, 0: the workload's."""
 
     programs: tuple[Program, ...]
-    packages: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    omit: tuple[str, ...] | None = None
+    files: Path | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,18 @@ def read_programs(path: Path) -> ProgramList:
         twice = next((name for name in names if names.count(name) > 1), "")
         if twice or not programs:
             raise WrongShape(f'two programs are called "{twice}"' if twice else "there is no [[program]]")
-        packages = tuple(map(_package, value.get("packages", ())))
+        made = ProgramList(
+            programs,
+            packages=tuple(map(_package, value.get("packages", ()))),
+            omit=tuple(map(_pattern, value["omit"])) if "omit" in value else None,
+            files=_folder(path.parent, value["files"]) if "files" in value else None,
+            memory=_memory(value["memory"]) if "memory" in value else 0,
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{doing}: {error}", "examples/holdout/programs.toml is one to begin with") from error
     except WrongShape as error:
         raise UserError(f"{doing}: {error}", error.remedy) from None
-    return ProgramList(programs, packages)
+    return made
 
 
 def _program(raw: object) -> Program:
@@ -118,6 +130,27 @@ def _package(name: object) -> str:
     if not isinstance(name, str) or not PACKAGE.fullmatch(name):
         raise WrongShape(f"{name!r} is not the name of a Debian package")
     return name
+
+
+def _pattern(pattern: object) -> str:
+    if not isinstance(pattern, str) or not pattern.startswith("/"):
+        raise WrongShape(f"omit: {pattern!r} is not a pattern of absolute paths")
+    return pattern
+
+
+def _folder(beside: Path, name: str) -> Path:
+    """What a list of somebody else's can have put into guests, which reach the network, lies beside it."""
+    path, beside = (beside / name).resolve(), beside.resolve()
+    if not path.is_dir() or beside not in path.parents:
+        raise WrongShape(f'files: "{name}" is not a folder beside the list')
+    return path
+
+
+def _memory(text: str) -> int:
+    size = memory_size(text)
+    if size is None:
+        raise WrongShape(f'memory "{text}" is not a size', 'write it like "256M"')
+    return size
 
 
 def read_holdout(path: Path) -> tuple[str, dict[str, Any]]:

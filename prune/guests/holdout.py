@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prune.guests.boots import PrunedKernel, watched
-from prune.guests.held_out import Program, Ran
+from prune.guests.held_out import Program, ProgramList, Ran
 from prune.guests.misses import find_answered, find_misses, phase_at
 from prune.model.knowledge import Knowledge
-from tracer.files.newc import directory
+from tracer.files.newc import directory, regular
 from tracer.files.rootfs import COMMAND, Tree
-from tracer.host import GuestLost, say
+from tracer.host import GuestLost, UserError, say
 from tracer.outcome import GuestPanicked
 from tracer.sessions.executed import executed_blocks
 from tracer.sessions.options import Mark, SessionOptions
@@ -32,6 +32,8 @@ Printed = tuple[int, tuple[str, ...]]
 _NOTHING: Printed = -1, ()
 #: Lines of a program's output that are compared.
 _LINES = 200
+#: Where a list's own files are.
+_FILES = "/held"
 #: What a program runs in: an empty folder of its own.
 _FOLDER = "/kprune/held/{name}"
 _WITHIN = "export HELD={folder}; cd $HELD || exit 98\n{command}"
@@ -136,7 +138,7 @@ def _one(session: Session, number: int, program: Program) -> Printed:
     return status, tuple(line for line in lines if line)
 
 
-def with_programs(workload: Workload, programs: Sequence[Program], packages: tuple[str, ...]) -> Workload:
+def with_programs(workload: Workload, listed: ProgramList) -> Workload:
     """A workload of nothing but these programs, in the machine of another one."""
     apps = tuple(
         App(
@@ -144,16 +146,45 @@ def with_programs(workload: Workload, programs: Sequence[Program], packages: tup
             _WITHIN.format(folder=_FOLDER.format(name=program.name), command=program.command),
             "", "", (), "", program.timeout,
         )
-        for program in programs
+        for program in listed.programs
     )  # fmt: skip
-    wanted = tuple(dict.fromkeys((*workload.rootfs.packages, *packages)))
-    rootfs = replace(workload.rootfs, packages=wanted, device="")
-    return replace(workload, apps=apps, servers=(), any_order=False, rootfs=rootfs)
+    root = workload.rootfs
+    omit = root.omit if listed.omit is None else listed.omit
+    wanted = tuple(dict.fromkeys((*root.packages, *listed.packages)))
+    machine = replace(workload.machine, memory=listed.memory or workload.machine.memory)
+    rootfs = replace(root, packages=wanted, omit=omit, device="")
+    return replace(workload, apps=apps, servers=(), any_order=False, rootfs=rootfs, machine=machine)
 
 
-def folders(programs: Sequence[Program]) -> Tree:
-    """Where each of them runs; the root file system is in memory, so it can write there."""
-    return {_FOLDER.format(name=program.name).lstrip("/"): directory() for program in programs}
+def own_files(listed: ProgramList, memory: int) -> Tree:
+    """Where each of them runs (the root file system is in memory, so it can write there), and the list's own
+    files in :data:`_FILES`.
+
+    Args:
+        memory: bytes that a guest has.
+
+    Raises:
+        UserError: a file cannot be read, or is not in the list's folder, or all are too large for a guest.
+    """
+    tree = {_FOLDER.format(name=program.name).lstrip("/"): directory() for program in listed.programs}
+    return tree | (_files_of(listed.files, memory) if listed.files else {})
+
+
+def _files_of(folder: Path, memory: int) -> Tree:
+    made = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        doing = f"reading the programs' files: {path}"
+        if folder not in path.resolve().parents:
+            raise UserError(f"{doing}: a link that leads out of {folder}", "put the file itself there")
+        try:
+            memory -= path.stat().st_size
+            if memory < 0:
+                raise UserError(f"{doing}: guests have no room for it", 'give them more: memory = "512M"')
+            entry = regular(path.read_bytes(), path.stat().st_mode & 0o777)
+        except OSError as error:
+            raise UserError(f"{doing}: {error.strerror}") from error
+        made[f"{_FILES}/{path.relative_to(folder)}".lstrip("/")] = entry
+    return made
 
 
 def answers_nothing(kernel: PrunedKernel, knowledge: Knowledge) -> tuple[int, ...]:

@@ -80,6 +80,7 @@ def _system_map(data: bytes, folder: Path) -> object:
 
 
 def _programs(data: bytes, folder: Path) -> object:
+    (folder / "files").mkdir(exist_ok=True)
     return read_programs(written(data, folder, "programs.toml"))
 
 
@@ -97,6 +98,18 @@ _LOGS = (
     b"<4>[ 1.0] WARNING: CPU: 0 PID: 1 at a.c:2 f+0x1/0x2\nRIP: 0010:h+0x5/0x20\nCall Trace:\n g+0x1/0x8\n",
 )
 _PROGRAMS = ROOT / "examples" / "holdout" / "programs.toml"
+_BRINGS = b"""\
+schema_version = 1
+memory = "256M"
+packages = ["tar"]
+omit = ["/usr/share/*"]
+files = "files"
+
+[[program]]
+name = "a"
+command = "/held/a"
+timeout = 60
+"""
 _HELD = Held("ran", "block", 3, 2, (Fate("a", SAME), Fate("b", KILLED, ("f",), ("1", ""))))
 _FATES = {
     "schema_version": 1, "build_id": "aa",
@@ -140,7 +153,7 @@ TARGETS = [
     Target("decode", lambda _: _LOGS, _decode, of_text),
     Target("consoles", lambda _: _LOGS, _consoles, of_text),
     Target("system_map", lambda _: [_RUN["pruned/System.map"].encode()], _system_map, of_text),
-    Target("programs", lambda _: [_PROGRAMS.read_bytes()], _programs, of_text),
+    Target("programs", lambda _: [_PROGRAMS.read_bytes(), _BRINGS], _programs, of_text),
     Target("holdout", dumped(_FATES), _holdout, of_json),
     Target("soak", dumped(*(to_json(each) for each in _SOAKS)), _soak, of_json),
     Target("cves", lambda _: [_CVES], _cves("cves.toml"), of_text),

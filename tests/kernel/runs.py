@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.guests.boots import boot_once, read_pruned
-from prune.settings import cache_folder
+from prune.settings import cache_folder, load_settings
 from tracer.files.rootfs import Roots
 from tracer.sessions.options import SessionOptions
 from tracer.workloads.workload_file import load_workload
@@ -56,7 +56,7 @@ def boot_with(out: Path, workload: Path, more: str, into: Path, smp: bool = Fals
     folder = shutil.copytree(workload, into / "workload")
     text = (folder / "workload.toml").read_text().replace("../../../", f"{ROOT}/")
     (folder / "workload.toml").write_text(text + more)
-    made, kernel = load_workload(folder), read_pruned(out / "pruned", smp)
+    made, kernel = load_workload(folder, load_settings(out).arch), read_pruned(out / "pruned", smp)
     root = Roots(made, into / "root", cache_folder()).of(kernel.image)
     boot = boot_once(made, kernel, root, SessionOptions(), 0, "", into / "boot")
     assert boot.problem == ""

@@ -22,10 +22,10 @@ REFUSE = """
 """
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["x86_64", "i386"])
+def out(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("modules") / "run"
-    kprune("run", HERE, "--out", folder, "--trace-runs", "3", "--boots", "3")
+    kprune("run", HERE, "--arch", request.param, "--out", folder, "--trace-runs", "3", "--boots", "3")
     return folder
 
 

@@ -26,13 +26,14 @@ from prune.guests.held_out import (
     WRONG,
     Fate,
     Program,
+    ProgramList,
     Ran,
     count,
     judge,
     read_holdout,
     read_programs,
 )
-from prune.guests.holdout import Guests
+from prune.guests.holdout import Guests, own_files, with_programs
 from prune.guests.system_map import SystemMap
 from tracer.host import UserError
 from tracer.workloads.workload_file import load_workload
@@ -40,6 +41,7 @@ from tracer.workloads.workload_file import load_workload
 EXAMPLE = Path(__file__).parents[2] / "examples" / "holdout" / "programs.toml"
 BASE = Ran(0, ("one", "two"))
 HANGS = Ran(-1, (), ended="hung")
+ONE = '[[program]]\nname = "a"\ncommand = "/held/a"\n'
 KILLS = Ran(-1, (), missed=("it",))
 
 
@@ -90,6 +92,11 @@ def test_a_hang_is_tried_once_more(guests: list[list[Ran]], done: list[Ran]) -> 
         ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeout = 0', "timeout is not between"),
         ('schema_version = 1\n[[program]]\nname = "a"\ncommand = ""\ntimeuot = 1', 'did you mean "timeout"'),
         ('schema_version = 1\npackages = ["-x"]\n[[program]]\nname = "a"\ncommand = ""', "not the name of a"),
+        (f'schema_version = 1\nomit = ["share"]\n{ONE}', "omit: 'share' is not a pattern of absolute paths"),
+        (f'schema_version = 1\nfiles = "tests"\n{ONE}', 'files: "tests" is not a folder beside the list'),
+        (f'schema_version = 1\nfiles = ".."\n{ONE}', 'files: ".." is not a folder beside the list'),
+        (f'schema_version = 1\nfiles = "/etc"\n{ONE}', 'files: "/etc" is not a folder beside the list'),
+        (f'schema_version = 1\nmemory = "64"\n{ONE}', 'memory "64" is not a size'),
         ("schema_version = 1\n" + '[[program]]\nname = "a"\ncommand = ""\n' * 2, "two programs are called"),
     ],
 )
@@ -100,6 +107,40 @@ def test_a_wrong_list_is_one_clear_line(tmp_path: Path, text: str, said: str) ->
         read_programs(path)
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def listed(folder: Path, head: str) -> ProgramList:
+    (folder / "programs.toml").write_text(f"schema_version = 1\n{head}\n{ONE}")
+    return read_programs(folder / "programs.toml")
+
+
+def test_guests_have_what_a_list_brings(tmp_path: Path) -> None:
+    workload = load_workload(EXAMPLE.parents[1] / "micro")
+    (tmp_path / "tests/deep").mkdir(parents=True)
+    (tmp_path / "tests/deep/a").write_bytes(b"#!/bin/sh\n")
+    (tmp_path / "tests/deep/a").chmod(0o755)
+    head = 'packages = ["tar"]\nomit = ["/usr/share/doc/*"]\nfiles = "tests"\nmemory = "256M"'
+    made = listed(tmp_path, head)
+    tree = own_files(made, 256 << 20)
+    assert sorted(tree) == ["held/deep/a", "kprune/held/a"]
+    assert (tree["held/deep/a"].data, tree["held/deep/a"].mode) == (b"#!/bin/sh\n", 0o100755)
+    other = with_programs(workload, made)
+    assert other.machine == replace(workload.machine, memory=256 << 20)
+    assert other.rootfs.packages == (*workload.rootfs.packages, "tar")
+    assert other.rootfs.omit == ("/usr/share/doc/*",)
+    same = with_programs(workload, listed(tmp_path, ""))
+    assert (same.machine, same.rootfs.omit) == (workload.machine, workload.rootfs.omit)
+
+
+def test_files_are_those_of_the_list_and_fit(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/a").write_bytes(bytes(4096))
+    made = listed(tmp_path, 'files = "tests"')
+    with pytest.raises(UserError, match=r"tests/a: guests have no room for it"):
+        own_files(made, 4095)
+    (tmp_path / "tests/b").symlink_to(EXAMPLE)
+    with pytest.raises(UserError, match=r"tests/b: a link that leads out of"):
+        own_files(made, 1 << 20)
 
 
 def test_no_list(tmp_path: Path) -> None:
