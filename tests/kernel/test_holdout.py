@@ -14,6 +14,11 @@ from tests.kernel.runs import kprune
 pytestmark = pytest.mark.kernel
 PROGRAMS = """
 schema_version = 1
+files = "files"
+
+[[program]]
+name = "brought-along"
+command = '''[ "$(/held/own/said)" = here ] || head -c 16 /dev/urandom | md5sum'''
 
 [[program]]
 name = "asks-for-what-ran"
@@ -43,6 +48,9 @@ command = "date +%s"
 
 def test_each_end_is_told_from_the_others(micro: Path, tmp_path: Path) -> None:
     out = shutil.copytree(micro, tmp_path / "run")
+    (tmp_path / "files/own").mkdir(parents=True)
+    (tmp_path / "files/own/said").write_text("#!/bin/sh\necho here\n")
+    (tmp_path / "files/own/said").chmod(0o755)
     listed = tmp_path / "programs.toml"
     listed.write_text(PROGRAMS)
     said = kprune("holdout", out, "--programs", listed, "--json").stdout
@@ -52,12 +60,12 @@ def test_each_end_is_told_from_the_others(micro: Path, tmp_path: Path) -> None:
     timely = fates.pop("of-its-time")["outcome"]  # the base may print one time twice, and no other guest
     assert timely in (SAME, VARIES)
     assert {name: fate["outcome"] for name, fate in fates.items()} == {
-        "asks-for-what-ran": SAME, "reads-what-is-gone": KILLED, "goes-on-in-another-guest": SAME,
-        "calls-what-is-gone": ENOSYS, "never-the-same": VARIES,
+        "brought-along": SAME, "asks-for-what-ran": SAME, "reads-what-is-gone": KILLED,
+        "goes-on-in-another-guest": SAME, "calls-what-is-gone": ENOSYS, "never-the-same": VARIES,
     }  # fmt: skip
     assert "(fs/proc/consoles.o), called by seq_read_iter" in fates["reads-what-is-gone"]["missed"][0]
     assert "not implemented" in fates["calls-what-is-gone"]["differs"][1]
-    counts = {**dict.fromkeys(count([]), 0), SAME: 2, KILLED: 1, ENOSYS: 1, VARIES: 1}
+    counts = {**dict.fromkeys(count([]), 0), SAME: 3, KILLED: 1, ENOSYS: 1, VARIES: 1}
     assert kernel["outcomes"] == {**counts, timely: counts[timely] + 1}
     report = json.loads((out / "report.json").read_text())
     assert (kernel["keep"], kernel["text_bytes"]) == ("ran", report["pruned"]["text_bytes"])
