@@ -145,18 +145,20 @@ def _package(data: bytes, folder: Path) -> object:
     return len(write_newc(tree))
 
 
-_DEPENDS = b"dropbear-bin\n  Depends: libc6\n |Depends: <debconf>\nlibc6\n<debconf>\n  x\n"
+_INSTALLS = b"NEW packages:\n  libc6\nInst libc6 (2.36 Debian:12 [amd64]) []\nInst dropbear-bin (1)\nConf x\n"
 _URIS = b"'http://x/a_1_amd64.deb' a_1_amd64.deb 1 SHA256:0\n'http://x/b_2_all.deb' b_2_all.deb 1 SHA256:0\n"
 
 
 def _apt(data: bytes, folder: Path) -> object:
     """What apt answers: names of packages and of files, which become words of commands and paths."""
-    depends, _, uris = data.partition(b"\n----\n")
+    installs, _, uris = data.partition(b"\n----\n")
     asked: list[Sequence[str]] = []
 
-    def answer(_: debian.Apt, program: str, *words: str, **__: Any) -> str:
+    def answer(_: debian.Apt, *words: str, log: Path | None = None, **__: Any) -> str:
         asked.append(words)
-        return (depends if program == "apt-cache" else uris).decode(errors="replace")
+        if log:
+            log.write_bytes(installs)
+        return uris.decode(errors="replace")
 
     cache = folder / "cache"
     with (
@@ -198,7 +200,7 @@ TARGETS = [
     Target("gdb", lambda _: [b"+$0011223344556677#00+$OK#00+$" + b"00" * 64 + b"#00"], _gdb, of_bytes),
     Target("ssh", lambda _: [_SAID], _ssh, of_text, weight=4, programs=("sh",)),
     Target("package", lambda _: [_packed(_MEMBERS)], _package, of_some(of_bytes, _evil)),
-    Target("apt", lambda _: [_DEPENDS + b"\n----\n" + _URIS], _apt, of_text),
+    Target("apt", lambda _: [_INSTALLS + b"\n----\n" + _URIS], _apt, of_text),
     Target("busybox", lambda _: [_APPLETS], _busybox, of_bytes),
     Target("notes", lambda _: [NOTES], lambda data, _: read_build_id(data), of_bytes),
     Target("version", lambda _: [b"QEMU emulator version 7.2.9\n"], _version, of_text),

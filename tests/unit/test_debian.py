@@ -18,12 +18,12 @@ pytestmark = pytest.mark.skipif(
 FOREIGN = "hurd-i386"
 
 
-def publish(mirror: Path, version: str, *packages: tuple[str, str]) -> None:
-    """A mirror with these packages, (name, what it depends on), in this version alone."""
+def publish(mirror: Path, version: str, *packages: tuple[str, ...]) -> None:
+    """A mirror with these packages, in this version alone: name, what it depends on; other fields in full."""
     shutil.rmtree(mirror, ignore_errors=True)
     mirror.mkdir()
     index = ""
-    for name, depends in packages:
+    for name, depends, *fields in packages:
         root = mirror.parent / "made"
         (root / "DEBIAN").mkdir(parents=True)
         (root / "bin").mkdir()
@@ -31,7 +31,7 @@ def publish(mirror: Path, version: str, *packages: tuple[str, str]) -> None:
         control = (
             f"Package: {name}\nVersion: {version}\nArchitecture: {FOREIGN}\nMaintainer: x\nDescription: x\n"
         )
-        control += f"Depends: {depends}\n" if depends else ""
+        control += "".join(f"{line}\n" for line in ([f"Depends: {depends}"] if depends else []) + fields)
         (root / "DEBIAN" / "control").write_text(control)
         deb = mirror / f"{name}_{version}_{FOREIGN}.deb"
         subprocess.run(["dpkg-deb", "--build", root, deb], check=True, capture_output=True)
@@ -60,6 +60,26 @@ def test_with_dependencies_and_again_from_the_cache(mirror: Path, tmp_path: Path
     assert [deb.name for deb in fetch_packages(("server",), FOREIGN, cache, alone=True)] == [debs[1].name]
     shutil.rmtree(mirror)
     assert fetch_packages(("server",), FOREIGN, cache) == debs
+
+
+def test_of_alternatives_and_of_providers_there_is_one(mirror: Path, tmp_path: Path) -> None:
+    publish(
+        mirror, "1.0", ("server", "library | toolkit, mailer"), ("library", ""), ("toolkit", "desktop"),
+        ("desktop", ""), ("exim", "", "Provides: mailer"), ("postfix", "", "Provides: mailer"),
+        ("wanted", "", "Recommends: desktop"),
+    )  # fmt: skip
+    debs = fetch_packages(("server", "wanted"), FOREIGN, tmp_path / "cache")
+    names = [deb.name.partition("_")[0] for deb in debs]
+    assert len(names) == 4
+    assert {"server", "library", "wanted"} < set(names)
+    assert {"exim", "postfix"} & set(names)
+
+
+def test_packages_that_exclude_each_other(mirror: Path, tmp_path: Path) -> None:
+    publish(mirror, "1.0", ("one", ""), ("other", "", "Conflicts: one"))
+    with pytest.raises(UserError, match=r"packages one, other .*Conflicts: one") as caught:
+        fetch_packages(("one", "other"), FOREIGN, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
 
 
 def test_lists_that_are_out_of_date(mirror: Path, tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
 @pytest.mark.skipif(not shutil.which("unsquashfs"), reason="squashfs-tools is not installed")
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+def test_a_root_that_no_guest_has_room_for(tmp_path: Path) -> None:
+    example = load_workload(EXAMPLE)
+    machine = replace(example.machine, memory=1 << 20)
+    with pytest.raises(UserError, match=r"making the root file system: \d+ MiB, for guests of 1 MiB"):
+        build_root(replace(example, machine=machine), tmp_path, tmp_path)
+
+
 def test_a_root_that_is_read_only_has_the_folders_of_the_disks_for_data(tmp_path: Path) -> None:
     """The agent, which would make them, said that the disk could not be mounted."""
     example = load_workload(EXAMPLE)

@@ -8,13 +8,13 @@ The lists are fetched once, and once more when what they name is not there any m
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
 
 from tracer.host import HostError, UserError, run_program, say, whole_file
 
-_ALL = ("--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances")
 # Names of packages and of their files as Debian has them: one of another kind may be an option or a path.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.:-]{1,99}")
 _FILE = re.compile(r"[a-z0-9][A-Za-z0-9+.:~%_-]{1,199}\.deb")
@@ -41,14 +41,14 @@ class Apt:
     architecture: str
     home: Path | None
 
-    def run(self, program: str, *words: str, doing: str, cwd: Path | None = None) -> str:
-        """Run ``apt-get`` or ``apt-cache``; what it printed.
+    def run(self, *words: str, doing: str, cwd: Path | None = None, log: Path | None = None) -> str:
+        """Run ``apt-get``; what it printed, or, with ``log``, all that it said in that file.
 
         Raises:
             HostError: it failed.
         """
         config = ["-c", str(self.home / "apt.conf")] if self.home else []
-        return run_program([program, *config, *words], doing=doing, cwd=cwd)
+        return run_program(["apt-get", *config, *words], doing=doing, cwd=cwd, log=log)
 
     def lists(self) -> list[Path]:
         return sorted((self.home / "lists").glob("*_Packages*")) if self.home else []
@@ -70,7 +70,7 @@ class Apt:
                 stream.write(text)
         doing = f"fetching the lists of Debian's {self.architecture} packages"
         try:
-            self.run("apt-get", "update", "-q", doing=doing)
+            self.run("update", "-q", doing=doing)
         except HostError as error:
             # One of several mirrors may be out of step; whether it is missed shows when packages are located.
             say(f"warning: {error}")
@@ -121,10 +121,10 @@ def fetch_packages(
 
 
 def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> list[Path]:
-    names = packages if alone else _with_dependencies(apt, packages)
+    names = packages if alone else _with_dependencies(apt, packages, cache)
     doing = f"locating the Debian packages ({apt.architecture})"
     debs, missing = [], []
-    for uri in apt.run("apt-get", "download", "--print-uris", *names, doing=doing).splitlines():
+    for uri in apt.run("download", "--print-uris", *names, doing=doing).splitlines():
         name = next(iter(uri.split()[1:2]), "")
         if not _FILE.fullmatch(name):
             raise HostError(f"{doing}: apt-get says {uri[:100]!r}")
@@ -133,15 +133,32 @@ def _fetch(apt: Apt, packages: tuple[str, ...], cache: Path, alone: bool) -> lis
             missing.append(name.split("_")[0])
     if missing:
         doing = f"fetching {', '.join(missing)} ({apt.architecture})"
-        apt.run("apt-get", "download", *missing, doing=doing, cwd=cache)
+        say(f"fetching {len(missing)} Debian packages ({apt.architecture}) ...")
+        apt.run("download", *missing, doing=doing, cwd=cache)
     return sorted(debs)
 
 
-def _with_dependencies(apt: Apt, packages: tuple[str, ...]) -> list[str]:
+def _with_dependencies(apt: Apt, packages: tuple[str, ...], cache: Path) -> list[str]:
+    """What apt would install on a machine that has nothing: of alternatives one, and one provider of what is
+    virtual, as Debian Policy means it (7.1 and 7.5); essential packages only where something says so."""
     doing = f"resolving the workload's Debian packages {', '.join(packages)} ({apt.architecture})"
-    try:
-        said = apt.run("apt-cache", "depends", "--recurse", *_ALL, *packages, doing=doing)
-    except HostError as error:
-        raise UserError(str(error)) from error
-    # Unindented lines are packages; <name> is a virtual one, whose providers are listed beside it.
-    return sorted({line for line in said.splitlines() if _PACKAGE.fullmatch(line)})
+    # Why packages exclude each other is on standard output.
+    with tempfile.TemporaryDirectory(prefix="kprune-") as folder:
+        log = Path(folder) / "apt.log"
+        try:
+            apt.run("install", *_simulated(apt, cache), *packages, doing=doing, log=log)
+        except HostError as error:
+            raise UserError(str(error).partition(" (all of it: ")[0]) from error
+        found = re.findall(r"^Inst (\S+)", log.read_text(errors="replace"), re.MULTILINE)
+        return sorted({name for name in found if _PACKAGE.fullmatch(name)})
+
+
+def _simulated(apt: Apt, cache: Path) -> list[str]:
+    """Options: nothing is installed, neither now nor before. What apt makes of its lists then (two seconds)
+    is not to replace what it has of the host's."""
+    options = {} if apt.home else {
+        "State::status": "/dev/null", "State::extended_states": "/dev/null",
+        "Cache::pkgcache": cache / "pkgcache.bin", "Cache::srcpkgcache": cache / "srcpkgcache.bin",
+    }  # fmt: skip
+    given = [word for key, value in options.items() for word in ("-o", f"Dir::{key}={value}")]
+    return ["--simulate", "--no-install-recommends", *given]

@@ -45,7 +45,8 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
 
     Raises:
         HostError: no static busybox, or a package cannot be fetched or unpacked.
-        UserError: a file of the workload cannot be read, or collides with the tree.
+        UserError: a file of the workload cannot be read, or collides with the tree, or all of it does not fit
+            into the guests' memory.
     """
     kind = machine_kind(workload.arch)
     tree: Tree = {}
@@ -69,7 +70,14 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
         tree.setdefault(merged_name(disk.mount), directory())
     if workload.rootfs.device:
         tree.update(ports())
-    return write_root(tree, workload.rootfs.device, into)
+    made = write_root(tree, workload.rootfs.device, into)
+    size, memory = made.stat().st_size, workload.machine.memory
+    if size >= memory and not workload.rootfs.device:
+        raise UserError(
+            f"making the root file system: {size >> 20} MiB, for guests of {memory >> 20} MiB",
+            "give them more memory, or leave out some of the packages' files (omit)",
+        )
+    return made
 
 
 class Roots:
