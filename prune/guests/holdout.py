@@ -39,6 +39,10 @@ _FOLDER = "/kprune/held/{name}"
 _WITHIN = "export HELD={folder}; cd $HELD || exit 98\n{command}"
 
 
+class DoesNotBoot(UserError):
+    """What is in the root file system asks for more of a kernel than it has."""
+
+
 @dataclass(frozen=True)
 class Guests:
     """One kernel and what runs on it. ``root``: the guests' root file system; ``unanswered``: addresses of
@@ -56,18 +60,30 @@ class Guests:
         numbers = range(len(programs)) if numbers is None else numbers
         done: list[Ran] = []
         while len(done) < len(numbers):
-            *well, last = self._one_guest(numbers[len(done) :], programs)
+            *well, last = self._booted(numbers[len(done) :], programs)
             done += well
             if last.ended == "hung":
                 number = numbers[len(done)]
                 say(f"holdout: {self.side}: {programs[number].name} hung; once more")
-                last = replace(self._one_guest([number], programs)[0], repeated=True)
+                last = replace(self._booted([number], programs)[0], repeated=True)
             done.append(last)
             say(f"holdout: {self.side}: {len(done)} of {len(numbers)} programs")
         return done
 
+    def _booted(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
+        """One guest; another one, when it missed something before any program ran: that may be chance."""
+        try:
+            return self._one_guest(numbers, programs)
+        except DoesNotBoot as error:
+            say(f"holdout: {error}; once more")
+            return self._one_guest(numbers, programs)
+
     def _one_guest(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
-        """The programs from the first number on, up to one that misses something; at least one."""
+        """The programs from the first number on, up to one that misses something; at least one.
+
+        Raises:
+            DoesNotBoot: the kernel missed something before it came to the first one.
+        """
         first = numbers[0]
         into = self.into / str(first)
         into.mkdir(parents=True, exist_ok=True)
@@ -93,6 +109,12 @@ class Guests:
                 ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
                 console = getattr(error, "console", "")
             seen = self._seen(log, console or session.vm.console_text(), session.marks)
+            began = any(mark.phase == programs[first].name for mark in session.marks)
+        if seen.misses and not began:
+            raise DoesNotBoot(
+                f"running programs: {self.side} does not boot with what they need: missed {seen.misses[0]}",
+                "leave out what is unusual in packages (omit), or files",
+            )
         return _ran(printed, ended, seen)
 
     def _seen(self, log: Path, console: str, marks: Sequence[Mark]) -> _Seen:
@@ -139,7 +161,8 @@ def _one(session: Session, number: int, program: Program) -> Printed:
 
 
 def with_programs(workload: Workload, listed: ProgramList) -> Workload:
-    """A workload of nothing but these programs, in the machine of another one."""
+    """A workload of nothing but these programs, in the machine of another one. Files of packages are root's:
+    to unpack others, a kernel needs what the workload may not have asked of it, before any program runs."""
     apps = tuple(
         App(
             program.name,
@@ -152,7 +175,7 @@ def with_programs(workload: Workload, listed: ProgramList) -> Workload:
     omit = root.omit if listed.omit is None else listed.omit
     wanted = tuple(dict.fromkeys((*root.packages, *listed.packages)))
     machine = replace(workload.machine, memory=listed.memory or workload.machine.memory)
-    rootfs = replace(root, packages=wanted, omit=omit, device="")
+    rootfs = replace(root, packages=wanted, omit=omit, device="", owners=False)
     return replace(workload, apps=apps, servers=(), any_order=False, rootfs=rootfs, machine=machine)
 
 

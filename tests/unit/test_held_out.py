@@ -33,7 +33,7 @@ from prune.guests.held_out import (
     read_holdout,
     read_programs,
 )
-from prune.guests.holdout import Guests, own_files, with_programs
+from prune.guests.holdout import DoesNotBoot, Guests, own_files, with_programs
 from prune.guests.system_map import SystemMap
 from tracer.host import UserError
 from tracer.workloads.workload_file import load_workload
@@ -41,6 +41,7 @@ from tracer.workloads.workload_file import load_workload
 EXAMPLE = Path(__file__).parents[2] / "examples" / "holdout" / "programs.toml"
 BASE = Ran(0, ("one", "two"))
 HANGS = Ran(-1, (), ended="hung")
+NO_BOOT = DoesNotBoot("pruned does not boot with what they need: missed groups_search (kernel/groups.o)")
 ONE = '[[program]]\nname = "a"\ncommand = "/held/a"\n'
 KILLS = Ran(-1, (), missed=("it",))
 
@@ -54,10 +55,24 @@ def test_the_example_has_more_than_a_hundred_programs() -> None:
 class Scripted(Guests):
     """A kernel that does as it is told, guest after guest."""
 
-    left: ClassVar[list[list[Ran]]] = []
+    left: ClassVar[list[list[Ran] | DoesNotBoot]] = []
 
     def _one_guest(self, numbers: Sequence[int], programs: Sequence[Program]) -> list[Ran]:
-        return self.left.pop(0)
+        did = self.left.pop(0)
+        if isinstance(did, DoesNotBoot):
+            raise did
+        return did
+
+
+def scripted(guests: Sequence[list[Ran] | DoesNotBoot]) -> Guests:
+    kernel = PrunedKernel(Path(), Graveyard({}, {}), SystemMap(()), smp=False)
+    Scripted.left = list(guests)
+    return Scripted("pruned", load_workload(EXAMPLE.parents[1] / "micro"), kernel, Path(), Path())
+
+
+def test_a_kernel_that_misses_something_before_the_first_program_judges_none() -> None:
+    with pytest.raises(UserError, match=r"does not boot with what they need: missed groups_search"):
+        scripted([NO_BOOT, NO_BOOT]).run([Program("first", "", 1)])
 
 
 @pytest.mark.parametrize(
@@ -66,12 +81,11 @@ class Scripted(Guests):
         ([[BASE, HANGS], [BASE], [BASE]], [BASE, replace(BASE, repeated=True), BASE]),
         ([[BASE, HANGS], [HANGS], [BASE]], [BASE, replace(HANGS, repeated=True), BASE]),
         ([[BASE, KILLS], [BASE]], [BASE, KILLS, BASE]),
+        ([NO_BOOT, [BASE, KILLS], NO_BOOT, [BASE]], [BASE, KILLS, BASE]),
     ],
 )
-def test_a_hang_is_tried_once_more(guests: list[list[Ran]], done: list[Ran]) -> None:
-    kernel = PrunedKernel(Path(), Graveyard({}, {}), SystemMap(()), smp=False)
-    guest = Scripted("pruned", load_workload(EXAMPLE.parents[1] / "micro"), kernel, Path(), Path())
-    Scripted.left = list(guests)
+def test_a_hang_is_tried_once_more(guests: list[list[Ran] | DoesNotBoot], done: list[Ran]) -> None:
+    guest = scripted(guests)
     programs = [Program(name, "", 1) for name in ("first", "second", "third")]
     assert guest.run(programs) == done
     assert Scripted.left == []
@@ -128,6 +142,7 @@ def test_guests_have_what_a_list_brings(tmp_path: Path) -> None:
     assert other.machine == replace(workload.machine, memory=256 << 20)
     assert other.rootfs.packages == (*workload.rootfs.packages, "tar")
     assert other.rootfs.omit == ("/usr/share/doc/*",)
+    assert not other.rootfs.owners
     same = with_programs(workload, listed(tmp_path, ""))
     assert (same.machine, same.rootfs.omit) == (workload.machine, workload.rootfs.omit)
 

@@ -70,6 +70,21 @@ def test_initrd_is_deterministic(tmp_path: Path) -> None:
 @pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
 @pytest.mark.skipif(not shutil.which("unsquashfs"), reason="squashfs-tools is not installed")
 @pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
+def test_files_of_packages_may_all_be_of_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = {"usr/bin/expiry": replace(regular(b"", 0o2755), owner=(0, 42))}
+    monkeypatch.setattr(rootfs, "fetch_packages", lambda *_: [Path("passwd.deb")])
+    monkeypatch.setattr(rootfs, "package_tree", lambda _: tree)
+    example = load_workload(EXAMPLE)
+    for owners, said in ((True, ["-rwxr-sr-x", "0", "42"]), (False, ["-rwxr-xr-x", "0", "0"])):
+        root = replace(example.rootfs, owners=owners)
+        archive = build_root(replace(example, rootfs=root), tmp_path, tmp_path).read_bytes()
+        done = subprocess.run(["cpio", "-itvn"], input=archive, capture_output=True, check=True)
+        (line,) = [line for line in done.stdout.decode().splitlines() if line.endswith("usr/bin/expiry")]
+        mode, _, user, group, *_ = line.split()
+        assert [mode, user, group] == said
+
+
+@pytest.mark.skipif(not rootfs.BUSYBOX.exists(), reason="busybox is not installed")
 def test_a_root_that_no_guest_has_room_for(tmp_path: Path) -> None:
     example = load_workload(EXAMPLE)
     machine = replace(example.machine, memory=1 << 20)

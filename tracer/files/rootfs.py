@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Lock
@@ -55,7 +56,7 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
     if workload.rootfs.busybox:
         tree.update(busybox_links(source, busybox))
     for deb in fetch_packages(workload.rootfs.packages, kind.debian, cache):
-        files = package_tree(deb).items()
+        files = package_tree(deb).items() if workload.rootfs.owners else _of_root(package_tree(deb)).items()
         tree.update((name, entry) for name, entry in files if not _omitted(name, workload.rootfs.omit))
     tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
     if workload.rootfs.modules:  # as the kernel calls it (CONFIG_MODPROBE_PATH)
@@ -232,6 +233,13 @@ def package_tree(deb: Path) -> Tree:
     except (OSError, tarfile.TarError, KeyError, ValueError) as error:
         raise HostError(f"unpacking {deb}: {error}", "delete the file and run again") from error
     return tree
+
+
+def _of_root(tree: Tree) -> Tree:
+    return {
+        name: replace(entry, owner=(0, 0), mode=entry.mode & ~(stat.S_ISUID | stat.S_ISGID))
+        for name, entry in tree.items()
+    }
 
 
 def _from_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:

@@ -59,7 +59,8 @@ class Rootfs:
     """``busybox``: there are links to all of its applets; ``own_busybox``: the workload brings its own;
     ``omit``: shell patterns of guest paths that are left out of the packages (``*`` matches ``/``, too);
     ``device``: the format of the disk that it is on (:data:`DEVICES`), "" for an initial RAM file system;
-    ``modules``: shell patterns of names of the kernel's modules, which come with what they depend on."""
+    ``modules``: shell patterns of names of the kernel's modules, which come with what they depend on;
+    ``owners``: files of packages are whose the packages say, else all are root's."""
 
     busybox: bool
     packages: tuple[str, ...]
@@ -68,6 +69,7 @@ class Rootfs:
     own_busybox: Path | None = None
     device: str = ""
     modules: tuple[str, ...] = ()
+    owners: bool = True
 
 
 @dataclass(frozen=True)
