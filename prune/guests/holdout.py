@@ -9,6 +9,7 @@ that the log has what each of them ran.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from tracer.workloads.workload import App, Workload
 #: Exit status and lines.
 Printed = tuple[int, tuple[str, ...]]
 _NOTHING: Printed = -1, ()
+#: Seconds after which a guest says how far it is.
+_SILENCE = 10.0
 #: Lines of a program's output that are compared.
 _LINES = 200
 #: Where a list's own files are.
@@ -94,7 +97,7 @@ class Guests:
         if calls:
             options = replace(options, block_log=log, block_filter=(*options.block_filter, *calls))
         printed: dict[str, Printed] = {}
-        ended, console = "", ""
+        ended, console, spoke = "", "", time.monotonic()
         with open_session(self.kernel.image, self.root, self.workload, options, into) as session:
             try:
                 session.watch_boot_end() if options.boot_ends else None
@@ -104,6 +107,11 @@ class Guests:
                     printed[programs[number].name] = _one(session, number, programs[number])
                     if self._seen(log, session.vm.console_text(), session.marks).misses:
                         break
+                    if time.monotonic() - spoke >= _SILENCE:
+                        spoke = time.monotonic()
+                        say(
+                            f"holdout: {self.side}: {programs[number].name} has run, {number + 1} of {len(programs)}"
+                        )
             except (GuestPanicked, GuestLost) as error:
                 printed = printed or {programs[first].name: _NOTHING}
                 ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
