@@ -109,9 +109,8 @@ class Guests:
                         break
                     if time.monotonic() - spoke >= _SILENCE:
                         spoke = time.monotonic()
-                        say(
-                            f"holdout: {self.side}: {programs[number].name} has run, {number + 1} of {len(programs)}"
-                        )
+                        done = f"{programs[number].name} has run, {number + 1} of {len(programs)}"
+                        say(f"holdout: {self.side}: {done}")
             except (GuestPanicked, GuestLost) as error:
                 printed = printed or {programs[first].name: _NOTHING}
                 ended = "panicked" if isinstance(error, GuestPanicked) else "hung"
