@@ -288,13 +288,18 @@ def _tuple(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _named(closure: dict[str, Any], call: str) -> dict[str, Any]:
-    """What closures begin with, system calls by the names that they have here."""
-    return {
-        key: {**part, "start": [name.replace("{call}", call) for name in part["start"]]}
-        if isinstance(part, dict) and "start" in part
-        else part
+    """What closures begin with, what is called by chance: system calls by the names that they have here."""
+
+    def here(names: list[str]) -> list[str]:
+        return [name.replace("{call}", call) for name in names]
+
+    known = {
+        key: {**part, "start": here(part["start"])} if isinstance(part, dict) and "start" in part else part
         for key, part in closure.items()
     }
+    chance = known["chance"]
+    called = {file: here(names) for file, names in chance["called"].items()}
+    return {**known, "chance": {**chance, "called": called}}
 
 
 def _machine(own: dict[str, Any]) -> Machine:

@@ -27,13 +27,20 @@ class Locks:
     place: Rows
     state: Rows
 
-    def entered(self, keep: Rows) -> tuple[Rows, Rows]:
+    def entered(self, keep: Rows, through: Rows | None = None) -> tuple[Rows, Rows]:
         """Masks of the units that code of the units ``keep`` may call while it holds a lock: one that sleeps,
-        and one that spins."""
+        and one that spins.
+
+        Args:
+            through: mask of those that are called through pointers under a lock that sleeps.
+        """
         there = keep[self.source]
         masks = []
-        for own, callers in ((OWN, CALLERS), (OWN_SPIN, CALLERS_SPIN)):
-            entered = np.zeros(len(keep), bool)
+        none = np.zeros(len(keep), bool)
+        for own, callers, pointed in (
+            (OWN, CALLERS, none if through is None else through), (OWN_SPIN, CALLERS_SPIN, none),
+        ):  # fmt: skip
+            entered = pointed.copy()
             entered[self.target[there & (self.held & own != 0)]] = True
             passes = there & (self.held & callers != 0)
             while True:

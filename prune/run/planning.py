@@ -30,6 +30,7 @@ from prune.plan.bootonly import Phases
 from prune.plan.chance import decides_in, may_run
 from prune.plan.closure import SEES_ALL, infer, watched
 from prune.plan.evidence import boot_phases, evidence, knows_blocks
+from prune.plan.held import held_through
 from prune.plan.plan import SMALL, make_plan
 from prune.plan.plan_file import Plan
 from prune.plan.policy import Policy
@@ -171,7 +172,7 @@ def _with_stops(plan: Plan, policies: Sequence[Policy], model: Model, traps: Map
         traps: unit -> the places in its cold ranges that have one.
     """
     image, locks = model.image, model.stored.locks
-    entered = locks.entered(plan.keep)
+    entered = locks.entered(plan.keep, held_through(image, model.graph, model.knowledge))
     answers = find_stops(image, plan.keep, entered[0] | entered[1], policies)
     stops = {unit: places[locks.held_at(entered, unit, places)] for unit, places in traps.items()}
     stops = {unit: places for unit, places in stops.items() if len(places) and plan.keep[unit]}

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prune.model.callgraph import make_call_graph
 from prune.model.elf import Rows
 from prune.model.image import Image
 from prune.model.knowledge import read_knowledge
 from prune.model.lock_calls import make_locks
 from prune.model.tables import find_tables
+from prune.plan.held import held_through
 from prune.plan.policy import STOP, make_policies
 from prune.plan.stops import find_stops
 from tests.conftest import image
@@ -57,6 +59,31 @@ def test_code_that_goes_does_not_count(tmp_path: Path) -> None:
     found, keep, locked = followed(tmp_path, "-Os", without="goes_deeper")
     names = {answer.function for answer in find_stops(found, keep, locked, ()).values()}
     assert "cold_under" in names and "cold_deep" not in names
+
+
+@pytest.mark.parametrize("arch", TARGETS)
+def test_what_a_table_has_called_under_a_lock_stops(arch: str, tmp_path: Path) -> None:
+    """A program asked for memory at a place (MAP_32BIT); what finds it was gone. The task was killed under
+    its own mmap_lock, and waited for that for ever."""
+    compiled = tmp_path / "through.o"
+    words = ["gcc", *CFLAGS, *TARGETS[arch].flags, "-c", SOURCES / "through.c", "-o", compiled]
+    subprocess.run(words, check=True)
+    knowledge = read_knowledge(arch)
+    found = image(tmp_path, {"fs/through.o": compiled.read_bytes()}, knowledge=knowledge)
+    tables = find_tables(found, knowledge)
+    keep = np.array(
+        [
+            not name.startswith(".text.") or name in (".text._start", ".text.toy_lookup")
+            for name in found.names
+        ]
+    )
+    held = held_through(found, make_call_graph(found, tables, knowledge), knowledge)
+    sleeping, spinning = make_locks(found, tables, knowledge).entered(keep, held)
+    assert not spinning.any()
+    assert {answer.function for answer in find_stops(found, keep, sleeping, ()).values()} == {
+        "by_lookup", "toy_unlink", "toy_fault", "toy_mmap", "arch_get_unmapped_area", "toy_rtm_newaddr",
+        "toy_newlink",
+    }  # fmt: skip
 
 
 def followed(folder: Path, *flags: str, arch: str = "x86_64", without: str = "") -> tuple[Image, Rows, Rows]:
