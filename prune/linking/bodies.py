@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prune.linking.script import quoted
+from prune.linking.tombstones import Burial
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
 from prune.plan.plan_file import Answer
@@ -74,6 +75,15 @@ def answer_bodies(
         return Body((landing, bytes(known["load"]) + value, *ending))
 
     return {place: body(place, answer) for place, answer in answers.items()}
+
+
+def laid_down(bodies: Mapping[tuple[str, str], Body], image: Image, burial: Burial) -> dict[int, str]:
+    """Number of a tombstone -> the statements of what lies there instead of the trap."""
+    stones = enumerate(burial.stones.items())
+    places = ((number, image.rows[unit][:2], stone) for number, (unit, stone) in stones)
+    return {
+        number: bodies[place].statements(stone.names[0]) for number, place, stone in places if place in bodies
+    }
 
 
 def _panic(place: tuple[str, str], answer: Answer, knowledge: Knowledge) -> tuple[bytes | Toward, ...]:

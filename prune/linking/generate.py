@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.linking.bodies import Body, answer_bodies
+from prune.linking.bodies import Body, answer_bodies, laid_down
 from prune.linking.edit import edit_image
 from prune.linking.prepared import LISTING, SCRIPT, Prepared, Ready
 from prune.linking.script import assign, bury, discard_units, list_dropped, place_pieces, place_units, realign
@@ -165,13 +165,7 @@ def generate_script(
     parts = {name for _, name in image.pieces} - elsewhere
     placed = place_pieces(place_units(script, knowledge.place), {*parts, *FREED_GROUPS})
     graves = [stone.names for stone in burial.stones.values()]
-    places = [image.rows[unit][:2] for unit in burial.stones]
-    others = {
-        number: bodies[place].statements(graves[number][0])
-        for number, place in enumerate(places)
-        if place in bodies
-    }
-    buried = bury(placed, text_place, knowledge.trap, graves, others)
+    buried = bury(placed, text_place, knowledge.trap, graves, laid_down(bodies, image, burial))
     return assign(buried if keep.all() else discard_units(buried, DROPPED), burial.aliases)
 
 

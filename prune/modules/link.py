@@ -19,6 +19,7 @@ from prune.build.kbuild import KernelBuild, locked
 from prune.build.modules import load_modules, read_modules, save_modules
 from prune.folder import Folder
 from prune.guests.graveyard import MODULES_SCHEMA
+from prune.linking.bodies import answer_bodies, laid_down
 from prune.linking.edit import edit_image
 from prune.linking.generate import check_same
 from prune.linking.link import PREPARED, pruned_arguments
@@ -27,6 +28,7 @@ from prune.linking.script import bury, discard_units
 from prune.linking.tombstones import Burial, bury_dropped
 from prune.linking.writing import Contents, Writing
 from prune.model.elf import read_object
+from prune.model.image import Image
 from prune.model.knowledge import Knowledge, read_module_places
 from prune.model.room import DROPPED
 from prune.modules.export import write_refused
@@ -101,7 +103,7 @@ def _link(
     with Writing(root, home, Contents(image.objects, image.parts, data, image.archive)) as writing:
         script = (root / words[at].removeprefix("--script=")).read_text()
         with whole_file(root / home / "module.lds") as stream:
-            stream.write(_script(script, burial, knowledge))
+            stream.write(_script(script, image, plan, burial, knowledge))
     prepared = Prepared(home / "module.lds", writing.archive, writing.edited, named=True)
     words = pruned_arguments(words, at, prepared)
     words[words.index("-o") + 1] = str(into)
@@ -116,12 +118,14 @@ def _link(
     return PrunedModule(model.module.name, tuple(_stones(image.objects, model, burial)))
 
 
-def _script(script: str, burial: Burial, knowledge: Knowledge) -> str:
+def _script(script: str, image: Image, plan: Plan, burial: Burial, knowledge: Knowledge) -> str:
     """The module's script with what is dropped discarded, and with tombstones."""
     text = next(place for place in read_module_places() if place.token == ".text")
     graves = [stone.names for stone in burial.stones.values()]
+    bodies = answer_bodies(plan.answers, image, knowledge, frozenset())
+    others = laid_down(bodies, image, burial)
     # Symbols around them would have the address of the first one, and an oops would show these.
-    return discard_units(bury(script, text, knowledge.trap, graves, bounds=False), DROPPED)
+    return discard_units(bury(script, text, knowledge.trap, graves, others, bounds=False), DROPPED)
 
 
 def _stones(objects: Sequence[str], model: ModuleModel, burial: Burial) -> list[dict[str, Any]]:

@@ -3,7 +3,9 @@
 A module that block coverage saw run is planned like a kernel (:mod:`prune.plan.plan`), each by itself. What
 the loader calls stays, and so does all of its init and exit code. A module that nobody saw run stays whole.
 What code and data that stay leave undefined is what the module needs; an export row of vmlinux, or of another
-module, stays when somebody needs it, whether its function is there or has become a tombstone.
+module, stays when somebody needs it, whether its function is there or has become a tombstone. What the
+kernel calls through tables of the module's while it holds a lock stops the machine when it is gone; locks
+that the module takes itself are the kernel's functions, and nobody follows these here.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ import numpy as np
 from prune.model.elf import Rows
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge, this_module
+from prune.model.lock_calls import make_locks
 from prune.modules.model import ModuleModel
 from prune.modules.needs import needed_exports
 from prune.plan.evidence import evidence
+from prune.plan.held import held_through
 from prune.plan.plan import SMALL, make_plan
 from prune.plan.plan_file import Plan, load_plan, save_plan
+from prune.plan.policy import Policy
 from prune.plan.rules import KeepRule
+from prune.plan.stops import find_stops
 from prune.plan.timers import may_go_off
 from tracer.host import say
 from tracer.profiles.profile import Profile
@@ -49,16 +55,19 @@ def plan_modules(
     knowledge: Knowledge,
     build_id: str,
     width: str = "ran",
+    policies: Sequence[Policy] = (),
 ) -> tuple[ModulePlan, ...]:
     """Plan every module, those first that others depend on last: who needs an export has to be known.
 
     Args:
         profile: of functions of modules; None when nothing is known.
+        policies: what one of them wants to trap stops no machine.
     """
     needed: dict[str, str] = {}
     made: dict[str, ModulePlan] = {}
     for model in _users_first(models):
         plan = _plan(model, profile, rules, knowledge, build_id, width, needed)
+        plan = replace(plan, plan=_with_stops(plan.plan, model, policies, knowledge))
         made[model.module.name] = plan
         needed |= {
             symbol: why
@@ -105,6 +114,13 @@ def _plan(
         inferred=inferred, small=SMALL, exported=needed,
     )  # fmt: skip
     return ModulePlan(model, plan, _undefined(model, plan.keep))
+
+
+def _with_stops(plan: Plan, model: ModuleModel, policies: Sequence[Policy], knowledge: Knowledge) -> Plan:
+    image = model.image
+    held = held_through(image, model.graph, knowledge)
+    sleeping, _ = make_locks(image, model.tables, knowledge).entered(plan.keep, held)
+    return replace(plan, answers=find_stops(image, plan.keep, sleeping, policies))
 
 
 def _called_by_loader(image: Image) -> dict[int, str]:

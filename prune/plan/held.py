@@ -9,7 +9,7 @@ functions, and of the tables that hold them where the names alone do not tell.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from fnmatch import translate
 
 import numpy as np
@@ -22,32 +22,28 @@ from prune.model.knowledge import Knowledge
 
 def held_through(image: Image, graph: CallGraph, knowledge: Knowledge) -> Rows:
     """Mask of the units of such functions."""
-    found = np.zeros(len(image.units), bool)
-    for rule in knowledge.closure["locks"]["through"]:
-        functions = _functions(image, rule["functions"])
+    rules = knowledge.closure["locks"]["through"]
+    names: dict[int, list[str]] = {}
+    for unit, _, _, name in image.functions:
+        names.setdefault(unit, []).append(name.partition(".")[0])  # compilers add to it (.isra.0)
+    anywhere = _any_of(pattern for rule in rules if "tables" not in rule for pattern in rule["functions"])
+    chosen = [unit for unit, mine in names.items() if any(map(anywhere, mine))]
+    # A table has a section of its own, called by its name.
+    data = np.flatnonzero(image.units["data"])
+    sections = [image.names[unit] for unit in data.tolist()]
+    for rule in rules:
         if "tables" in rule:
-            functions &= _held_by(image, graph, rule["tables"])
-        found |= functions
-    return found
-
-
-def _functions(image: Image, patterns: Sequence[str]) -> Rows:
-    wanted = _any_of(patterns)
+            is_table = _any_of(f"*.{pattern}" for pattern in rule["tables"])
+            tables = data[np.fromiter(map(is_table, sections), bool, len(sections))]
+            wanted = _any_of(rule["functions"])
+            held = np.unique(graph.target[np.isin(graph.source, tables)]).tolist()
+            chosen += [unit for unit in held if any(map(wanted, names.get(unit, ())))]
     found = np.zeros(len(image.units), bool)
-    # Compilers add to names (.isra.0).
-    found[[unit for unit, _, _, name in image.functions if wanted(name.partition(".")[0])]] = True
-    return found
-
-
-def _held_by(image: Image, graph: CallGraph, patterns: Sequence[str]) -> Rows:
-    """Mask of what data refers to whose name is one of a table's; it has a section of its own."""
-    wanted = _any_of(f"*.{pattern}" for pattern in patterns)
-    tables = image.units["data"] & np.fromiter(map(wanted, image.names), bool, len(image.names))
-    found = np.zeros(len(image.units), bool)
-    found[graph.target[tables[graph.source]]] = True
+    found[chosen] = True
     return found
 
 
 def _any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
-    matches = re.compile("|".join(map(translate, patterns))).match
+    # Without any, nothing matches.
+    matches = re.compile("|".join(map(translate, patterns)) or r"(?!)").match
     return lambda name: matches(name) is not None

@@ -27,7 +27,7 @@ from prune.model.store import stored
 from prune.model.symbols import write_symbols
 from prune.modules.needs import needed_exports
 from prune.plan.plan_file import Plan, load_plan, save_plan
-from prune.plan.rules import read_rules
+from prune.plan.rules import Rules, read_rules
 from prune.run.planning import Model, decide
 from prune.settings import Settings
 from tracer.host import (
@@ -111,7 +111,8 @@ def _plan_modules(
 
     known = folder.module_profile
     found = {module.name: read_module_model(model.objtree, module, model.knowledge) for module in ships}
-    rules = read_rules(settings.rules).keep if settings.rules else ()
+    given = read_rules(settings.rules) if settings.rules else Rules()
+    rules = given.keep
     plans = plan_modules(
         [each for each in found.values() if each],
         load_profile(known, references=False, ran=False) if known.is_file() else None,
@@ -119,6 +120,7 @@ def _plan_modules(
         model.knowledge,
         build_id(folder.base("vmlinux")),
         "reachable" if settings.static else settings.keep,
+        given.policies,
     )
     save_module_plans(plans, folder.module_plans)
     whole = {module.name: module.needs for module in ships if not found[module.name]}

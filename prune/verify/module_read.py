@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from prune.verify.answers import STOP, read_planned
 from prune.verify.elf import EXECUTABLE, NOWHERE, Object, Section, Symbol, read_original
 from prune.verify.entries import owner_fields
 from prune.verify.read import Fates, Name, read_fates, relocation_widths
@@ -41,8 +42,8 @@ class Entries:
 @dataclass(frozen=True)
 class Read:
     """One module: its objects as they were compiled, what became of their units, the pruned file and where
-    the units are in it; ``stones``: unit -> the names of its tombstone; ``tables``: those that its objects
-    have parts of."""
+    the units are in it; ``stones``: unit -> the names of its tombstone; ``stops``: those of them that stop
+    the machine; ``tables``: those that its objects have parts of."""
 
     name: str
     objects: Mapping[str, Object]
@@ -50,6 +51,7 @@ class Read:
     made: Object
     places: Mapping[Name, Lies]
     stones: Mapping[Name, tuple[str, ...]]
+    stops: frozenset[Name]
     tables: Mapping[str, Entries]
 
     def section(self, name: str) -> Section | None:
@@ -110,13 +112,15 @@ def read_module(
     Raises:
         UserError: a file is missing or damaged, or a table's entries are of no known size.
     """
-    fates = read_fates(plans / f"{row['path']}.json")
+    plan = plans / f"{row['path']}.json"
+    fates = read_fates(plan)
+    stops = frozenset(unit for unit, planned in read_planned(plan).items() if planned.on_miss == STOP)
     widths = relocation_widths(facts)
     objects = {name: read_original(objtree, name, widths) for name in fates.objects}
     text = (objtree / ".kprune/pruned-modules" / row["path"] / "module.map").read_text()
     named = {(str(each["object"]), str(each["section"])): tuple(each["names"]) for each in stones}
     made = read_original(folder, row["path"], widths)
-    read = Read(row["name"], objects, fates, made, dict(_places(text)), named, {})
+    read = Read(row["name"], objects, fates, made, dict(_places(text)), named, stops, {})
     return replace(read, tables=dict(_tables(read, facts)))
 
 

@@ -2,7 +2,8 @@
 
 1. Every unit that was kept lies where the map of the link says, byte for byte but for the fields that
    relocations fill; what these refer to is what they referred to, or the tombstone of what was dropped.
-2. Tombstones are symbols of the text, hold the trap, each at an address of its own in nothing that was kept.
+2. Tombstones are symbols of the text, hold the trap, or what stops the machine where the plan says so, each
+   at an address of its own in nothing that was kept.
 3. Tables have the entries of what was kept, and no other ones.
 4. What the module needs it needed before, and finds: in an export row of the pruned vmlinux, or of a module.
 """
@@ -40,7 +41,7 @@ def check_modules(pruned: Path, plans: Path, objtree: Path, arch: str) -> Check:
         if row["name"] in stones:
             read = read_module(folder, plans, objtree, row, stones[row["name"]], facts)
             _check_units(tally, read, facts)
-            _check_stones(tally, read, bytes(facts["trap"]))
+            _check_stones(tally, read, facts)
             _check_tables(tally, read)
         before, now = (
             read_original(root, row["path"], relocation_widths(facts)).undefined for root in (objtree, folder)
@@ -107,7 +108,7 @@ def _check_fields(
             tally.expect(not wrong, f"{label}+{offset:#x} {wrong}")
 
 
-def _check_stones(tally: Tally, read: Read, trap: bytes) -> None:
+def _check_stones(tally: Tally, read: Read, facts: Mapping[str, Any]) -> None:
     defined = {each.name: each for each in read.made.symbols if each.section > NOWHERE}
     seen: dict[tuple[int, int], Name] = {}
     for unit, names in read.stones.items():
@@ -119,6 +120,7 @@ def _check_stones(tally: Tally, read: Read, trap: bytes) -> None:
             continue
         ((index, at),) = places
         section = read.made.sections.get(index)
+        trap = bytes(facts["answer"]["stop"] if unit in read.stops else facts["trap"])
         code = section is not None and bool(section.flags & EXECUTABLE)
         tally.expect(code and section.content[at : at + len(trap)] == trap, f"{label} holds no trap")  # type: ignore[union-attr]
         tally.expect((index, at) not in seen, f"{label} lies where another one does")

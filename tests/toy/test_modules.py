@@ -20,6 +20,7 @@ from prune.model.knowledge import read_knowledge
 from prune.modules.link import link_modules
 from prune.modules.model import read_module_model
 from prune.modules.plan import ModulePlan, plan_modules, save_module_plans
+from prune.plan.policy import STOP
 from prune.verify.modules import check_modules
 from tests.unit.test_stale import PROFILE
 from tracer.profiles.profile import Profile, Seen, records
@@ -41,7 +42,8 @@ LDS = """SECTIONS {
  __bug_table 0 : { KEEP(*(__bug_table)) }
 }
 """
-#: hot calls by a static pointer what it is told to; cold_by_name is exported and asks for more of the kernel.
+#: hot calls by a static pointer what it is told to, both by the table of a file system's; cold_by_name is
+#: exported and asks for more of the kernel.
 MODULE = r"""
 extern int from_kernel(int), only_for_cold(int);
 #define LARGE asm volatile(".skip 40, 0x90")
@@ -66,7 +68,13 @@ int cold_by_name(int x) {
     return only_for_cold(x) + 2;
 }
 int calls_cold(int x) { LARGE; return cold_by_name(x) + 1; }
-int both(int which, int x) { WARN_BY_ADDRESS; return which ? calls_cold(x) : hot(0, x); }
+/* The kernel calls it under a lock. */
+static int __attribute__((noinline)) toy_rmdir(int x) { LARGE; return x + 7; }
+int (*const toy_dir_inode_operations[])(int) = { toy_rmdir };
+int both(int which, int x) {
+    WARN_BY_ADDRESS;
+    return which == 2 ? toy_dir_inode_operations[x - 1](x) : which ? calls_cold(x) : hot(0, x);
+}
 #define ROW(n) "__ksymtab_" #n ": .long " #n " - ., 0, 0\n.previous"
 #define EXPORT(n) asm(".section \"___ksymtab+" #n "\",\"a\"\n" ROW(n))
 EXPORT(cold_by_name);
@@ -184,7 +192,8 @@ def test_what_ran_stays_and_what_nobody_needs_goes(made: tuple[KernelBuild, Fold
     rows = zip(toy.plan.units, toy.plan.keep.tolist(), toy.plan.reason, strict=True)
     fate = {section: (keep, why) for (_, section, _), keep, why in rows}
     assert fate[".text.hot"] == (True, "ran: app (blocks)")
-    assert not any(fate[f".text.{name}"][0] for name in ("cold", "cold_by_name", "calls_cold"))
+    assert not any(fate[f".text.{name}"][0] for name in ("cold", "cold_by_name", "calls_cold", "toy_rmdir"))
+    assert {answer.function: answer.on_miss for answer in toy.plan.answers.values()} == {"toy_rmdir": STOP}
     assert fate[".text.init_module"] == (True, "root: the loader calls it")
     assert fate["___ksymtab+cold_by_name"] == (True, "exported, and needed by user")
     assert not fate["___ksymtab+hot"][0]
@@ -206,10 +215,11 @@ def test_the_pruned_module_runs_what_it_has_and_traps_on_the_rest(
 ) -> None:
     build, folder = pruned
     modules = folder.pruned("modules")
-    assert [run(build.objtree, n).stdout.strip() for n in (0, 1, 2, 3)] == ["82", "52", "82", "54"]
+    assert [run(build.objtree, n).stdout.strip() for n in range(5)] == ["82", "52", "82", "54", "8"]
     assert run(modules, 0).stdout.strip() == run(modules, 2).stdout.strip() == "82"
     for argument in (1, 3):
         assert run(modules, argument).returncode == -signal.SIGILL
+    assert run(modules, 4).returncode == -signal.SIGTRAP
 
 
 def test_a_tombstone_is_a_symbol_of_the_module_by_which_an_oops_names_it(
@@ -219,7 +229,7 @@ def test_a_tombstone_is_a_symbol_of_the_module_by_which_an_oops_names_it(
     shown = subprocess.run(["nm", modules / "toy.ko"], capture_output=True, text=True, check=True).stdout
     kinds = {line.split()[-1]: line.split()[-2] for line in shown.splitlines()}
     listed = json.loads((modules / "tombstones.json").read_text())["modules"]["toy"]
-    assert {row["symbol"] for row in listed} == {"cold", "cold_by_name", "calls_cold"}
+    assert {row["symbol"] for row in listed} == {"cold", "cold_by_name", "calls_cold", "toy_rmdir"}
     assert all(kinds[name].upper() == "T" for row in listed for name in row["names"])
     assert "only_for_cold" not in kinds
     # The entry about the dropped function went.
@@ -247,6 +257,7 @@ def _symbol_at(path: Path, name: str) -> int:
     ("name", "by", "finding"),
     [
         ("calls_cold", b"\xc3", "the tombstone of toy.o:.text.calls_cold holds no trap"),
+        ("toy_rmdir", b"\xd6", "the tombstone of toy.o:.text.toy_rmdir holds no trap"),
         ("hot", b"\xc3", "toy.o:.text.hot is not what the compiler made"),
         ("__this_module", b"\x01", "this_module is not what the compiler made"),
     ],
