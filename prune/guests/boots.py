@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,9 @@ from tracer.workloads.workload import Workload
 
 #: One in so many boots of a kernel with KASLR has it on; the others lie where vmlinux says.
 MOVED = 5
+
+#: What C libraries make of it (strerror(3)).
+_ENOSYS = "Function not implemented"
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,14 @@ def places_of(kernel: PrunedKernel, at: Sequence[int]) -> str:
     """Where the processors stood, for a guest that went without a word."""
     words = [f"{kernel.system_map.name_of(address) or 'outside the kernel'} ({address:#x})" for address in at]
     return f"the processor stood in {', '.join(words)}"
+
+
+def way_out(boot: Mapping[str, Any]) -> str:
+    """What may help a boot of ``boots.json`` that failed: nothing is missed when a pruned system call answers
+    ENOSYS, but programs say so."""
+    if boot["misses"] or _ENOSYS not in boot["problem"]:
+        return ""
+    return "nothing was missed: a system call that no traced run made is gone; trace more, or a rule keeps it"
 
 
 def summary(boots: Sequence[Boot]) -> dict[str, Any]:

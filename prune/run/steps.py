@@ -268,7 +268,10 @@ class Steps:
         )
         if failed:
             kinds = {kind.exit_code: kind for kind in (ValidationFailed, GuestFailed, GuestLost)}
-            raise kinds[failed["exit_code"]](f"booting the pruned kernel: {failed['problem']}")
+            from prune.guests.boots import way_out
+
+            told = f"booting the pruned kernel: {failed['problem']}"
+            raise kinds[failed["exit_code"]](told, way_out(failed))
 
     def report(self) -> dict[str, Any]:
         """Measure both kernels; write ``report.json`` and all that goes with it."""

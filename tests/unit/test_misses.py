@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.guests.boots import Boot, summary
+from prune.guests.boots import Boot, summary, way_out
 from prune.guests.graveyard import Graveyard, read_graveyard
 from prune.guests.misses import Answered, find_answered, find_misses
 from tracer.host import UserError
@@ -240,3 +240,17 @@ def test_damaged_tombstones_of_modules_are_an_error(graveyard: Path, value: dict
     path.write_text(json.dumps({"schema_version": 1, **value}))
     with pytest.raises(UserError, match=r"modules/tombstones\.json"):
         read_graveyard(graveyard)
+
+
+@pytest.mark.parametrize(
+    ("problem", "misses", "helps"),
+    [
+        ("running app shell: sleep: cannot read realtime clock: Function not implemented", [], True),
+        ("running app shell: Function not implemented", [{"function": "f"}], False),
+        ("running app shell: no such file", [], False),
+    ],
+)
+def test_where_nothing_was_missed_a_program_that_got_enosys_says_so(
+    problem: str, misses: list[dict[str, str]], helps: bool
+) -> None:
+    assert bool(way_out({"problem": problem, "misses": misses})) == helps
