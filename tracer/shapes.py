@@ -74,6 +74,28 @@ class WrongShape(Exception):
         self.remedy = remedy
 
 
+def package_name(name: object) -> str:
+    """An element of a list ``packages``.
+
+    Raises:
+        WrongShape: it is not the name of a Debian package.
+    """
+    if not isinstance(name, str) or not PACKAGE.fullmatch(name):
+        raise WrongShape(f"packages: {name!r} is not the name of a Debian package")
+    return name
+
+
+def path_pattern(pattern: object) -> str:
+    """An element of a list ``omit``.
+
+    Raises:
+        WrongShape: it is not a pattern of absolute paths.
+    """
+    if not isinstance(pattern, str) or not pattern.startswith("/"):
+        raise WrongShape(f"omit: {pattern!r} is not a pattern of absolute paths")
+    return pattern
+
+
 def check_shape(raw: object, table: str) -> dict[str, Any]:
     """One table: nothing unknown, nothing missing, every type right.
 

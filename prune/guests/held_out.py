@@ -16,7 +16,7 @@ from typing import Any
 
 from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.phase_names import RESERVED
-from tracer.shapes import PACKAGE, WrongShape, check_shape
+from tracer.shapes import WrongShape, check_shape, package_name, path_pattern
 from tracer.workloads.workload_file import memory_size
 
 SCHEMA = 1
@@ -102,8 +102,8 @@ def read_programs(path: Path) -> ProgramList:
             raise WrongShape(f'two programs are called "{twice}"' if twice else "there is no [[program]]")
         made = ProgramList(
             programs,
-            packages=tuple(map(_package, value.get("packages", ()))),
-            omit=tuple(map(_pattern, value["omit"])) if "omit" in value else None,
+            packages=tuple(map(package_name, value.get("packages", ()))),
+            omit=tuple(map(path_pattern, value["omit"])) if "omit" in value else None,
             files=_folder(path.parent, value["files"]) if "files" in value else None,
             memory=_memory(value["memory"]) if "memory" in value else 0,
         )
@@ -124,18 +124,6 @@ def _program(raw: object) -> Program:
     if not 0 < timeout <= _LONGEST:
         raise WrongShape(f"{row['name']}: timeout is not between 0 and {_LONGEST} seconds")
     return Program(row["name"], row["command"], float(timeout))
-
-
-def _package(name: object) -> str:
-    if not isinstance(name, str) or not PACKAGE.fullmatch(name):
-        raise WrongShape(f"{name!r} is not the name of a Debian package")
-    return name
-
-
-def _pattern(pattern: object) -> str:
-    if not isinstance(pattern, str) or not pattern.startswith("/"):
-        raise WrongShape(f"omit: {pattern!r} is not a pattern of absolute paths")
-    return pattern
 
 
 def _folder(beside: Path, name: str) -> Path:

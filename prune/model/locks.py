@@ -36,11 +36,8 @@ class Locks:
         """
         there = keep[self.source]
         masks = []
-        none = np.zeros(len(keep), bool)
-        for own, callers, pointed in (
-            (OWN, CALLERS, none if through is None else through), (OWN_SPIN, CALLERS_SPIN, none),
-        ):  # fmt: skip
-            entered = pointed.copy()
+        for own, callers, begun in ((OWN, CALLERS, through), (OWN_SPIN, CALLERS_SPIN, None)):
+            entered = np.zeros(len(keep), bool) if begun is None else begun.copy()
             entered[self.target[there & (self.held & own != 0)]] = True
             passes = there & (self.held & callers != 0)
             while True:

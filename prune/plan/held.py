@@ -8,15 +8,11 @@ functions, and of the tables that hold them where the names alone do not tell.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from fnmatch import translate
-
 import numpy as np
 
 from prune.model.callgraph import CallGraph
 from prune.model.elf import Rows
-from prune.model.image import Image
+from prune.model.image import Image, expression
 from prune.model.knowledge import Knowledge
 
 
@@ -26,24 +22,19 @@ def held_through(image: Image, graph: CallGraph, knowledge: Knowledge) -> Rows:
     names: dict[int, list[str]] = {}
     for unit, _, _, name in image.functions:
         names.setdefault(unit, []).append(name.partition(".")[0])  # compilers add to it (.isra.0)
-    anywhere = _any_of(pattern for rule in rules if "tables" not in rule for pattern in rule["functions"])
+    free = (pattern for rule in rules if "tables" not in rule for pattern in rule["functions"])
+    anywhere = expression(tuple(free)).match
     chosen = [unit for unit, mine in names.items() if any(map(anywhere, mine))]
     # A table has a section of its own, called by its name.
     data = np.flatnonzero(image.units["data"])
     sections = [image.names[unit] for unit in data.tolist()]
     for rule in rules:
         if "tables" in rule:
-            is_table = _any_of(f"*.{pattern}" for pattern in rule["tables"])
-            tables = data[np.fromiter(map(is_table, sections), bool, len(sections))]
-            wanted = _any_of(rule["functions"])
+            is_table = expression(tuple(f"*.{pattern}" for pattern in rule["tables"])).match
+            tables = data[np.array([is_table(section) is not None for section in sections], bool)]
+            wanted = expression(tuple(rule["functions"])).match
             held = np.unique(graph.target[np.isin(graph.source, tables)]).tolist()
             chosen += [unit for unit in held if any(map(wanted, names.get(unit, ())))]
     found = np.zeros(len(image.units), bool)
     found[chosen] = True
     return found
-
-
-def _any_of(patterns: Iterable[str]) -> Callable[[str], bool]:
-    # Without any, nothing matches.
-    matches = re.compile("|".join(map(translate, patterns)) or r"(?!)").match
-    return lambda name: matches(name) is not None

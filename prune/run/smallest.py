@@ -23,6 +23,8 @@ from prune.guests.memory import console_of
 from prune.guests.minram import Search, Trial, search, short
 from prune.guests.misses import Miss
 from prune.model.buildid import build_id
+from prune.model.image import matches
+from prune.model.knowledge import read_knowledge
 from prune.run import passes
 from prune.run.kernels import kernel_of
 from prune.run.pipeline import Pipeline
@@ -36,8 +38,6 @@ from tracer.workloads.workload import Workload
 #: A guest that boots so many times as long as the first one, or this many seconds, does not do.
 PATIENCE, AT_LEAST = 3.0, 20.0
 GRACE = 10.0
-#: Of this object something runs when no memory is left: which process is killed is chosen (out_of_memory).
-_NONE_LEFT = "mm/oom_kill.o"
 
 
 class Healer:
@@ -47,6 +47,7 @@ class Healer:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.identity = build_id(pipeline.folder.base("vmlinux"))
+        self.none_left = read_knowledge(pipeline.workload.arch).closure["no_memory"]["files"]
         self.before = self._known()
 
     def begin(self) -> None:
@@ -56,7 +57,7 @@ class Healer:
     def heal(self, misses: tuple[Miss, ...]) -> bool:
         """Take misses over into the profile and link again; False when none of them is new, or no memory was
         left."""
-        if any(each.object.endswith(_NONE_LEFT) for each in misses):
+        if any(matches(each.object, self.none_left) for each in misses):
             return False
         new = passes.learn(self.pipeline.folder, misses)
         if new:

@@ -26,7 +26,9 @@ class Run:
 
     def __init__(self, folder: Path, missing: list[tuple[Miss, ...] | BaseException]) -> None:
         self.folder, self.linked, self.missing = Folder(folder), 0, missing
-        self.healer = Healer(cast(Pipeline, SimpleNamespace(folder=self.folder, renew=self.renew)))
+        workload = SimpleNamespace(arch="x86_64")
+        pipeline = SimpleNamespace(folder=self.folder, renew=self.renew, workload=workload)
+        self.healer = Healer(cast(Pipeline, pipeline))
         self.guests = cast(
             Any, SimpleNamespace(healer=self.healer, healed=0, hopeless={}, load=lambda: None, _one=self.one)
         )

@@ -56,8 +56,8 @@ def build_root(workload: Workload, into: Path, cache: Path, more: Mapping[str, E
     if workload.rootfs.busybox:
         tree.update(busybox_links(source, busybox))
     for deb in fetch_packages(workload.rootfs.packages, kind.debian, cache):
-        files = package_tree(deb).items() if workload.rootfs.owners else _of_root(package_tree(deb)).items()
-        tree.update((name, entry) for name, entry in files if not _omitted(name, workload.rootfs.omit))
+        files = package_tree(deb) if workload.rootfs.owners else _of_root(package_tree(deb))
+        tree |= {name: entry for name, entry in files.items() if not _omitted(name, workload.rootfs.omit)}
     tree.setdefault("usr/bin/sh", symlink("/kprune/busybox"))
     if workload.rootfs.modules:  # as the kernel calls it (CONFIG_MODPROBE_PATH)
         tree.setdefault("usr/sbin/modprobe", symlink("/kprune/busybox"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from tracer.host import UserError
 from tracer.phase_names import RESERVED
-from tracer.shapes import PACKAGE, WrongShape, check_shape
+from tracer.shapes import WrongShape, check_shape, package_name, path_pattern
 from tracer.workloads.disks import FORMATS
 from tracer.workloads.servers import Server
 from tracer.workloads.workload import DEVICES, NIC, App, Disk, Machine, Rootfs, RootfsFile, Workload, is_file
@@ -161,14 +161,11 @@ class _Reader:
 
     def rootfs(self, raw: dict[str, Any], own: dict[str, Any]) -> Rootfs:
         self.check(raw, "rootfs", "[rootfs]")
-        packages = raw.get("packages", [])
-        for package in packages:
-            if not isinstance(package, str) or not PACKAGE.fullmatch(package):
-                raise self.fail(f"[rootfs] packages: {package!r} is not the name of a Debian package")
-        omit = raw.get("omit", [])
-        for pattern in omit:
-            if not isinstance(pattern, str) or not pattern.startswith("/"):
-                raise self.fail(f"[rootfs] omit: {pattern!r} is not a pattern of absolute paths")
+        try:
+            packages = tuple(map(package_name, raw.get("packages", ())))
+            omit = tuple(map(path_pattern, raw.get("omit", ())))
+        except WrongShape as error:
+            raise self.fail(f"[rootfs] {error}") from None
         device = raw.get("device", "")
         if device and device not in DEVICES:
             raise self.fail(f'[rootfs] device is "{device}"', f"known: {', '.join(DEVICES)}")
@@ -177,9 +174,9 @@ class _Reader:
         brought = isinstance(busybox, str)
         return Rootfs(
             busybox=brought or busybox,
-            packages=tuple(packages),
+            packages=packages,
             files=tuple(self.rootfs_file(item, f"[[rootfs.file]] {i + 1}") for i, item in enumerate(files)),
-            omit=tuple(omit),
+            omit=omit,
             own_busybox=self.existing(busybox, "busybox") if brought else None,
             device=device,
             modules=self.modules(raw.get("modules", [])),
