@@ -10,6 +10,7 @@ mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 cache=${KPRUNE_CACHE:-$HOME/.cache/kprune}
 tree=${2:-$(ls -td "$cache"/src/*/*/ 2>/dev/null | head -n 1)}
+tree=${tree%/}
 tests=$tree/tools/testing/selftests
 [ -d "$tests" ] || { echo "$0: \"$tree\" has no tools/testing/selftests; name a kernel's sources" >&2; exit 2; }
 
