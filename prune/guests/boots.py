@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from prune.guests.graveyard import Graveyard, read_graveyard
-from prune.guests.misses import Answered, Miss, find_answered, find_misses
+from prune.guests.misses import Answered, Miss, find_answered, find_misses, missed_calls
 from prune.guests.system_map import SystemMap, read_system_map
 from prune.settings import cache_folder
 from tracer.collecting.moved import how_far
@@ -91,7 +91,7 @@ def boot_pruned(
         made = _boot(workload, kernel, initrd, number, into / str(number))
         said = made.problem or f"ran the whole workload, powered off after {made.seconds:.1f} s"
         once_more = f" (once more, for {made.repeated})" if made.repeated else ""
-        answered = f"; by policy, {', '.join(map(str, made.answered[:5]))}" if made.answered else ""
+        answered = f"; {', '.join(map(str, made.answered[:5]))}" if made.answered else ""
         say(f"boot {number} ({made.variation}): {said}{once_more}{answered}")
         return made
 
@@ -113,7 +113,16 @@ def _boot(workload: Workload, kernel: PrunedKernel, initrd: Path, number: int, i
     if silent and _stone(made.misses[0])[:3] in kernel.graveyard.stones.values():
         misses = _with_callers(workload, kernel, initrd, how, made.misses, into)
         made = replace(made, misses=misses, problem=_missed(misses))
+    calls = missed_calls(made.answered)
+    if made.problem and not made.misses and calls:
+        problem = f"{made.problem}; {_asked_for(calls)}"
+        made = replace(made, misses=calls, problem=problem, exit_code=GuestFailed.exit_code)
     return made
+
+
+def _asked_for(calls: Sequence[Miss]) -> str:
+    """What may be why a boot failed that missed nothing else."""
+    return f"it asked for system calls that are gone: {', '.join(call.function for call in calls[:5])}"
 
 
 def _boot_once(

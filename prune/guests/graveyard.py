@@ -15,7 +15,7 @@ from tracer.host import MISSHAPEN, UserError, read_json
 from tracer.module_list import FOLDER
 from tracer.oops import Entry, Oops, Place
 
-SCHEMA = 4
+SCHEMA = 5
 #: Of the tombstones of modules, beside those modules (:mod:`prune.modules.link`).
 MODULES_SCHEMA = 1
 #: What an oops calls the place of a tombstone whose name is not in kallsyms: this, and how far behind it.
@@ -44,8 +44,9 @@ class Graveyard:
     ``freed``: (first, last address, function, object, section) of what is freed after boot. The traps within
     functions that lost cold blocks are among the stones; ``offsets``: for what place in the function each
     stands, ``trimmed``: the addresses of such functions by name. ``first``, ``end``: of tombstones proper.
-    ``answers``: address -> the value that a policy makes the function there return; ``size``: bytes of all
-    tombstones. ``modules``: (module, name of a tombstone in it) -> (function, object, section); only when the
+    ``answers``: address -> the value that the function there returns now; ``calls``: those of them that are
+    entries of system calls, for the others a policy said so; ``size``: bytes of all tombstones.
+    ``modules``: (module, name of a tombstone in it) -> (function, object, section); only when the
     module has been loaded has it an address."""
 
     stones: dict[int, tuple[str, str, str]]
@@ -56,6 +57,7 @@ class Graveyard:
     first: int = 0
     end: int = 0
     answers: dict[int, str] = field(default_factory=dict)
+    calls: frozenset[int] = frozenset()
     size: int = 0
     modules: dict[tuple[str, str], tuple[str, str, str]] = field(default_factory=dict)
 
@@ -189,11 +191,12 @@ def read_graveyard(path: Path) -> Graveyard:
             for row in value["freed"]
         )  # fmt: skip
         answers = {int(row["address"]): str(row["answer"]) for row in value["tombstones"] if row["answer"]}
+        calls = frozenset(int(row["address"]) for row in value["tombstones"] if row["call"])
         size = sum(int(row["size"]) for row in value["tombstones"])
     except MISSHAPEN as error:
         raise UserError(f"reading the tombstones: {path}: {error!r}", "link again: kprune link") from error
     modules = _read_modules(path.parent / FOLDER / path.name)
-    return Graveyard(stones, names, freed, offsets, trimmed, first, end, answers, size, modules)
+    return Graveyard(stones, names, freed, offsets, trimmed, first, end, answers, calls, size, modules)
 
 
 def _read_modules(path: Path) -> dict[tuple[str, str], tuple[str, str, str]]:

@@ -56,13 +56,13 @@ class ProgramList:
 class Ran:
     """One program on one kernel: its exit status and what it printed, line by line; ``missed``: the pruned
     functions that were asked for meanwhile, ``answered``: those for which a policy answered;
-    ``unanswered``: a system call was asked for that does not exist there; ``ended``: "" when the guest went
-    on, or "panicked", or "hung". ``repeated``: this is the second try, after a hang."""
+    ``unanswered``: the system calls that it asked for and that are not there; ``ended``: "" when the guest
+    went on, or "panicked", or "hung". ``repeated``: this is the second try, after a hang."""
 
     status: int
     lines: tuple[str, ...]
     missed: tuple[str, ...] = ()
-    unanswered: bool = False
+    unanswered: tuple[str, ...] = ()
     answered: tuple[str, ...] = ()
     ended: str = ""
     repeated: bool = False
@@ -204,7 +204,7 @@ def _judge(name: str, wanted: Sequence[Ran], got: Ran) -> Fate:
         return Fate(name, KILLED, missed, differs)
     if got.answered:
         return Fate(name, ANSWERED, got.answered, differs)
-    return Fate(name, ENOSYS if got.unanswered else WRONG, (), differs)
+    return Fate(name, ENOSYS if got.unanswered else WRONG, got.unanswered, differs)
 
 
 def first_difference(wanted: Ran, got: Ran) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prune.guests.boots import PrunedKernel, watched
 from prune.guests.held_out import Program, ProgramList, Ran
-from prune.guests.misses import find_answered, find_misses, phase_at
+from prune.guests.misses import Answered, find_answered, find_misses, phase_at
 from prune.model.knowledge import Knowledge
 from tracer.files.newc import directory, regular
 from tracer.files.rootfs import COMMAND, Tree
@@ -40,6 +40,8 @@ _FILES = "/held"
 #: What a program runs in: an empty folder of its own.
 _FOLDER = "/kprune/held/{name}"
 _WITHIN = "export HELD={folder}; cd $HELD || exit 98\n{command}"
+#: For a system call that was not in the kernel before it was pruned, which has no name there.
+_NEVER = "a system call that this kernel never had"
 
 
 class DoesNotBoot(UserError):
@@ -133,27 +135,36 @@ class Guests:
             of_phase.setdefault(phase_at(block[1], phases), []).append(block)
         return _Seen(
             tuple(dict.fromkeys(map(str, find_misses(stones, blocks, console, phases)))),
-            {name: tuple(map(str, find_answered(stones, mine))) for name, mine in of_phase.items()},
+            {name: find_answered(stones, mine) for name, mine in of_phase.items()},
             {name for name, mine in of_phase.items() if any(at in self.unanswered for at, _ in mine)},
         )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """``misses`` in words; ``answered``: program -> what policies answered for; ``unanswered``: the programs
-    that asked for system calls that are gone."""
+    """``misses`` in words; ``answered``: program -> what was gone and was answered for; ``unanswered``: the
+    programs that asked for system calls that are not there, gone or not."""
 
     misses: tuple[str, ...]
-    answered: Mapping[str, tuple[str, ...]]
+    answered: Mapping[str, Sequence[Answered]]
     unanswered: Container[str]
+
+    def ran(self, name: str, printed: Printed, ended: str = "", misses: tuple[str, ...] = ()) -> Ran:
+        """What a program did."""
+        answered = self.answered.get(name, ())
+        calls = tuple(each.function for each in answered if each.call)
+        if name in self.unanswered and not calls:
+            calls = (_NEVER,)
+        by_policy = tuple(str(each) for each in answered if not each.call)
+        return Ran(*printed, misses, calls, by_policy, ended)
 
 
 def _ran(printed: Mapping[str, Printed], ended: str, seen: _Seen) -> list[Ran]:
     """What each program did. A miss in a guest belongs to its last one, for it ends the guest's list."""
     *others, last = printed
     return [
-        *(Ran(*printed[name], (), name in seen.unanswered, seen.answered.get(name, ())) for name in others),
-        Ran(*printed[last], seen.misses, last in seen.unanswered, seen.answered.get(last, ()), ended),
+        *(seen.ran(name, printed[name]) for name in others),
+        seen.ran(last, printed[last], ended, seen.misses),
     ]
 
 

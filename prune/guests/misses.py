@@ -15,6 +15,9 @@ from prune.guests.graveyard import FREED, Graveyard
 from tracer.oops import Oops, find_oopses
 from tracer.phase_names import BOOT, START
 
+#: Who calls a system call.
+_PROGRAM = "a program"
+
 
 @dataclass(frozen=True)
 class Miss:
@@ -37,14 +40,16 @@ class Miss:
 
 @dataclass(frozen=True)
 class Answered:
-    """A dropped function that was called, and returned the ``value`` that a policy gives it: what the user
-    asked for, and no miss. ``phase``: as of a miss, when it was first called."""
+    """A dropped function that was called, and returned a ``value``. For a policy, it is what the user asked
+    for; of a system call (``call``) it is how programs learn what a kernel has, and most have another way. So
+    it is no miss. ``phase``: as of a miss, when it was first called."""
 
     function: str
     object: str
     section: str
     value: str
     phase: str = ""
+    call: bool = False
 
     def __str__(self) -> str:
         return f"{self.function} ({self.object}) returned {self.value}"
@@ -93,11 +98,22 @@ def find_misses(
 def find_answered(
     graveyard: Graveyard, executed: Sequence[tuple[int, int]], phases: Sequence[tuple[int, str]] = ()
 ) -> tuple[Answered, ...]:
-    """What policies answered for in a run, each function once; arguments as for :func:`find_misses`."""
+    """What was called and is gone, and was answered for, in a run, each function once; arguments as for
+    :func:`find_misses`."""
     return tuple(
-        Answered(*graveyard.stones[address], graveyard.answers[address], phase_at(offset, phases))
+        Answered(
+            *graveyard.stones[address], graveyard.answers[address], phase_at(offset, phases),
+            address in graveyard.calls,
+        )
         for address, offset in _first_executed(graveyard, executed).items() if address in graveyard.answers
     )  # fmt: skip
+
+
+def missed_calls(answered: Sequence[Answered]) -> tuple[Miss, ...]:
+    """The system calls among ``answered`` as misses: maybe a run that missed nothing else failed for them."""
+    return tuple(
+        Miss(each.function, each.object, each.section, _PROGRAM, each.phase) for each in answered if each.call
+    )
 
 
 def _first_executed(graveyard: Graveyard, executed: Sequence[tuple[int, int]]) -> dict[int, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prune.linking.bodies import Body, answer_bodies, laid_down
+from prune.linking.bodies import Body, answer_bodies, laid_down, refusals, shared_answers
 from prune.linking.edit import edit_image
 from prune.linking.prepared import LISTING, SCRIPT, Prepared, Ready
 from prune.linking.script import assign, bury, discard_units, list_dropped, place_pieces, place_units, realign
@@ -22,7 +22,7 @@ from prune.model.room import DROPPED, FREED_GROUPS, freed_name
 from prune.model.tables import Tables
 from prune.options import read_options
 from prune.plan.plan_file import Plan
-from prune.plan.policy import RETURN
+from prune.plan.policy import REFUSE, RETURN
 from tracer.host import UserError, uncollected, whole_file
 
 # Disassembling is for those whose plan takes blocks out.
@@ -50,11 +50,13 @@ def generate(script: Path, plan: Plan, home: Path, root: Path, image: Image, tab
         image, tables, trimming = trim(image, tables, cold, knowledge)
         trimming = _with_stops(trimming, image, plan)
     trims = trimming.trims if trimming else {}
-    burial = bury_dropped(image, tables, plan.keep, knowledge)
+    options = _options(root / ".config")
+    shared = shared_answers(plan.answers, image, knowledge, options)
+    burial = bury_dropped(image, tables, plan.keep, shared)
+    burial, calls = refusals(plan.answers, image, burial, knowledge, options)
     data = edit_image(image, tables, plan.keep, plan.boot, burial, knowledge, trimming)
     with Writing(root, home, Contents(image.objects, image.parts, data, image.archive)) as writing:
-        options = _options(root / ".config")
-        bodies = answer_bodies(plan.answers, image, knowledge, options)
+        bodies = answer_bodies(plan.answers, image, knowledge, options) | calls
         text = realign((root / script).read_text(), knowledge.align, options)
         text = generate_script(text, image, plan.keep, burial, knowledge, bodies)
         with whole_file(root / home / SCRIPT, "wb") as stream:
@@ -191,9 +193,11 @@ def _as_json(image: Image, burial: Burial, unit: int) -> dict[str, object]:
 def _as_answer(
     plan: Plan, place: tuple[str, str], bodies: Mapping[tuple[str, str], Body], trap: bytes
 ) -> dict[str, object]:
-    """The bytes of a tombstone, and the value that it returns, "" where it does not return."""
+    """The bytes of a tombstone, the value that it returns, "" where it does not return, and whether it is
+    that of a system call."""
     answer = plan.answers.get(place)
     return {
         "size": bodies[place].size if place in bodies else len(trap),
-        "answer": answer.value if answer and answer.on_miss == RETURN else "",
+        "answer": answer.value if answer and answer.on_miss in (RETURN, REFUSE) else "",
+        "call": answer is not None and answer.on_miss == REFUSE,
     }

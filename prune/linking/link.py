@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from prune.plan.plan_file import Plan
 
 #: Of tombstones.json, which others read.
-TOMBSTONES_SCHEMA = 4
+TOMBSTONES_SCHEMA = 5
 LINK_MAP = "vmlinux.base.map"
 #: The folder in the object tree.
 PREPARED = ".kprune"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: Of prepared.json.
-SCHEMA = 5
+SCHEMA = 6
 ARCHIVE = "archive.a"
 #: The script that ld reads, and the same with all that it drops, for a person to read.
 SCRIPT, LISTING = "vmlinux.lds", "kprune.lds"

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from prune.model.elf import SHF_EXECINSTR, STB_LOCAL, Rows, distinct
-from prune.model.image import Image, expression
-from prune.model.knowledge import Knowledge
+from prune.model.image import Image
 from prune.model.tables import Tables
 from tracer.host import UserError
 
@@ -38,10 +38,10 @@ class Tombstone(NamedTuple):
 class Burial:
     """What the link needs to know of the dead.
 
-    ``stones`` by unit; ``aliases`` maps a dropped name to the kept symbol that answers for it
-    (pruned system calls); ``severed`` are the rows of ``image.relocations`` that refer to a dropped unit, and
-    ``local`` says which of them do so by a local or section symbol; ``undefined`` are the flat symbol rows of
-    definitions that the script takes over.
+    ``stones`` by unit; ``aliases`` maps a dropped name to the kept symbol that answers for it; ``severed``
+    are the rows of ``image.relocations`` that refer to a dropped unit, ``local`` says which of them do so
+    by a local or section symbol; ``undefined`` are the flat symbol rows of definitions that the script takes
+    over.
     """
 
     stones: dict[int, Tombstone]
@@ -51,8 +51,13 @@ class Burial:
     undefined: Rows
 
 
-def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge) -> Burial:
+def bury_dropped(
+    image: Image, tables: Tables, keep: Rows, shared: Mapping[int, str] = MappingProxyType({})
+) -> Burial:
     """Find the references that cross from kept to dropped units, and name a tombstone for each target.
+
+    Args:
+        shared: dropped unit -> the kept symbol that is meant by its global names from now on.
 
     Raises:
         UserError: a kept unit refers to dropped data, which the plan must never do.
@@ -66,11 +71,9 @@ def bury_dropped(image: Image, tables: Tables, keep: Rows, knowledge: Knowledge)
     labels = [image.text.globals[row] for row in np.searchsorted(image.global_rows, meant).tolist()]
     aliases: dict[str, str] = {}
     names: dict[int, set[str]] = {}
-    answers = _Answers(image, keep, knowledge)
     for name, unit in zip(labels, image.symbol_unit[meant].tolist(), strict=True):
-        to = answers.to(name)
-        if to is not None:
-            aliases[name] = to
+        if unit in shared:
+            aliases[name] = shared[unit]
         else:
             names.setdefault(unit, set()).add(name)
     by_local = distinct(target[severed[local]])
@@ -104,23 +107,3 @@ def _no_dropped_data(image: Image, rows: Rows) -> None:
             f"{image.unit_label(int(row['target']))}, data that it refers to",
             "make the plan again: kprune plan",
         )
-
-
-class _Answers:
-    """Who answers for a name that is gone."""
-
-    def __init__(self, image: Image, keep: Rows, knowledge: Knowledge) -> None:
-        kept: Mapping[str, int] = image.globals_
-
-        def is_kept(name: str) -> bool:
-            unit = int(image.symbol_unit[kept[name]]) if name in kept else -2
-            return unit == -1 or (unit >= 0 and bool(keep[unit]))
-
-        there = [each for each in knowledge.redirects if is_kept(each.to)]
-        self._redirects = [(expression((each.pattern,)).match, each.to) for each in there]
-
-    def to(self, name: str) -> str | None:
-        for matches, to in self._redirects:
-            if matches(name) and name != to:
-                return to
-        return None

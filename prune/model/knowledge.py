@@ -52,10 +52,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Redirect:
-    """Dropped symbols of this pattern become the symbol ``to`` instead of a tombstone."""
+    """For dropped functions of this pattern, which are entries of system calls, the function ``to`` answers,
+    and returns ``value``."""
 
     pattern: str
     to: str
+    value: str
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def read_knowledge(arch: str) -> Knowledge:
         align=tuple(
             Align(row["output"], row["from"], row["to"], tuple(row["unless"])) for row in own.get("align", ())
         ),
-        redirects=tuple(Redirect(row["pattern"], row["to"]) for row in own.get("redirect", ())),
+        redirects=tuple(Redirect(row["pattern"], row["to"], row["value"]) for row in own.get("redirect", ())),
         system_calls=tuple(
             SystemCalls(row["bits"], tuple(row["prefixes"]), tuple(row["from"]))
             for row in own.get("system_calls", ())

@@ -95,7 +95,7 @@ def _link(
 ) -> PrunedModule:
     image, root = model.image, build.objtree
     check_same(plan, image)
-    burial = bury_dropped(image, model.tables, plan.keep, knowledge)
+    burial = bury_dropped(image, model.tables, plan.keep)
     data = edit_image(image, model.tables, plan.keep, plan.boot, burial, knowledge)
     words = recorded_link(root, model.module)
     at = next(i for i, word in enumerate(words) if word.endswith("module.lds"))

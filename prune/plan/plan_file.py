@@ -13,7 +13,7 @@ import numpy as np
 from prune.model.apart import Piece
 from prune.model.elf import Rows
 from prune.plan import SCHEMA
-from prune.plan.policy import PANIC, RETURN, STOP
+from prune.plan.policy import PANIC, REFUSE, RETURN, STOP
 from tracer.host import MISSHAPEN, UserError, read_json, whole_file
 
 KEEP, BOOT, DROP = "keep", "boot", "drop"
@@ -22,8 +22,8 @@ KEEP, BOOT, DROP = "keep", "boot", "drop"
 @dataclass(frozen=True)
 class Answer:
     """What a dropped function does when it is called: ``on_miss`` is ``return``, with ``number``, which the
-    policy calls ``value``, or ``panic``, or ``stop``; ``policy``: which one, or the builtin family, says
-    so."""
+    policy calls ``value``, or ``panic``, or ``stop``; or ``refuse``, for a system call, with ``value``.
+    ``policy``: which one, or the builtin family, says so, or for a system call the function that answers."""
 
     function: str
     on_miss: str
@@ -132,6 +132,6 @@ def load_plan(path: Path) -> Plan:
 
 def _answer(row: Sequence[object]) -> Answer:
     function, on_miss, number, value, policy = row
-    if on_miss not in (RETURN, PANIC, STOP) or not isinstance(number, int):
+    if on_miss not in (RETURN, PANIC, STOP, REFUSE) or not isinstance(number, int):
         raise ValueError(f"nothing answers like this: {on_miss} {number}")
     return Answer(str(function), str(on_miss), number, str(value), str(policy))

@@ -31,6 +31,8 @@ from tracer.shapes import WrongShape, check_shape
 RETURN, TRAP, PANIC, KEEP = "return", "trap", "panic", "keep"
 #: What no file asks for: a trap that takes the machine down, for functions that are called under locks.
 STOP = "stop"
+#: Of the entry of a system call: the kernel's own answer for one that it does not have.
+REFUSE = "refuse"
 ON_MISS = (RETURN, TRAP, PANIC, KEEP)
 _POINTER = re.compile(r"ERR_PTR\((-\w+)\)")
 _NUMBER = re.compile(r"-?\d{1,10}")

@@ -108,7 +108,8 @@ def table(report: Mapping[str, Any]) -> str:
             f"missed: {miss['function']} ({miss['object']}), called by {miss['caller'] or 'unknown'}"
         )
     for each in validation["answered"]:
-        lines.append(f"answered by policy: {each['function']} ({each['object']}), {each['value']}")
+        how = "asked for, and gone" if each["call"] else "answered by policy"
+        lines.append(f"{how}: {each['function']} ({each['object']}), {each['value']}")
     said = validation["console"]
     for line in said["new"][:MOST_SAID]:
         lines.append(

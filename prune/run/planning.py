@@ -34,6 +34,7 @@ from prune.plan.held import held_through
 from prune.plan.plan import SMALL, make_plan
 from prune.plan.plan_file import Plan
 from prune.plan.policy import Policy
+from prune.plan.refusals import find_refusals
 from prune.plan.rules import KeepRule, Rules, read_rules
 from prune.plan.stops import find_stops
 from prune.plan.timers import may_go_off
@@ -142,6 +143,8 @@ def decide(
         exported=exported,
     )
     plan = _with_stops(plan, given.policies, model, cut.traps)
+    refusals = find_refusals(cut.image, plan.keep, given.policies, model.knowledge)
+    plan = replace(plan, answers={**plan.answers, **refusals})
     return _with_answers(plan, given.policies, folder, model) if given.policies else plan
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prune.guests.boots import PrunedKernel, places_of, watched
-from prune.guests.misses import Miss, find_misses
+from prune.guests.misses import Miss, find_answered, find_misses, missed_calls
 from prune.guests.soaked import Guest
 from prune.run import passes
 from prune.run.kernels import kernel_of
@@ -106,6 +106,8 @@ def soak_once(
     misses = find_misses(kernel.graveyard, executed, console, phases)
     if misses:
         problem = "missed " + "; ".join(map(str, misses[:5]))
+    elif problem:
+        misses = missed_calls(find_answered(kernel.graveyard, executed, phases))
     return Guest(tuple(stretches), misses, problem)
 
 

@@ -11,6 +11,7 @@ import capstone
 from elftools.common.exceptions import ELFError
 from elftools.elf.sections import SymbolTableSection
 
+from prune.linking.nameless import FIRST, LAST
 from prune.model.extents import open_whole
 from prune.model.knowledge import Knowledge
 from prune.security.targets import indirect_targets
@@ -97,8 +98,8 @@ def _is_gadget(decoder: capstone.Cs, code: bytes, back: str, leaves: tuple[str, 
 
 
 def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:
-    """System calls whose entry is code of its own, not that of what answers for pruned ones, and not the weak
-    one that stands for a system call which is not configured (COND_SYSCALL of the architecture's
+    """System calls whose entry is code of its own, not a tombstone or what answers for pruned ones, and not
+    the weak one that stands for a system call which is not configured (COND_SYSCALL of the architecture's
     asm/syscall_wrapper.h): both return -ENOSYS. LTO makes weak entries local ones, which are counted.
     """
     entries: dict[str, int] = {}
@@ -111,4 +112,7 @@ def _answering(table: SymbolTableSection, knowledge: Knowledge) -> set[str]:
             re.fullmatch(each.pattern.replace("*", ".*"), name) for each in knowledge.redirects
         ):
             entries[name] = symbol["st_value"]
-    return {name for name, value in entries.items() if value not in refused}
+    first, last = (
+        next((each["st_value"] for each in table.get_symbol_by_name(name) or ()), 0) for name in (FIRST, LAST)
+    )
+    return {name for name, value in entries.items() if value not in refused and not first <= value < last}

@@ -1,10 +1,11 @@
 """Prove what lies at tombstones that do not just trap: for a policy, code that returns a value, or panics;
-a trap that stops the machine.
+a trap that stops the machine; for the entry of a system call, what leads to the kernel's own refusal.
 
 Such code is decoded here from vmlinux. To return is one instruction that loads the value which the plan says
 into the register for it, then a return, or a jump to the kernel's thunk for returns, and filling behind it.
 To panic is a call over the text, which names the function, then a call of ``panic``. Where the kernel wants a
-mark at whatever is called by address, that comes first. Nothing else is accepted, and nothing of it where the
+mark at whatever is called by address, that comes first. To refuse is to jump, over another such tombstone at
+most, to the function that returns -ENOSYS. Nothing else is accepted, and nothing of it where the
 plan says nothing.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from tracer.host import MISSHAPEN, UserError, read_json
 
 Name = tuple[str, str]
 _LONGEST = 512
-_PANIC, STOP = "panic", "stop"
+_PANIC, STOP, REFUSE = "panic", "stop", "refuse"
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What the plan says of one unit: ``on_miss`` is ``return``, of ``number``, or ``panic``, or ``stop``."""
+    """What the plan says of one unit: ``on_miss`` is ``return``, of ``number``, or ``panic``, or ``stop``; or
+    ``refuse``."""
 
     function: str
     on_miss: str
@@ -50,7 +53,7 @@ def read_planned(path: Path) -> dict[Name, Planned]:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "plan", 4)
+    value = read_json(path, "plan", 5)
     try:
         return {
             (str(row[0]), str(row[1])): Planned(str(row[2]), str(row[3]), int(row[4]), str(row[5]))
@@ -83,7 +86,8 @@ def thunk_of(objects: Iterable[Object], name: str) -> str:
 @dataclass(frozen=True)
 class Judge:
     """What code may answer in one kernel: ``marked``: it begins with what an indirect call must find;
-    ``through``: the thunk by which it returns, "" for none."""
+    ``through``: the thunk by which it returns, "" for none; ``shared``: the kernel checks what lies before a
+    function that it calls, so that all names of dropped system calls are those of what refuses."""
 
     linked: Linked
     decoder: Decoder
@@ -91,6 +95,7 @@ class Judge:
     planned: Mapping[Name, Planned]
     marked: bool = False
     through: str = ""
+    shared: bool = False
 
     def size(self, of: Name, address: int) -> int:
         """Bytes of the tombstone of a unit."""
@@ -108,11 +113,38 @@ class Judge:
         if not code.startswith(mark):
             return Found(len(mark), f"does not begin with {mark.hex(' ')}")
         begin = address + len(mark)
-        if planned.on_miss == _PANIC:
+        if planned.on_miss == REFUSE:
+            found = self._refuses(planned, begin, mark)
+        elif planned.on_miss == _PANIC:
             found = self._panics(planned, of[0], begin, code[len(mark) :])
         else:
             found = self._returns(planned, begin, code[len(mark) :])
         return Found(found.size + len(mark), found.wrong)
+
+    def _refuses(self, planned: Planned, begin: int, mark: bytes) -> Found:
+        """The tombstone that it leads over is another's, and proved there."""
+        refuser = self.refuser(planned.function)
+        wanted = self.linked.symbols.get(refuser, 0)
+        size, to = self._jump(begin)
+        if to != wanted and to and self.linked.read(to - len(mark), len(mark)) == mark:
+            to = self._jump(to)[1]
+        right = bool(wanted) and to == wanted
+        return Found(size, "" if right else f"leads to {to or 0:#x}, not to {refuser or 'what refuses'}")
+
+    def refuser(self, function: str) -> str:
+        """Who answers for a system call, of those that vmlinux has."""
+        for redirect in self.facts.get("redirect", ()):
+            if fnmatchcase(function, redirect["pattern"]) and redirect["to"] in self.linked.symbols:
+                return str(redirect["to"])
+        return ""
+
+    def _jump(self, address: int) -> tuple[int, int | None]:
+        """(bytes of the instruction there, where it jumps to)."""
+        for row in self.decoder.rows(self.linked.read(address, 16), address):
+            if row[2] == self.facts["answer"]["says"]["jump"]:
+                return row[1], self.decoder.target(row[2], row[3])
+            return row[1], None
+        return 1, None
 
     def _returns(self, planned: Planned, begin: int, code: bytes) -> Found:
         known = self.facts["answer"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from prune.verify.answers import STOP
+from prune.verify.answers import REFUSE, STOP
 from prune.verify.decode import UNKNOWN, Decoder
 from prune.verify.elf import EXECUTABLE, Section
 from prune.verify.entries import InstructionEnd
@@ -180,9 +180,11 @@ def check_tombstones(model: Model) -> Check:
         tally.expect(inside, "the tombstones do not lie in .text")
     seen: dict[int, str] = {}
     sizes = {stone.address: model.judge.size(stone.of, stone.address) for stone in model.stones}
-    for place in model.judge.planned:
+    for place, answer in model.judge.planned.items():
         unit = ":".join(place)
-        tally.expect(model.fates.get(place) is False, f"a policy answers for {unit}, which was not dropped")
+        tally.expect(model.fates.get(place) is False, f"something answers for {unit}, which was not dropped")
+        if answer.on_miss == REFUSE:
+            _check_refuser(model, tally, unit, answer.function)
     for stone in model.stones:
         address = stone.address
         tally.expect(address not in seen, f"{stone} has the address of {seen.get(address)}")
@@ -205,10 +207,20 @@ def check_tombstones(model: Model) -> Check:
     _check_overlaps(model, tally)
     planned = [model.judge.planned.get(stone.of) for stone in model.stones]
     stops = sum(each is not None and each.on_miss == STOP for each in planned)
-    answers = sum(each is not None for each in planned) - stops
+    calls = sum(each is not None and each.on_miss == REFUSE for each in planned)
+    answers = sum(each is not None for each in planned) - stops - calls
     said = [f"{stops:,} of them stop the machine"] if stops else []
+    said += [f"{calls:,} of them refuse a system call"] if calls else []
     said += [f"{answers:,} of them answer by policy"] if answers else []
     return tally.done(", ".join(said))
+
+
+def _check_refuser(model: Model, tally: Tally, unit: str, function: str) -> None:
+    """Who answers for a system call was kept."""
+    name = model.judge.refuser(function)
+    path, symbol = model.chosen.get(name, ("", None))
+    kept = symbol is not None and not model.resolve(path, symbol).dropped
+    tally.expect(kept, f"nothing that was kept answers for {unit}, of {function}")
 
 
 def _check_body(model: Model, tally: Tally, stone: Stone) -> None:
@@ -222,6 +234,8 @@ def _check_body(model: Model, tally: Tally, stone: Stone) -> None:
         tally.expect(not found.wrong, f"{stone}, of {planned.function}, {found.wrong}")
     value = planned.value if planned else ""
     tally.expect(stone.answer == value, f"{stone} is said to answer {stone.answer!r}, planned was {value!r}")
+    call = planned is not None and planned.on_miss == REFUSE
+    tally.expect(stone.call == call, f"{stone} is said to be {'' if stone.call else 'no '}system call's")
 
 
 def _check_overlaps(model: Model, tally: Tally) -> None:

@@ -127,7 +127,7 @@ def _wrong(model: Model, known: _Known, entry: Entry) -> tuple[str, bool]:
     piece = model.merged.at(entry.address)
     if entry.name in known.merged and piece is not None:
         return "", False
-    for redirect in model.facts.get("redirect", ()):
+    for redirect in model.facts.get("redirect", ()) if model.judge.shared else ():
         answers = model.linked.symbols.get(redirect["to"]) == entry.address
         if answers and fnmatchcase(entry.name, redirect["pattern"]):
             return "", True

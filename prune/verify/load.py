@@ -65,7 +65,8 @@ def load_model(
         for name in fates.objects
     }  # fmt: skip
     thunk = thunk_of(objects.values(), facts["answer"]["thunk"]) if planned else ""
-    judge = Judge(linked, decoder, facts, planned, marked, thunk)
+    checked = any(read_option(objtree / ".config", each) for each in facts["answer"]["refused"] if planned)
+    judge = Judge(linked, decoder, facts, planned, marked, thunk, checked)
     model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder, judge)
     for name, sections in trimmed.items():
         for section, each in sections.items():

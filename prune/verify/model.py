@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from prune.verify.answers import Judge
+from prune.verify.answers import REFUSE, Judge
 from prune.verify.decode import Decoder
 from prune.verify.elf import (
     COMMON,
@@ -266,12 +266,10 @@ class Model:
         return Target(label, piece.address + symbol.value)
 
     def _dropped(self, unit: Name, label: str, symbol: Symbol) -> Target:
-        for redirect in self.facts.get("redirect", ()) if not symbol.local else ():
-            to = redirect["to"]
-            if symbol.name != to and fnmatchcase(symbol.name, redirect["pattern"]) and to in self.chosen:
-                answer = self.resolve(*self.chosen[to])
-                if not answer.dropped:
-                    return Target(f"{label}, which {to} answers for", answer.address, dropped=True)
+        planned = self.judge.planned.get(unit)
+        if self.judge.shared and planned and planned.on_miss == REFUSE and not symbol.local:
+            to = self.judge.refuser(planned.function)
+            return Target(f"{label}, which {to} answers for", self.linked.symbols.get(to), dropped=True)
         stone = self.stone_of.get(unit)
         return Target(label, stone.address if stone else None, dropped=True)
 

@@ -58,12 +58,13 @@ class LinkMap:
 @dataclass(frozen=True)
 class Stone:
     """One tombstone, as ``tombstones.json`` tells it; ``answer``: the value that it returns, "" if it does
-    not."""
+    not; ``call``: it is that of a system call."""
 
     of: Name
     address: int
     names: tuple[str, ...]
     answer: str = ""
+    call: bool = False
 
     def __str__(self) -> str:
         return f"the tombstone of {self.of[0]}:{self.of[1]}"
@@ -154,7 +155,7 @@ def read_fates(path: Path) -> Fates:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "plan", 4)
+    value = read_json(path, "plan", 5)
     try:
         pieces: dict[str, dict[str, list[tuple[str, int, int]]]] = {}
         for name, section, parts in value["pieces"]:
@@ -226,7 +227,7 @@ def read_trimmed(path: Path, fates: Fates) -> dict[str, dict[str, Trimmed]]:
     Raises:
         UserError: missing or damaged, or the plan's are other ones.
     """
-    value = read_json(path, "tombstones", 4)
+    value = read_json(path, "tombstones", 5)
     found: dict[str, dict[str, Trimmed]] = {}
     try:
         for row in value["trimmed"]:
@@ -251,7 +252,7 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
     Raises:
         UserError: missing or damaged.
     """
-    value = read_json(path, "tombstones", 4)
+    value = read_json(path, "tombstones", 5)
     try:
         return tuple(
             Stone(
@@ -259,6 +260,7 @@ def read_stones(path: Path) -> tuple[Stone, ...]:
                 int(row["address"]),
                 tuple(map(str, row["names"])),
                 str(row["answer"]),
+                bool(row["call"]),
             )
             for row in value["tombstones"]
         )

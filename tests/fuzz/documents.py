@@ -49,25 +49,26 @@ SYMBOLS = {
     "functions": [[4096, 16, "net/a.o", ".text.f", "f", True], [4112, 0, "net/a.o", ".text.g", "g", False]],
 }  # fmt: skip
 PLAN = {
-    "schema_version": 4, "arch": "x86_64", "build_id": "aa", "width": "ran", "unused_rules": ["x*"],
+    "schema_version": 5, "arch": "x86_64", "build_id": "aa", "width": "ran", "unused_rules": ["x*"],
     "named": False, "objects": {"a.o": "01", "b.o": "02"},
     "columns": ["object", "section", "size", "fate", "reason"],
     "pieces": [["a.o", ".init.text", [[".init.text.f", 0, 8], [".init.text.g", 8, 8]]]],
     "cold": [["b.o", ".text.h", [[4, 8], [12, 16]]]],
     "stops": [["a.o", ".init.text.g", [4, 12]]],
-    "answers": [["a.o", ".init.text.g", "g", "return", -25, "-ENOTTY", "ioctl"]],
+    "answers": [["a.o", ".init.text.g", "g", "return", -25, "-ENOTTY", "ioctl"],
+                ["a.o", ".init.text.f", "f", "refuse", 0, "-ENOSYS", "refuser"]],
     "units": [
         ["a.o", ".init.text.f", 8, "boot", "ran: web"], ["a.o", ".init.text.g", 8, "drop", ""],
         ["b.o", ".text.h", 32, "keep", "root: x"],
     ],
 }  # fmt: skip
 STONES = {
-    "schema_version": 4, "start": 4096,
+    "schema_version": 5, "start": 4096,
     "tombstones": [
         {"symbol": "gone", "object": "a.o", "section": ".text.gone", "names": ["gone", "away"],
-         "address": 4096, "size": 1, "answer": ""},
+         "address": 4096, "size": 1, "answer": "", "call": False},
         {"symbol": "dump", "object": "x.o", "section": ".text.dump", "names": ["dump"],
-         "address": 0xFFFFFFFF810E6D08, "size": 9, "answer": "-ENOTTY"},
+         "address": 0xFFFFFFFF810E6D08, "size": 9, "answer": "-ENOTTY", "call": False},
     ],
     "freed": [{"symbol": "f", "object": "a.o", "section": ".init.text.f", "placed": "x", "size": 8,
                "address": 8192}],

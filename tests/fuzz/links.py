@@ -240,7 +240,7 @@ def _vmlinux(data: bytes, folder: Path) -> object:
 
 def _system_map(data: bytes, folder: Path) -> object:
     (folder / "System.map").write_bytes(data)
-    stones = '{"schema_version": 4, "tombstones": [], "freed": [], "trimmed": []}'
+    stones = '{"schema_version": 5, "tombstones": [], "freed": [], "trimmed": []}'
     (folder / "tombstones.json").write_text(stones)
     found = read_pruned(folder, False)
     return found.name_of(0xFFFFFFFF81000010), found.name_of(0)

@@ -15,8 +15,8 @@ import pytest
 
 from prune.guests.graveyard import read_graveyard
 from prune.model.knowledge import debug_option
-from prune.plan.plan_file import Answer, save_plan
-from prune.plan.policy import STOP, Policy, make_policies
+from prune.plan.plan_file import Answer, Plan, save_plan
+from prune.plan.policy import REFUSE, STOP, Policy, make_policies
 from prune.plan.typed import FOLDER
 from tracer.host import BuildFailed, UserError
 
@@ -107,7 +107,7 @@ def test_verify_agrees_and_counts_them(answering: Toy) -> None:
     verdict = answering.verify()
     assert verdict.ok, str(verdict)
     assert next(check.note for check in verdict.checks if check.name == "tombstones") == (
-        "8 of them answer by policy"
+        "1 of them refuse a system call, 8 of them answer by policy"
     )
 
 
@@ -118,8 +118,9 @@ def test_addresses_stay_unique_and_the_list_says_what_answers(answering: Toy) ->
     names = {graves.stones[address][0]: value for address, value in graves.answers.items()}
     assert names == {
         "cold_int": "-ENOTTY", "cold_long": "-ENOSYS", "cold_thing": "ERR_PTR(-ENOENT)", "cold_null": "NULL",
-        "cold_bool": "1", "cold_state": "7", "cold_local": "-5",
+        "cold_bool": "1", "cold_state": "7", "cold_local": "-5", f"{answering.target.calls}cold": "-ENOSYS",
     }  # fmt: skip
+    assert {graves.stones[address][0] for address in graves.calls} == {f"{answering.target.calls}cold"}
     start, end = (address_of(answering, f"__kprune_tombstones_{name}") for name in ("start", "end"))
     assert graves.size == end - start
 
@@ -143,7 +144,7 @@ def test_what_is_called_under_a_lock_stops(toy: Toy) -> None:
     verdict = toy.verify()
     assert verdict.ok, str(verdict)
     assert next(check.note for check in verdict.checks if check.name == "tombstones") == (
-        "1 of them stop the machine, 8 of them answer by policy"
+        "1 of them stop the machine, 1 of them refuse a system call, 8 of them answer by policy"
     )
     address = stones(toy)[":".join(place)]["address"]
     assert isinstance(address, int)
@@ -151,10 +152,14 @@ def test_what_is_called_under_a_lock_stops(toy: Toy) -> None:
     assert "does not stop the machine: 90 cc" in broken(toy)["tombstones"].findings[0]
 
 
+def _by_policy(plan: Plan) -> list[str]:
+    return [answer.function for answer in plan.answers.values() if answer.on_miss != REFUSE]
+
+
 def test_the_first_policy_that_matches_holds(toy: Toy) -> None:
     first = policies(cold_int="trap")
     plan = toy.plan(also=HOT, policies=(*first, *policies(cold_int="-ENOTTY"), *policies(cold_nowhere="0")))
-    assert not plan.answers and plan.unused_rules == ("cold_nowhere = 0",)
+    assert not _by_policy(plan) and plan.unused_rules == ("cold_nowhere = 0",)
 
 
 def test_with_a_thunk_for_returns_answers_use_it(toy: Toy, tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ def test_a_policy_may_choose_by_type(toy: Toy) -> None:
         "value": "-ENOTTY",
     }
     plan = toy.plan(also=HOT, policies=make_policies([row], "testing"))
-    assert [answer.function for answer in plan.answers.values()] == ["cold_int"]
+    assert _by_policy(plan) == ["cold_int"]
 
 
 def test_without_type_information_the_error_says_what_gives_it(typed: Toy, tmp_path: Path) -> None:
@@ -314,7 +319,7 @@ def test_an_answer_for_what_was_kept_is_found(spoilt: Toy) -> None:
     value["answers"].append(["lib/answers.o", ".text.shapes", "shapes", "return", -1, "-1", "x"])
     path.write_text(json.dumps(value))
     found = broken(spoilt)["tombstones"].findings
-    assert "a policy answers for lib/answers.o:.text.shapes, which was not dropped" in found
+    assert "something answers for lib/answers.o:.text.shapes, which was not dropped" in found
 
 
 def test_a_planned_answer_that_is_a_trap_is_found(toy: Toy) -> None:

@@ -120,7 +120,7 @@ def test_a_flipped_byte(spoilt: Toy) -> None:
 def test_code_that_nobody_accounts_for(spoilt: Toy) -> None:
     """Bytes in the padding behind the last function."""
     _, value = edit(spoilt, "tombstones.json")
-    end = max(row["address"] for row in value["tombstones"]) + 1
+    end = max(row["address"] + row["size"] for row in value["tombstones"])
     patch(spoilt.tree / "vmlinux", end, b"\xd6")
     found = broken(spoilt)
     assert "accounting" in found or "bytes" in found

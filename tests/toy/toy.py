@@ -22,6 +22,7 @@ from prune.plan.answers import find_answers
 from prune.plan.plan import make_plan
 from prune.plan.plan_file import Plan, save_plan
 from prune.plan.policy import Policy
+from prune.plan.refusals import find_refusals
 from prune.plan.rules import KeepRule
 from prune.plan.typed import TypeReader
 from prune.verify.verify import Verdict, verify_image
@@ -137,6 +138,8 @@ class Toy:
             )
             answers, unused = find_answers(image, plan.keep, policies, types, self.knowledge, options)
             plan = replace(plan, answers=answers, unused_rules=tuple(map(str, unused)))
+        refused = find_refusals(image, plan.keep, policies, self.knowledge)
+        plan = replace(plan, answers={**refused, **plan.answers})
         save_plan(plan, self.tree / "plan.json")
         shutil.copy(self.tree / "base.map", self.tree / LINK_MAP)
         return plan

@@ -67,7 +67,8 @@ def write_run(
     _write(
         folder / "pruned" / "tombstones.json",
         {
-            "schema_version": 4, "tombstones": [{"size": 1, "answer": "", **stone} for stone in stones],
+            "schema_version": 5,
+            "tombstones": [{"size": 1, "answer": "", "call": False, **stone} for stone in stones],
             "freed": freed or [], "trimmed": trimmed or [],
             "start": known.get("start", 0) if start is None else start,
         },
@@ -83,7 +84,7 @@ def write_run(
     _write(
         folder / "plan.json",
         {
-            "schema_version": 4, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
+            "schema_version": 5, "arch": known.get("arch", "x86_64"), "build_id": build_id, "width": "ran",
             "unused_rules": [], "named": False, "objects": {}, "pieces": [], "cold": [], "stops": [],
             "answers": [], "units": units,
             "columns": ["object", "section", "size", "fate", "reason"],

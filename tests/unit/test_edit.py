@@ -68,7 +68,7 @@ def edit(made: Image, *dropped: str, boot: Collection[str] = ()) -> Rows:
     """The bytes of an image that loses the sections of these names, and frees others."""
     keep = ~np.isin(np.array(made.names), dropped)
     tables = find_tables(made, X86)
-    burial = bury_dropped(made, tables, keep, X86)
+    burial = bury_dropped(made, tables, keep)
     return edit_image(made, tables, keep, np.isin(np.array(made.names), list(boot)), burial, X86)
 
 

@@ -136,7 +136,7 @@ def edited(folder: Path, data: bytes, dropped: set[str], boot: set[str], knowled
     names = np.array(made.names)
     keep = ~np.isin(names, list(dropped))
     tables = find_tables(made, knowledge)
-    burial = bury_dropped(made, tables, keep, knowledge)
+    burial = bury_dropped(made, tables, keep)
     after = edit_image(made, tables, keep, keep & np.isin(names, list(boot)), burial, knowledge)
     return parse_object(HERE, edited_objects(made, after)["a.o"], knowledge.machine)
 

@@ -61,12 +61,12 @@ def graveyard(tmp_path: Path) -> Path:
     stones = [
         {
             "symbol": name, "object": "x.o", "section": f".text.{name}", "names": [name], "address": address,
-            "size": 1, "answer": "",
+            "size": 1, "answer": "", "call": False,
         }
         for name, address in rows
     ]  # fmt: skip
     path = tmp_path / "tombstones.json"
-    value = {"schema_version": 4, "start": 0, "tombstones": stones, "freed": [], "trimmed": []}
+    value = {"schema_version": 5, "start": 0, "tombstones": stones, "freed": [], "trimmed": []}
     path.write_text(json.dumps(value))
     return path
 
@@ -106,7 +106,7 @@ def test_the_range_covers_every_tombstone(graveyard: Path) -> None:
 
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "tombstones.json"
-    path.write_text('{"schema_version": 4, "tombstones": [{}]}')
+    path.write_text('{"schema_version": 5, "tombstones": [{}]}')
     with pytest.raises(UserError, match="link again"):
         read_graveyard(path)
 
@@ -178,7 +178,7 @@ def trimmed(tmp_path: Path) -> Path:
         "symbol": "tcp_ack", "object": "net/ipv4/tcp_input.o", "section": ".text.tcp_ack",
         "address": 0xFFFFFFFF81003000, "traps": [[0x20, 0x20], [0x44, 0x90]],
     }  # fmt: skip
-    value = {"schema_version": 4, "start": 0, "tombstones": [], "freed": [], "trimmed": [row]}
+    value = {"schema_version": 5, "start": 0, "tombstones": [], "freed": [], "trimmed": [row]}
     path.write_text(json.dumps(value))
     return path
 

@@ -108,7 +108,7 @@ def edit(made: Stored) -> Rows:
     """Without g."""
     image = made.image
     keep = np.array([name != ".text.g" for name in image.names])
-    burial = bury_dropped(image, made.tables, keep, X86)
+    burial = bury_dropped(image, made.tables, keep)
     return edit_image(image, made.tables, keep, np.zeros_like(keep), burial, X86)
 
 

@@ -48,7 +48,7 @@ def squeezed(folder: Path, relocations: list[Rela], drop: str = "", text: bytes 
     keep = np.array([name != drop for name in made.names])
     tables = find_tables(made, X86)
     assert set(squeeze_strings(made, tables, keep).units) <= {made.unit_of["a.o", ".rodata.str1.1"]}
-    burial = bury_dropped(made, tables, keep, X86)
+    burial = bury_dropped(made, tables, keep)
     data = edit_image(made, tables, keep, np.zeros_like(keep), burial, X86)
     after = parse_object(folder / "after.o", edited_objects(made, data)["a.o"])
     content = after.content(after.section_names.index(".rodata.str1.1"))
@@ -124,7 +124,7 @@ def strings_of(folder: Path, objects: dict[str, bytes], *dropped: str) -> dict[s
     made = image(folder, objects)
     keep = ~np.isin(np.array(made.names), dropped)
     tables = find_tables(made, X86)
-    burial = bury_dropped(made, tables, keep, X86)
+    burial = bury_dropped(made, tables, keep)
     data = edit_image(made, tables, keep, np.zeros_like(keep), burial, X86)
     found = {}
     for name, edited in edited_objects(made, data).items():

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from prune.linking.bodies import Toward, refusals, shared_answers
 from prune.linking.tombstones import Burial, bury_dropped
+from prune.model.elf import Rows
 from prune.model.image import Image
 from prune.model.tables import find_tables
+from prune.plan.plan_file import Answer
+from prune.plan.policy import REFUSE, make_policies
+from prune.plan.refusals import find_refusals
 from tests.conftest import X86, image
 from tracer.host import UserError
 
 from .elfwriter import ALLOC, LOCAL, R_64, R_PC32, WEAK, WRITE, Rela, Section, Symbol, write_elf
 
 
-def bury(made: Image, *dropped: tuple[str, str]) -> Burial:
-    keep = made.units["size"] > 0
+def kept(made: Image, *dropped: tuple[str, str]) -> Rows:
+    keep: Rows = made.units["size"] > 0
     for place in dropped:
         keep[made.unit_of[place]] = False
-    return bury_dropped(made, find_tables(made, X86), keep, X86)
+    return keep
+
+
+def bury(
+    made: Image, *dropped: tuple[str, str], shared: Mapping[tuple[str, str], str] | None = None
+) -> Burial:
+    others = {made.unit_of[place]: to for place, to in (shared or {}).items()}
+    return bury_dropped(made, find_tables(made, X86), kept(made, *dropped), others)
 
 
 def stones(made: Image, *dropped: tuple[str, str]) -> dict[str, tuple[tuple[str, ...], str]]:
@@ -134,17 +147,65 @@ def test_a_table_entry_speaks_for_its_owner(tmp_path: Path, owner_too: bool) -> 
     assert set(found) == (set() if owner_too else {"a.o:.text.fixup_f"})
 
 
-def test_a_dropped_system_call_is_answered_when_the_answer_is_kept(tmp_path: Path) -> None:
+CALL = ("a.o", ".text.__x64_sys_a")
+
+
+def test_a_dropped_system_call_is_refused_when_what_refuses_is_kept(tmp_path: Path) -> None:
     objects = {
-        "t.o": function("table", "__x64_sys_a", "__x64_sys_ni_syscall"),
+        "t.o": function("table", "__x64_sys_a", "__x64_sys_b", "__x64_sys_ni_syscall", "c"),
         "a.o": function("__x64_sys_a"),
+        "b.o": function("__x64_sys_b"),
+        "c.o": function("c"),
         "n.o": function("__x64_sys_ni_syscall"),
     }
     made = image(tmp_path, objects)
-    found = bury(made, ("a.o", ".text.__x64_sys_a"))
-    assert (found.stones, found.aliases) == ({}, {"__x64_sys_a": "__x64_sys_ni_syscall"})
-    both = bury(made, ("a.o", ".text.__x64_sys_a"), ("n.o", ".text.__x64_sys_ni_syscall"))
-    assert both.aliases == {} and len(both.stones) == 2
+    dropped = CALL, ("c.o", ".text.c")
+    refused = Answer("__x64_sys_a", REFUSE, 0, "-ENOSYS", "__x64_sys_ni_syscall")
+    assert find_refusals(made, kept(made, *dropped), (), X86) == {CALL: refused}
+    assert find_refusals(made, kept(made, *dropped, ("n.o", ".text.__x64_sys_ni_syscall")), (), X86) == {}
+    spoken = make_policies([{"functions": ["__x64_sys_*"], "on_miss": "trap"}], "testing")
+    assert find_refusals(made, kept(made, *dropped), spoken, X86) == {}
+
+
+def test_where_the_kernel_checks_what_it_calls_names_mean_what_refuses(tmp_path: Path) -> None:
+    made = image(tmp_path, {"t.o": function("table", "__x64_sys_a"), "a.o": function("__x64_sys_a")})
+    answers = {CALL: Answer("__x64_sys_a", REFUSE, 0, "-ENOSYS", "refuser")}
+    assert shared_answers(answers, made, X86, frozenset({"CONFIG_SMP"})) == {}
+    (to,) = shared_answers(answers, made, X86, frozenset({"CONFIG_CFI_CLANG"})).values()
+    found = bury(made, CALL, shared={CALL: to})
+    assert (found.stones, found.aliases) == ({}, {"__x64_sys_a": "refuser"})
+
+
+@pytest.mark.parametrize("option", ["", "CONFIG_X86_KERNEL_IBT"])
+def test_entries_of_system_calls_lie_together_each_within_reach_of_one_that_leads_further(
+    tmp_path: Path, option: str
+) -> None:
+    names = [f"__x64_sys_{number:03}" for number in range(200)]
+    objects = {"t.o": function("table", "b", *names), "b.o": function("b")}
+    made = image(tmp_path, {**objects, **{f"{name}.o": function(name) for name in names}})
+    places = [(f"{name}.o", f".text.{name}") for name in names]
+    answers = {
+        place: Answer(name, REFUSE, 0, "-ENOSYS", "ni") for place, name in zip(places, names, strict=True)
+    }
+    burial = bury(made, ("b.o", ".text.b"), *places)
+    burial, bodies = refusals(answers, made, burial, X86, frozenset({option}))
+    assert len(burial.stones) == 201 and len(bodies) == 200
+    order = [made.rows[unit][:2] for unit in burial.stones]
+    assert order[0] == ("b.o", ".text.b")  # which traps
+    mark = bytes(X86.answer["landing"]["code"]) if option else b""
+    assert all(body.parts[0] == mark for body in bodies.values())
+    at, behind = {}, 0
+    for place in order[1:]:
+        at[place[1].removeprefix(".text.")] = behind
+        behind += bodies[place].size
+    far = 0
+    for place in order[1:]:
+        here, to = at[place[1].removeprefix(".text.")] + bodies[place].size, bodies[place].parts[-1]
+        assert isinstance(to, Toward)
+        far += to.symbol == "ni"
+        assert to.symbol == "ni" or 0 <= at[to.symbol] + to.behind - here < 128
+        assert to.size == (4 if to.symbol == "ni" else 1)
+    assert far == (10 if option else 4)
 
 
 def test_a_plan_that_drops_data_in_use_is_refused(tmp_path: Path) -> None:
@@ -192,7 +253,7 @@ def test_a_name_that_another_answers_for_is_no_tombstone_of_a_local_reference(tm
         [Rela(".text.u", 1, ".text.__x64_sys_a"), Rela(".text.u", 6, "__x64_sys_a")],
     )
     made = image(tmp_path, {"a.o": data, "n.o": function("__x64_sys_ni_syscall")})
-    found = bury(made, ("a.o", ".text.__x64_sys_a"))
+    found = bury(made, CALL, shared={CALL: "__x64_sys_ni_syscall"})
     assert found.aliases == {"__x64_sys_a": "__x64_sys_ni_syscall"}
     (stone,) = found.stones.values()
     assert (stone.names, stone.local_name) == (("__x64_sys_a.2",), "__x64_sys_a.2")

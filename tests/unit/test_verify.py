@@ -55,7 +55,7 @@ def test_a_sound_program_passes_every_check(built: Built) -> None:
 def test_the_program_has_what_the_tests_are_about(built: Built) -> None:
     assert re.search(r"^ \.text\.tick\s.* b\.o$", (built.folder / "vmlinux.map").read_text(), re.M | re.S)
     call = built.machine.call
-    assert built[f"{call}gone"] == built[f"{call}ni_syscall"]
+    assert built[f"{call}gone"] == built[f"{call}away"] + 2
     assert built["lost"] == built["gone"] + len(built.machine.trap)
     assert built.read(built["low"], built.machine.bytes) == built.machine.pack(built["number"] - 0xC0000000)
     assert (built["__stop___ex_table"] - built["__start___ex_table"]) // 12 == 2
@@ -101,11 +101,68 @@ def test_a_kept_reference_that_leads_elsewhere(built: Built) -> None:
     assert "should reach kept, a.o:.text.kept+0x0, and reaches a.o:.text.other+0x0" in found["references"][0]
 
 
-def test_a_pruned_system_call_that_answers_elsewhere(built: Built) -> None:
+def test_a_pruned_system_call_that_is_answered_elsewhere(built: Built) -> None:
     built.write(built["table"] + built.machine.bytes, built.machine.pack(built["gone"]))
     found = findings(built.verify())
+    assert (
+        f"refers to dropped a.o:.text.{built.machine.call}gone past its tombstone" in found["references"][0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "code", "finding"),
+    [
+        ("gone", 1, b"\0\0\0\0", "leads to"),
+        ("gone", 0, b"\xe8", "leads to 0x0, not to"),  # a call comes back
+        ("away", 1, b"\xfe", "leads to"),  # for ever to itself
+        ("away", 0, b"\x74", "leads to 0x0, not to"),  # if it is so
+    ],
+)
+def test_an_entry_that_does_not_lead_to_what_refuses(
+    built: Built, name: str, offset: int, code: bytes, finding: str
+) -> None:
+    entry = f"{built.machine.call}{name}"
+    built.write(built[entry] + offset, code)
+    said = [each for each in findings(built.verify())["tombstones"] if f"a.o:.text.{entry}," in each]
+    assert len(said) == 1 and finding in said[0] and f"{built.machine.call}ni_syscall" in said[0]
+
+
+def test_an_entry_that_is_said_to_be_another_function(built: Built) -> None:
+    built.edit("tombstones.json", lambda value: value["tombstones"][-1].update(call=False))
+    (finding,) = findings(built.verify())["tombstones"]
+    assert finding.endswith(f"a.o:.text.{built.machine.call}gone is said to be no system call's")
+
+
+def test_what_refuses_must_stay(built: Built) -> None:
+    def drop(value: Any) -> None:
+        for row in value["units"]:
+            if row[1].endswith("ni_syscall"):
+                row[3] = "drop"
+
+    built.edit("plan.json", drop)
+    said = findings(built.verify())["tombstones"]
+    assert any(
+        each.startswith(f"nothing that was kept answers for a.o:.text.{built.machine.call}gone")
+        for each in said
+    )
+
+
+@pytest.fixture(scope="module", params=MACHINES, ids=lambda machine: machine.arch)
+def sharing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A kernel that checks what it calls, whose dropped system calls are names of what refuses."""
+    return build(tmp_path_factory.mktemp("sharing"), request.param, shared=True)
+
+
+def test_where_the_kernel_checks_what_it_calls_names_are_those_of_what_refuses(
+    sharing: Built, tmp_path: Path
+) -> None:
+    assert findings(sharing.verify()) == {}
+    shutil.copytree(sharing.folder, tmp_path / "copy")
+    built = replace(sharing, folder=tmp_path / "copy")
+    built.write(built["table"] + built.machine.bytes, built.machine.pack(built["gone"]))
     call = built.machine.call
-    assert f"dropped a.o:.text.{call}gone, which {call}ni_syscall answers for" in found["references"][0]
+    said = findings(built.verify())["references"][0]
+    assert f"dropped a.o:.text.{call}gone, which {call}ni_syscall answers for" in said
 
 
 def test_a_string_that_was_merged_with_the_wrong_one(built: Built) -> None:

@@ -29,9 +29,13 @@ Symbols = list[tuple[int, str, str]]
 OBJECT = ".tmp_vmlinux.kallsyms2.o"
 
 
+def _hidden(symbols: Symbols) -> Symbols:
+    return [row for row in symbols if row[2] not in ("gone", "lost")]
+
+
 def _real(symbols: Symbols) -> Symbols:
     """What kallsyms has when tombstones are hidden from it."""
-    return [row for row in symbols if row[2] not in ("gone", "lost")]
+    return [row for row in _hidden(symbols) if not row[2].endswith(("_away", "_gone"))]
 
 
 def _link(
@@ -97,7 +101,14 @@ def test_a_sound_one_passes(built: Built) -> None:
     assert findings(verdict) == {}
     done = next(each for each in verdict.checks if each.name == "kallsyms")
     assert done.checked > 20
-    assert done.note == "1 names of dropped functions that another one answers for"
+    assert done.note == "0 names of dropped functions that another one answers for"
+
+
+def test_names_of_system_calls_that_a_kept_function_answers_for(machine: Machine, tmp_path: Path) -> None:
+    shared = build(tmp_path, machine, _link(machine, LAYOUTS["6.1"], _hidden), shared=True)
+    assert check(shared).ok and check(shared).note.startswith("2 names of dropped functions")
+    (tmp_path / ".config").write_text("")
+    assert "_away at " in check(shared).findings[0]
 
 
 def _tables(built: Built) -> dict[str, tuple[int, int]]:
@@ -164,7 +175,7 @@ def test_the_name_of_a_tombstone(machine: Machine, tmp_path: Path) -> None:
     built = made(tmp_path, machine, lambda symbols: symbols)
     found = findings(built.verify())
     assert found.keys() == {"kallsyms"}
-    assert len(found["kallsyms"]) == 2
+    assert len(found["kallsyms"]) == 4
     assert "is a name of the tombstone of a.o:.text.gone" in found["kallsyms"][0]
 
 

@@ -96,13 +96,16 @@ __attribute__((noinline, used)) static void lost(int x)
 __attribute__((weak)) int tick(void) { return 5; }
 void gone(void) { asm volatile("nop; nop; nop; nop"); }
 long __x64_sys_gone(void) { return 4; }
+long __x64_sys_away(void) { return 5; }
 #endif
 int tick(void);
 void gone(void);
 long __x64_sys_gone(void);
+long __x64_sys_away(void);
 long __x64_sys_ni_syscall(void) { return -38; }
 void say(const char *);
-void (*table[])(void) = { gone, (void (*)(void))__x64_sys_gone, (void (*)(void))say };
+void (*table[])(void) = { gone, (void (*)(void))__x64_sys_gone, (void (*)(void))say,
+    (void (*)(void))__x64_sys_away };
 const char *words[] = { "two words", "words" };
 int number = 42;
 asm(".pushsection .data.middle,\"aw\"\n" WORD MID_GONE "\n .long " LOST " - .\n .long 0\n .popsection");
@@ -158,6 +161,7 @@ SECTIONS {
     __kprune_tombstones_start = .;
     gone = .; TRAP
     lost = .; TRAP
+    CALLS
     __kprune_tombstones_end = .;
     . = ALIGN(64);
     *(.text)
@@ -174,8 +178,13 @@ SECTIONS {
   .data : { *(.data*) }
   .bss : { *(.bss*) }
 }
-__x64_sys_gone = __x64_sys_ni_syscall;
 """
+# One leads over the other. Where the kernel checks what it calls, they are other names of what refuses.
+_CALLS = """
+    __x64_sys_away = .; BYTE(0xeb) BYTE(0)
+    __x64_sys_gone = .; BYTE(0xe9) LONG(__x64_sys_ni_syscall - (__x64_sys_gone + 5))
+"""
+_SHARED = "__x64_sys_away = __x64_sys_ni_syscall; __x64_sys_gone = __x64_sys_ni_syscall;"
 # Of `cut`: where the cold block begins, where data leads into it, and where it ends.
 _COLD, _LATER, _WARM = 9, 14, 16
 _PIECES: Sequence[tuple[str, int, int]] = ((".init.text.one", 0, 6), (".init.text.two", 6, 2))
@@ -260,11 +269,15 @@ class Built:
         return inside.offset + address - inside.address
 
 
-def build(folder: Path, machine: Machine, link: Callable[[Path, list[str]], None] | None = None) -> Built:
+Link = Callable[[Path, list[str]], None]
+
+
+def build(folder: Path, machine: Machine, link: Link | None = None, shared: bool = False) -> Built:
     """Compile, link, and write what verify reads beside vmlinux.
 
     Args:
         link: makes vmlinux with the linker's command instead of running it once.
+        shared: a kernel that checks what it calls.
     """
     edited = folder / ".kprune/plan-0123456789abcdef/objects"
     edited.mkdir(parents=True)
@@ -275,6 +288,8 @@ def build(folder: Path, machine: Machine, link: Callable[[Path, list[str]], None
     subprocess.run(["gcc", *flags, "-DEDITED", "a.c", "-o", str(edited / "a.o")], cwd=folder, check=True)
     trap = " ".join(f"BYTE({byte:#x})" for byte in machine.trap)
     script = _SCRIPT.replace("BASE", f"{machine.base:#x}").replace("TRAP", trap)
+    script = script.replace("CALLS", "" if shared else _CALLS) + _SHARED * shared
+    (folder / ".config").write_text("CONFIG_CFI_CLANG=y\n" * shared)
     (folder / "script.lds").write_text(script.replace("__x64_sys_", machine.call))
     words = "-T script.lds -e start -Map=vmlinux.map -o vmlinux --no-warn-rwx-segments"
     command = ["ld", "-m", machine.emulation, *words.split(), str(edited.relative_to(folder) / "a.o"), "b.o"]
@@ -292,13 +307,18 @@ def build(folder: Path, machine: Machine, link: Callable[[Path, list[str]], None
             "names": [name],
             "address": built[name],
             "answer": "",
+            "call": False,
         }
         for name in ("gone", "lost")
     ]
+    for name in ("away", "gone") if not shared else ():
+        entry = f"{machine.call}{name}"
+        row = {"object": "a.o", "section": f".text.{entry}", "names": [entry], "answer": "-ENOSYS"}
+        stones.append({"symbol": entry, **row, "address": built[entry], "call": True})
     traps = [[_COLD + nth * len(machine.trap), place] for nth, place in enumerate((_COLD, _LATER))]
     trimmed = [{"object": "a.o", "section": ".text.cut", "address": built["cut"], "traps": traps}]
     value = {
-        "schema_version": 4,
+        "schema_version": 5,
         "start": built["__kprune_tombstones_start"],
         "tombstones": stones,
         "trimmed": trimmed,
@@ -308,7 +328,8 @@ def build(folder: Path, machine: Machine, link: Callable[[Path, list[str]], None
 
 
 def _write_plan(built: Built) -> None:
-    dropped = {f".text.{name}" for name in ("lost", "gone", "tick", f"{built.machine.call}gone")}
+    calls = [f"{built.machine.call}{name}" for name in ("away", "gone")]
+    dropped = {f".text.{name}" for name in ("lost", "gone", "tick", *calls)}
     units = [
         [
             name,
@@ -326,13 +347,16 @@ def _write_plan(built: Built) -> None:
     units = [unit for unit in units if unit[1] != ".init.text"]
     units += [["a.o", name, size, "keep", "test"] for name, _, size in _PIECES]
     plan = {
-        "schema_version": 4,
+        "schema_version": 5,
         "objects": {"a.o": "", "b.o": ""},
         "pieces": [["a.o", ".init.text", _PIECES]],
         "cold": [["a.o", ".text.cut", [[_COLD, _WARM]]]],
         "named": False,
         "stops": [],
-        "answers": [],
+        "answers": [
+            ["a.o", f".text.{name}", name, "refuse", 0, "-ENOSYS", f"{built.machine.call}ni_syscall"]
+            for name in calls
+        ],
         "units": units,
     }
     (built.folder / "plan.json").write_text(json.dumps(plan))
