@@ -28,10 +28,12 @@ def find_refusals(
     found: dict[tuple[str, str], Answer] = {}
     for unit, names in referred_to(image, keep).items():
         place = image.objects[int(image.units["object"][unit])]
-        redirect = next(filter(None, map(answering, names)), None)
+        # An entry without arguments is the function itself by another name (SYSCALL_DEFINE0).
+        entry = next(filter(answering, names), "")
+        redirect = answering(entry)
         spoken = any(policy.names(name, place) for policy in policies for name in names)
         if redirect and not spoken:
-            found[image.rows[unit][:2]] = Answer(names[0], REFUSE, 0, redirect.value, redirect.to)
+            found[image.rows[unit][:2]] = Answer(entry, REFUSE, 0, redirect.value, redirect.to)
     return found
 
 

@@ -167,6 +167,18 @@ def test_a_dropped_system_call_is_refused_when_what_refuses_is_kept(tmp_path: Pa
     assert find_refusals(made, kept(made, *dropped), spoken, X86) == {}
 
 
+def test_an_entry_that_is_a_function_by_another_name(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(".text.__do_sys_a")],
+        [Symbol("__do_sys_a", ".text.__do_sys_a", bind=LOCAL), Symbol("__x64_sys_a", ".text.__do_sys_a")],
+    )
+    objects = {"a.o": data, "n.o": function("__x64_sys_ni_syscall"), "t.o": function("table", "__x64_sys_a")}
+    made = image(tmp_path, objects)
+    place = ("a.o", ".text.__do_sys_a")
+    (found,) = find_refusals(made, kept(made, place), (), X86).values()
+    assert (found.function, found.policy) == ("__x64_sys_a", "__x64_sys_ni_syscall")
+
+
 def test_where_the_kernel_checks_what_it_calls_names_mean_what_refuses(tmp_path: Path) -> None:
     made = image(tmp_path, {"t.o": function("table", "__x64_sys_a"), "a.o": function("__x64_sys_a")})
     answers = {CALL: Answer("__x64_sys_a", REFUSE, 0, "-ENOSYS", "refuser")}
