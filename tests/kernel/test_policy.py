@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.guests.boots import boot_once, read_pruned
+from prune.guests.boots import boot_once, boot_pruned, read_pruned
 from prune.settings import cache_folder
 from tests.kernel.runs import ROOT, kprune
 from tracer.files.rootfs import Roots
@@ -45,6 +45,7 @@ timeout = 30
 """
 TTY = "stty -F /proc/uptime; test $? = 1"
 ASKED = "proc_reg_unlocked_ioctl"
+CALL = "__x64_sys_sethostname"
 
 
 def planned(micro: Path, folder: Path, rules: str) -> tuple[Path, Path]:
@@ -112,6 +113,36 @@ def test_an_ioctl_is_answered_and_the_machine_goes_on(micro: Path, tmp_path: Pat
     assert (boots["passed"], boots["misses"]) == (1, [])
     asked = {each["function"]: each for each in boots["answered"]}
     assert (asked[ASKED]["value"], asked[ASKED]["phase"]) == ("-ENOTTY", "tty")
+
+
+def named(ends: str) -> str:
+    """Apps that change the host's name, which nothing that was profiled did."""
+    return f'[[app]]\nname = "name"\ncommand = "hostname pruned; {ends}"\ntimeout = 30\n'
+
+
+def test_a_system_call_that_is_gone_is_named_and_fails_no_boot_that_can_do_without(
+    micro: Path, tmp_path: Path
+) -> None:
+    made = load_workload(other_apps(tmp_path, named("true")))
+    (boot,) = boot_pruned(made, read_pruned(micro / "pruned", smp=False), [0], tmp_path / "boot")
+    assert (boot.problem, boot.misses) == ("", ())
+    (asked,) = boot.answered
+    assert (asked.function, asked.value, asked.phase, asked.call) == (CALL, "-ENOSYS", "name", True)
+
+
+def test_a_system_call_that_is_gone_is_healed_where_a_boot_fails_for_it(micro: Path, tmp_path: Path) -> None:
+    out, _ = planned(micro, tmp_path, "")
+    settings = json.loads((out / "run.json").read_text())
+    made = other_apps(tmp_path, named("test $(hostname) = pruned"))
+    (out / "run.json").write_text(json.dumps(settings | {"workload": str(made)}))
+    kprune("plan", out)
+    kprune("link", out)
+    done = kprune("boot", out, "--boots", "1", check=5)
+    assert f"asked for system calls that are gone: {CALL}" in done.stderr
+    kprune("heal", out, "--boots", "1")
+    healed = {row["function"]: row for row in json.loads((out / "heal.json").read_text())["healed"]}
+    assert (healed[CALL]["caller"], healed[CALL]["app"]) == ("a program", "name")
+    assert json.loads((out / "boots.json").read_text())["passed"] == 1
 
 
 @pytest.mark.parametrize(
