@@ -179,6 +179,23 @@ def test_an_entry_that_is_a_function_by_another_name(tmp_path: Path) -> None:
     assert (found.function, found.policy) == ("__x64_sys_a", "__x64_sys_ni_syscall")
 
 
+def test_an_entry_that_link_time_optimization_made_local(tmp_path: Path) -> None:
+    data = write_elf(
+        [Section(f".text.{name}", bytes(8)) for name in ("table", "__x64_sys_a", "__x64_sys_ni_syscall")],
+        [
+            Symbol("table", ".text.table"), Symbol("__x64_sys_a", ".text.__x64_sys_a", bind=LOCAL),
+            Symbol("__x64_sys_ni_syscall", ".text.__x64_sys_ni_syscall"),
+        ],
+        [Rela(".text.table", 1, ".text.__x64_sys_a")],
+    )  # fmt: skip
+    made = image(tmp_path, {"vmlinux.o": data})
+    place = ("vmlinux.o", ".text.__x64_sys_a")
+    answers = find_refusals(made, kept(made, place), (), X86)
+    burial, bodies = refusals(answers, made, bury(made, place), X86, frozenset())
+    assert list(bodies) == [place] and bodies[place].parts[-1] == Toward("__x64_sys_ni_syscall")
+    assert [stone.local_name for stone in burial.stones.values()] == ["__x64_sys_a"]
+
+
 def test_where_the_kernel_checks_what_it_calls_names_mean_what_refuses(tmp_path: Path) -> None:
     made = image(tmp_path, {"t.o": function("table", "__x64_sys_a"), "a.o": function("__x64_sys_a")})
     answers = {CALL: Answer("__x64_sys_a", REFUSE, 0, "-ENOSYS", "refuser")}
