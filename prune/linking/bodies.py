@@ -99,21 +99,23 @@ def refusals(
 ) -> tuple[Burial, dict[tuple[str, str], Body]]:  # fmt: skip
     """(the same with the entries of system calls side by side, behind all others; what lies at each of them).
 
-    The last of some dozens leads to what answers for them all, the others to the last: two bytes each.
+    Two bytes each, which lead to one jump to what answers, behind the last of some dozens. That is at none of
+    their addresses: it would be taken for whoever has it.
     """
     of = {unit: answers.get(image.rows[unit][:2]) for unit in burial.stones}
     calls = {unit: answer.policy for unit, answer in of.items() if answer and answer.on_miss == REFUSE}
     known, landing = knowledge.answer, _landing(knowledge, options)
-    most = 2 + (_NEAR - len(landing)) // (len(landing) + len(known["near"]) + _BYTE)
+    near = len(landing) + len(known["near"]) + _BYTE
+    most = 1 + _NEAR // near
     bodies: dict[tuple[str, str], Body] = {}
     for to in sorted(set(calls.values())):
         units = [unit for unit in calls if calls[unit] == to]
         for first in range(0, len(units), most):
             some = units[first : first + most]
             last = burial.stones[some[-1]].names[0]
-            lead = Body((landing, bytes(known["near"]), Toward(last, _BYTE, len(landing))))
+            lead = Body((landing, bytes(known["near"]), Toward(last, _BYTE, near)))
             bodies |= {image.rows[unit][:2]: lead for unit in some}
-            bodies[image.rows[some[-1]][:2]] = Body((landing, bytes(known["jump"]), Toward(to)))
+            bodies[image.rows[some[-1]][:2]] = Body((*lead.parts, bytes(known["jump"]), Toward(to)))
     # One list for each of those who answer, as they were taken just now.
     behind = sorted(calls, key=lambda unit: calls[unit])
     order = [unit for unit in burial.stones if unit not in calls] + behind

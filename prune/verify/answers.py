@@ -4,8 +4,8 @@ a trap that stops the machine; for the entry of a system call, what leads to the
 Such code is decoded here from vmlinux. To return is one instruction that loads the value which the plan says
 into the register for it, then a return, or a jump to the kernel's thunk for returns, and filling behind it.
 To panic is a call over the text, which names the function, then a call of ``panic``. Where the kernel wants a
-mark at whatever is called by address, that comes first. To refuse is to jump, over another such tombstone at
-most, to the function that returns -ENOSYS. Nothing else is accepted, and nothing of it where the
+mark at whatever is called by address, that comes first. To refuse is to jump to a jump to the function that
+returns -ENOSYS. Nothing else is accepted, and nothing of it where the
 plan says nothing.
 """
 
@@ -87,7 +87,8 @@ def thunk_of(objects: Iterable[Object], name: str) -> str:
 class Judge:
     """What code may answer in one kernel: ``marked``: it begins with what an indirect call must find;
     ``through``: the thunk by which it returns, "" for none; ``shared``: the kernel checks what lies before a
-    function that it calls, so that all names of dropped system calls are those of what refuses."""
+    function that it calls, so that all names of dropped system calls are those of what refuses; ``stones``:
+    where all tombstones lie."""
 
     linked: Linked
     decoder: Decoder
@@ -96,6 +97,7 @@ class Judge:
     marked: bool = False
     through: str = ""
     shared: bool = False
+    stones: frozenset[int] = frozenset()
 
     def size(self, of: Name, address: int) -> int:
         """Bytes of the tombstone of a unit."""
@@ -114,21 +116,24 @@ class Judge:
             return Found(len(mark), f"does not begin with {mark.hex(' ')}")
         begin = address + len(mark)
         if planned.on_miss == REFUSE:
-            found = self._refuses(planned, begin, mark)
+            found = self._refuses(planned, begin, len(mark))
         elif planned.on_miss == _PANIC:
             found = self._panics(planned, of[0], begin, code[len(mark) :])
         else:
             found = self._returns(planned, begin, code[len(mark) :])
         return Found(found.size + len(mark), found.wrong)
 
-    def _refuses(self, planned: Planned, begin: int, mark: bytes) -> Found:
-        """The tombstone that it leads over is another's, and proved there."""
+    def _refuses(self, planned: Planned, begin: int, mark: int) -> Found:
+        """A jump to a jump to what refuses: who executes the second has no name. It is one for many, and lies
+        behind one of them, whose it is."""
         refuser = self.refuser(planned.function)
         wanted = self.linked.symbols.get(refuser, 0)
-        size, to = self._jump(begin)
-        if to != wanted and to and self.linked.read(to - len(mark), len(mark)) == mark:
-            to = self._jump(to)[1]
+        size, over = self._jump(begin)
+        if over in self.stones or (over or 0) - mark in self.stones:
+            return Found(size, f"leads to that of another, at {over:#x}")
+        further, to = self._jump(over) if over else (0, None)
         right = bool(wanted) and to == wanted
+        size += further if over == begin + size else 0
         return Found(size, "" if right else f"leads to {to or 0:#x}, not to {refuser or 'what refuses'}")
 
     def refuser(self, function: str) -> str:

@@ -66,7 +66,8 @@ def load_model(
     }  # fmt: skip
     thunk = thunk_of(objects.values(), facts["answer"]["thunk"]) if planned else ""
     checked = any(read_option(objtree / ".config", each) for each in facts["answer"]["refused"] if planned)
-    judge = Judge(linked, decoder, facts, planned, marked, thunk, checked)
+    places = frozenset(stone.address for stone in stones)
+    judge = Judge(linked, decoder, facts, planned, marked, thunk, checked, places)
     model = Model(linked, placed, objects, fates, stones, facts, outcome, decoder, judge)
     for name, sections in trimmed.items():
         for section, each in sections.items():

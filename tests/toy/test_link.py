@@ -77,7 +77,7 @@ def test_each_tombstone_is_one_trap_between_its_bounds(pruned: Toy) -> None:
     (start,), (end,) = at["__kprune_tombstones_start"], at["__kprune_tombstones_end"]
     addresses = sorted(int(str(row["address"])) for row in stones(pruned).values())
     *traps, call = addresses
-    assert {call} == at["__x64_sys_cold"] and end - call == 5
+    assert {call} == at["__x64_sys_cold"] and end - call == 7
     assert addresses == list(range(start, call + 1)) and all(text[address] == TRAP for address in traps)
     assert json.loads((pruned.tree / "tombstones.json").read_text())["start"] == start
 

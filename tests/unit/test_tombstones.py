@@ -227,14 +227,19 @@ def test_entries_of_system_calls_lie_together_each_within_reach_of_one_that_lead
     for place in order[1:]:
         at[place[1].removeprefix(".text.")] = behind
         behind += bodies[place].size
-    far = 0
+    # Each leads to a jump that leads further, which has none of their addresses.
+    ends, led = {}, set()
     for place in order[1:]:
-        here, to = at[place[1].removeprefix(".text.")] + bodies[place].size, bodies[place].parts[-1]
-        assert isinstance(to, Toward)
-        far += to.symbol == "ni"
-        assert to.symbol == "ni" or 0 <= at[to.symbol] + to.behind - here < 128
-        assert to.size == (4 if to.symbol == "ni" else 1)
-    assert far == (10 if option else 4)
+        name, parts = place[1].removeprefix(".text."), bodies[place].parts
+        lead, here = parts[2], at[name] + len(mark) + 2
+        assert isinstance(lead, Toward) and lead.size == 1
+        to = at[lead.symbol] + lead.behind
+        led.add(to)
+        assert 0 <= to - here < 128 and to not in at.values()
+        if len(parts) > 3:
+            assert (to, parts[4]) == (here, Toward("ni"))
+            ends[to] = bodies[place].size - len(mark) - 2
+    assert led == set(ends) and set(ends.values()) == {5} and len(ends) == (10 if option else 4)
 
 
 def test_a_plan_that_drops_data_in_use_is_refused(tmp_path: Path) -> None:

@@ -179,10 +179,10 @@ SECTIONS {
   .bss : { *(.bss*) }
 }
 """
-# One leads over the other. Where the kernel checks what it calls, they are other names of what refuses.
+# Both lead to the jump behind the last. Where the kernel checks what it calls, they are names of what refuses.
 _CALLS = """
-    __x64_sys_away = .; BYTE(0xeb) BYTE(0)
-    __x64_sys_gone = .; BYTE(0xe9) LONG(__x64_sys_ni_syscall - (__x64_sys_gone + 5))
+    __x64_sys_away = .; BYTE(0xeb) BYTE(2)
+    __x64_sys_gone = .; BYTE(0xeb) BYTE(0) BYTE(0xe9) LONG(__x64_sys_ni_syscall - (__x64_sys_gone + 7))
 """
 _SHARED = "__x64_sys_away = __x64_sys_ni_syscall; __x64_sys_gone = __x64_sys_ni_syscall;"
 # Of `cut`: where the cold block begins, where data leads into it, and where it ends.
