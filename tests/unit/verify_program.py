@@ -179,7 +179,7 @@ SECTIONS {
   .bss : { *(.bss*) }
 }
 """
-# Both lead to the jump behind the last. Where the kernel checks what it calls, they are names of what refuses.
+# Both lead to the jump behind the last; they are names of what refuses where the kernel checks what it calls.
 _CALLS = """
     __x64_sys_away = .; BYTE(0xeb) BYTE(2)
     __x64_sys_gone = .; BYTE(0xeb) BYTE(0) BYTE(0xe9) LONG(__x64_sys_ni_syscall - (__x64_sys_gone + 7))
