@@ -12,7 +12,7 @@ from prune.model.callgraph import CallGraph
 from prune.model.image import Image
 from prune.plan.plan_file import Answer as Said
 from prune.plan.plan_file import Plan
-from prune.plan.policy import STOP
+from prune.plan.policy import REFUSE, STOP
 from tracer.host import UserError
 
 
@@ -101,6 +101,8 @@ def _answer(image: Image, graph: CallGraph, plan: Plan, function: str, unit: int
 def _policy(answer: Said | None) -> str:
     if answer and answer.on_miss == STOP:
         return f"stop, for {answer.policy} there"
+    if answer and answer.on_miss == REFUSE:
+        return f"{answer.value}, by {answer.policy}"
     return f"{answer.on_miss} {answer.value}".rstrip() + f", by policy {answer.policy}" if answer else ""
 
 

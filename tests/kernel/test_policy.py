@@ -128,6 +128,7 @@ def test_a_system_call_that_is_gone_is_named_and_fails_no_boot_that_can_do_witho
     assert (boot.problem, boot.misses) == ("", ())
     (asked,) = boot.answered
     assert (asked.function, asked.value, asked.phase, asked.call) == (CALL, "-ENOSYS", "name", True)
+    assert "when it is called: -ENOSYS, by __x64_sys_ni_syscall" in kprune("why", CALL, micro).stdout
 
 
 def test_a_system_call_that_is_gone_is_healed_where_a_boot_fails_for_it(micro: Path, tmp_path: Path) -> None:
