@@ -171,7 +171,7 @@ def test_no_list(tmp_path: Path) -> None:
         ((BASE, BASE), Ran(0, BASE.lines, ("f (a.o)",)), SAME),
         ((BASE, BASE), Ran(139, ("one",), ("f (a.o)",)), KILLED),
         ((BASE, BASE), Ran(-1, (), ("f (a.o)",), ended="panicked"), PANICKED),
-        ((BASE, BASE), Ran(1, ("one", "Function not implemented"), unanswered=True), ENOSYS),
+        ((BASE, BASE), Ran(1, ("one", "Function not implemented"), unanswered=("sync",)), ENOSYS),
         ((BASE, BASE), Ran(1, ("one", "Not a typewriter"), answered=("f (a.o) returned -ENOTTY",)), ANSWERED),
         ((BASE, BASE), Ran(1, BASE.lines), WRONG),
         ((BASE, BASE), Ran(0, ("one", "2")), WRONG),
