@@ -10,7 +10,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from prune.guests.heal import add_misses, load_healed
 from prune.guests.misses import Miss
 from prune.guests.system_map import read_system_map
 from prune.model.knowledge import debug_option
+from prune.plan.policy import may_answer
 from tracer.host import GuestFailed, UserError, read_at_most, say, show
 from tracer.profiles.symbols import load_symbols
 
@@ -96,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
         if mend:
             show("\nto keep what was missed from now on:\n  " + "\n  ".join(mend))
             show(f"or, without guests, instead of heal: {_by_hand(options.out)}")
+            for line in _answers(misses):
+                show(line)
     if lines.lack:
         say(f"no source lines: {lines.lack}; {debug_option()} in the configuration gives them")
     _say_what(options, found, misses, added)
@@ -161,6 +164,13 @@ def _mend(options: argparse.Namespace, healed: Path, build: str, misses: Sequenc
     is_known = add_misses(known, misses) == known
     add = shlex.join(["kprune", "decode", str(options.log), str(options.out), "--add"])
     return [*([] if is_known else [add]), shlex.join(["kprune", "heal", str(options.out)])]
+
+
+def _answers(misses: Sequence[Miss]) -> Iterator[str]:
+    """The builtin policies that may answer for a whole function, which then need not stay."""
+    for miss in misses:
+        for family in may_answer(miss.function) if miss.offset < 0 else ():
+            yield f'or it returns an error: the builtin policy "{family}" may speak of {miss.function}'
 
 
 def _by_hand(out: Path) -> str:

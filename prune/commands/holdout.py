@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune.folder import Folder
-from prune.guests.held_out import FAULTS, OUTCOMES, SAME, SCHEMA, WRONG, Fate, count, judge, read_programs
+from prune.guests.held_out import (
+    FAULTS,
+    KILLED,
+    OUTCOMES,
+    PANICKED,
+    SAME,
+    SCHEMA,
+    WRONG,
+    Fate,
+    count,
+    judge,
+    read_programs,
+)
 from prune.model.buildid import build_id
+from prune.plan.policy import may_answer
 from prune.settings import WIDTHS, Settings, cache_folder, load_settings
 from prune.stages import occupy
 from tracer.host import UserError, ValidationFailed, say, show, write_json
@@ -98,12 +112,29 @@ def run(options: argparse.Namespace) -> int:
     }
     write_json(folder.path("holdout.json"), value)
     show(json.dumps(value, indent=1) if options.json else table(kernels))
+    for line in policies_for(kernels):
+        say(line)
     say(f"next: kprune report {options.out}, which draws it")
     faults = [fate for kernel in kernels for fate in kernel.fates if fate.outcome in FAULTS]
     if faults:
         first = ", ".join(f"{fate.name}: {fate.outcome}" for fate in faults[:5])
         raise ValidationFailed(f"running programs that were not profiled: {first}")
     return 0
+
+
+def policies_for(kernels: Sequence[Held]) -> Iterator[str]:
+    """What a user may do for programs that were killed where an error would be the kernel's own way."""
+    for each in kernels:
+        ended = [fate for fate in each.fates if fate.outcome in (KILLED, PANICKED) and fate.missed]
+        names = (fate.missed[0].partition(" ")[0].partition("+")[0] for fate in ended)
+        families = Counter(family for name in names for family in may_answer(name))
+        if families:
+            said = ", ".join(f"{family} for {many}" for family, many in families.most_common())
+            first = families.most_common(1)[0][0]
+            yield (
+                f"--keep {each.keep}: of {len(ended)} programs that were ended, builtin policies may answer "
+                f'instead: {said} (kprune plan OUT --rules FILE, where FILE says builtin = ["{first}"])'
+            )
 
 
 def _other_width(settings: Settings, out: Path, width: str) -> Pipeline:

@@ -117,6 +117,16 @@ def families() -> Mapping[str, Sequence[Mapping[str, Any]]]:
     return {name: rows for name, rows in known.items() if name != "schema_version"}
 
 
+def may_answer(function: str) -> tuple[str, ...]:
+    """The families that speak of functions with such a name; whether of this one, its type decides."""
+    name = function.partition(".")[0]  # compilers add to it (.isra.0)
+    return tuple(
+        family
+        for family, rows in families().items()
+        if any(fnmatchcase(name, glob) for row in rows for glob in row["functions"])
+    )
+
+
 def make_value(value: Any, doing: str) -> Value:
     """The value of a policy: an integer, a number or an error's name with a minus, ``NULL``,
     ``ERR_PTR(-...)``.

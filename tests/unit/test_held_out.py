@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from prune.commands.holdout import Held, table
+from prune.commands.holdout import Held, policies_for, table
 from prune.guests.boots import PrunedKernel
 from prune.guests.graveyard import Graveyard
 from prune.guests.held_out import (
@@ -219,3 +219,19 @@ def test_what_the_page_shows_is_read_again(tmp_path: Path) -> None:
         path.write_text(json.dumps(value | damage))
         with pytest.raises(UserError, match="make it again: kprune holdout"):
             read_holdout(path)
+
+
+def test_what_a_policy_may_answer_is_said() -> None:
+    killed = [
+        Fate(name, KILLED, (f"{missed} (fs/a.o), called by f",))
+        for name, missed in (
+            ("a", "pipe_ioctl"),
+            ("b", "tty_ioctl+0x12"),
+            ("c", "proc_dostring"),
+            ("d", "tcp_ack"),
+        )
+    ]
+    (said,) = policies_for([Held("ran", "function", 1000, 800, (*killed, Fate("e", SAME)))])
+    assert said.startswith("--keep ran: of 4 programs that were ended, ")
+    assert "instead: ioctl for 2, sysctl for 1 (" in said and 'builtin = ["ioctl"]' in said
+    assert list(policies_for([Held("ran", "function", 1000, 800, (killed[3],))])) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from prune.plan.policy import KEEP, PANIC, RETURN, TRAP, Policy, Value, families, make_value
+from prune.plan.policy import KEEP, PANIC, RETURN, TRAP, Policy, Value, families, make_value, may_answer
 from prune.plan.rules import KeepRule, Rules, read_rules
 from tracer.host import UserError
 
@@ -122,6 +122,12 @@ def test_every_family_can_be_asked_for(tmp_path: Path) -> None:
     assert {policy.family for policy in found.policies} == set(names)
     for policy in found.policies:
         assert policy.types and policy.value and policy.value.number < 0
+
+
+def test_a_miss_may_have_a_family_by_its_name() -> None:
+    assert may_answer("pipe_ioctl") == ("ioctl",)
+    assert may_answer("proc_dointvec_minmax.isra.0") == ("sysctl",)
+    assert may_answer("tcp_ack") == ()
 
 
 def test_a_family_that_is_asked_for_twice_is_there_once(tmp_path: Path) -> None:
