@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 
-from tracer.host import GuestFailed, GuestLost, HostError, KpruneError, ValidationFailed
+from tracer.host import GuestFailed, GuestLost, HostError, KpruneError, UserError, ValidationFailed
 from tracer.oops import Oops, find_oopses
 
 TAIL_LINES = 15
+_NO_ROOM = "Initramfs unpacking failed: write error"
 
 
 class _WithConsole(KpruneError):
@@ -48,6 +49,25 @@ class GuestHung(_WithConsole, GuestLost):
 
 class VmVanished(_WithConsole, GuestLost):
     """The emulator ended, or the guest switched off, when neither was asked for (exit 6)."""
+
+
+class RootTooLarge(_WithConsole, UserError):
+    """The guest has no memory for its root file system (exit 2)."""
+
+
+def check_unpacked(console: str) -> None:
+    """Whether the kernel found room for the whole archive (init/initramfs.c): in a tmpfs, it has half of the
+    memory. What came first may be there, and the agent with it.
+
+    Raises:
+        RootTooLarge: it did not.
+    """
+    if _NO_ROOM in console:
+        raise RootTooLarge(
+            f"unpacking the root file system: it does not fit into the guest's memory ({_NO_ROOM})",
+            console,
+            "give it more memory, or leave out some of the packages' files (omit)",
+        )
 
 
 def console_end(console: str) -> str:

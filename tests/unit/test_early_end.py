@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from tracer.machines.vm import Vm, VmOptions
+from tracer.host import UserError
+from tracer.machines.vm import RESET, Vm, VmOptions
+from tracer.outcome import RootTooLarge
 from tracer.phase_names import START
 from tracer.sessions.options import Mark, SessionOptions
 from tracer.sessions.session import Session
@@ -74,3 +76,33 @@ def test_without_a_log_nobody_waits_for_one() -> None:
     of = session(Path("/nowhere"))
     cast("Any", of).vm = SimpleNamespace()
     assert waits(of)
+
+
+SAID = "Linux version 6.12\nInitramfs unpacking failed: write error\nFreeing initrd memory: 200964K\n"
+
+
+def test_a_root_file_system_without_room_is_named_though_the_agent_speaks() -> None:
+    """An app was not found, which was behind the agent in the archive."""
+    of = session(Path("/nowhere"))
+    vm = SimpleNamespace(console_text=lambda: SAID)
+    cast("Any", of).vm = vm
+    cast("Any", of).take_lines = lambda: ["hello 1 Linux version 6.12"]
+    with pytest.raises(UserError, match="does not fit into the guest's memory") as caught:
+        of.expect_hello()
+    assert caught.value.exit_code == 2 and "more memory" in str(caught.value)
+    vm.console_text = lambda: "Linux version 6.12\n"
+    assert of.expect_hello() == "Linux version 6.12"
+
+
+def test_so_it_is_when_there_is_no_agent() -> None:
+    of = session(Path("/nowhere"))
+    panic = "Kernel panic - not syncing: No working init found.\n"
+    cast("Any", of).vm = SimpleNamespace(console_text=lambda: SAID + panic, ending=RESET, ended_at=())
+    assert isinstance(_gone(of), RootTooLarge)
+
+
+def _gone(of: Session) -> Exception:
+    try:
+        return of.gone()
+    except RootTooLarge as error:
+        return error

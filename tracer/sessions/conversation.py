@@ -12,7 +12,7 @@ from collections import deque
 
 from tracer.host import check_room
 from tracer.machines.vm import RESET, VANISHED, Vm
-from tracer.outcome import GuestHung, GuestPanicked, VmVanished, panic_headline
+from tracer.outcome import GuestHung, GuestPanicked, VmVanished, check_unpacked, panic_headline
 from tracer.phase_names import BOOT, START
 from tracer.sessions.executed import executed_blocks
 from tracer.sessions.options import Mark, SessionOptions
@@ -98,6 +98,7 @@ class Conversation:
     def gone(self) -> Exception:
         """The machine ended when nobody asked it to: as an error."""
         console = self.vm.console_text()
+        check_unpacked(console)
         during = f"in phase {self.marks[-1].phase}"
         if self.vm.ending == RESET:
             headline = panic_headline(console) or "it reset without a word"

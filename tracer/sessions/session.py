@@ -33,7 +33,7 @@ from tracer.files.rootfs import CHECK, CLIENT, COMMAND, READY
 from tracer.host import HostError, ended_group
 from tracer.machines.gdb import attached, poke_memory
 from tracer.machines.vm import POWERED_OFF, Vm
-from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished
+from tracer.outcome import AgentFailed, AppFailed, GuestHung, GuestPanicked, VmVanished, check_unpacked
 from tracer.phase_names import SHUTDOWN, START
 from tracer.readers.boot_trace import BOOT_ENDS
 from tracer.sessions.booting import BootWait
@@ -203,6 +203,7 @@ class Session(Conversation):
                 if verb == "broken":
                     raise AgentFailed(f"starting the guest's agent: {rest}", self.vm.console_text())
                 if verb == "hello":
+                    check_unpacked(self.vm.console_text())
                     return rest.partition(" ")[2]
             self.pump(0.5, self.boot_deadline(wait), f"booting: no sign of the agent: {wait.overdue()}")
 
