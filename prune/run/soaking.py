@@ -104,10 +104,13 @@ def soak_once(
             problem = f"{places_of(kernel, at)}: {problem}"
     executed = executed_blocks(log.read_bytes() if log.is_file() else b"")
     misses = find_misses(kernel.graveyard, executed, console, phases)
+    answered = find_answered(kernel.graveyard, executed, phases)
+    if answered:
+        say(f"soak: {', '.join(map(str, answered[:5]))}")
     if misses:
         problem = "missed " + "; ".join(map(str, misses[:5]))
     elif problem:
-        misses = missed_calls(find_answered(kernel.graveyard, executed, phases))
+        misses = missed_calls(answered)
     return Guest(tuple(stretches), misses, problem)
 
 
