@@ -20,7 +20,7 @@ import numpy as np
 
 from prune.model.callgraph import ADDRESS, CALL, DATA, TABLE, TAIL_CALL, CallGraph
 from prune.model.elf import Rows
-from prune.model.image import Image
+from prune.model.image import Image, matches
 from prune.model.knowledge import Knowledge
 from prune.model.origins import origins
 from prune.plan.timers import may_go_off, with_jumps
@@ -140,12 +140,15 @@ def _named(by_name: Mapping[str, Sequence[int]], patterns: Sequence[str]) -> Row
     return units
 
 
-def decides_in(image: Image, knowledge: Knowledge) -> Rows:
+def decides_in(image: Image, graph: CallGraph, knowledge: Knowledge) -> Rows:
     """Mask of the functions of the files where time says which blocks run: also in boot, which calibrates
-    clocks; and of those that are listed by name."""
+    clocks; of those that are listed by name; and of those that ask whether a lock is free."""
     known = knowledge.closure["chance"]
     own = origins(image, [*known["files"], *known["blocks"]]) >= 0
     for each in _listed(image, knowledge):
         own[each.functions] = True
+    asked = [unit for unit, _, _, name in image.functions if matches(name.partition(".")[0], known["tries"])]
+    asks = np.isin(graph.target, asked) & np.isin(graph.kind, (CALL, TAIL_CALL))
+    own[graph.source[asks]] = True
     found: Rows = own & image.units["function"]
     return found

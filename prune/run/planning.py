@@ -122,7 +122,7 @@ def decide(
     if settings.grain == "block" and knows_blocks(profile, moved):
         whole = set(inferred)
         if settings.chance == "blocks":
-            whole.update(np.flatnonzero(decides_in(model.image, model.knowledge)).tolist())
+            whole.update(np.flatnonzero(decides_in(model.image, model.graph, model.knowledge)).tolist())
         cut = _cut(model, profile, rules, whole, script_symbols)
     plan = make_plan(
         cut.image,
