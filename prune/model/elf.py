@@ -251,6 +251,8 @@ def _check_references(found: ObjectFile) -> None:
         raise ValueError("a symbol's name lies outside the string table")
     if found.strtab[-1:] != b"\0":
         raise ValueError("the string table does not end")
+    if int(table["info"]) > len(found.symbols):  # gABI: one more than the last local symbol
+        raise ValueError("global symbols begin behind the last symbol")
     narrow = found.symbols["shndx"]
     plain = found.shndx[(narrow < SHN_LORESERVE) | (narrow == SHN_XINDEX)]
     if len(plain) and int(plain.max()) >= len(found.sections):

@@ -217,6 +217,7 @@ def wide_index(value: int) -> bytes:
         ),
         pytest.param(field(WIDE, ".symtab_shndx", 4, "<I", 1), "SHN_XINDEX without", id="no wide table"),
         pytest.param(field(WIDE, ".symtab", 4, "<I", 1), "0 symbol tables", id="no symbols"),
+        pytest.param(field(WIDE, ".symtab", 44, "<I", 2**31), "behind the last symbol", id="no globals"),
         pytest.param(field(WIDE, ".rela.text.f", 44, "<I", 99), "applies to nothing", id="relocates nothing"),
         pytest.param(field(WIDE, ".rela.text.f", 40, "<I", 1), "applies to nothing", id="not our symbols"),
     ],
