@@ -196,8 +196,11 @@ def _as_answer(
     """The bytes of a tombstone, the value that it returns, "" where it does not return, and whether it is
     that of a system call."""
     answer = plan.answers.get(place)
-    return {
+    call = answer is not None and answer.on_miss == REFUSE
+    row: dict[str, object] = {
         "size": bodies[place].size if place in bodies else len(trap),
         "answer": answer.value if answer and answer.on_miss in (RETURN, REFUSE) else "",
-        "call": answer is not None and answer.on_miss == REFUSE,
+        "call": call,
     }
+    # The function may have another name first (SYSCALL_DEFINE0).
+    return row | {"symbol": answer.function} if answer and call else row
