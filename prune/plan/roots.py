@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from prune.model.callgraph import EDGE_KINDS, CallGraph
-from prune.model.elf import SHF_EXECINSTR, Rows
+from prune.model.elf import SHF_EXECINSTR, SHF_WRITE, Rows
 from prune.model.image import Image
 from prune.model.knowledge import Knowledge
 from prune.model.origins import of_whole
+from prune.model.tables import Tables
 
 
 def find_roots(
@@ -55,3 +58,15 @@ def referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int
         for origin, unit in zip(source[step].tolist(), target[step].tolist(), strict=True):
             by.setdefault(unit, origin)
         reached[target[step]] = True
+
+
+def described(image: Image, graph: CallGraph, tables: Tables, ran: Container[int]) -> dict[int, str]:
+    """Unit -> why it stays, of operations that rows of a table of parameters name, where these have no
+    variable (module_param_call()): nothing refers to them but the row, which stays if one of them ran."""
+    named = [part.owners for part in tables.parts.values() if part.table.through]
+    owners = np.unique(np.concatenate([*named, np.empty(0, np.int64)]))
+    owners = owners[owners >= 0]
+    constant = image.units["data"][owners] & (image.units["flags"][owners] & SHF_WRITE == 0)
+    held = np.isin(graph.source, owners[constant]) & image.units["function"][graph.target]
+    pairs = zip(graph.source[held].tolist(), graph.target[held].tolist(), strict=True)
+    return {unit: f"a parameter: {image.unit_label(of)} ran" for unit, of in pairs if of in ran}

@@ -17,6 +17,7 @@ from prune.model.tables import find_tables
 from prune.plan.evidence import evidence
 from prune.plan.plan import make_plan
 from prune.plan.plan_file import Plan, load_plan, save_plan
+from prune.plan.roots import described
 from prune.plan.rules import KeepRule
 from tests.conftest import X86, image
 from tests.unit.test_stale import PROFILE, SEEN
@@ -317,3 +318,30 @@ def test_an_export_row_stays_when_a_module_needs_it_whether_its_function_does_or
 
 def test_without_a_module_that_needs_it_no_export_row_stays(tmp_path: Path) -> None:
     assert set(reasons(plan(exporting(tmp_path), "busy", "f", "g"))) == {"busy", "f", "g"}
+
+
+@pytest.mark.parametrize(("ran", "stays"), [("add_named", True), ("other", False)])
+def test_a_parameter_without_a_variable_stays_when_one_of_its_operations_ran(
+    tmp_path: Path, ran: str, stays: bool
+) -> None:
+    """mdadm writes the name of an array to one, and got no such file."""
+    data = write_elf(
+        [
+            Section(".text.add_named"), Section(".text.other"), Section(".rodata.ops", bytes(32), ALLOC),
+            Section(".rodata.name", b"new_array\0", ALLOC), Section("__param", bytes(40), ALLOC),
+        ],
+        [
+            Symbol("add_named", ".text.add_named"), Symbol("other", ".text.other"),
+            Symbol("ops", ".rodata.ops", type=1), Symbol("name", ".rodata.name", type=1),
+        ],
+        [
+            Rela(".rodata.ops", 8, "add_named", R_64), Rela("__param", 0, "name", R_64),
+            Rela("__param", 16, "ops", R_64),
+        ],
+    )  # fmt: skip
+    made = image(tmp_path, {"k/a.o": data})
+    tables = find_tables(made, X86)
+    hot = {made.unit_of["k/a.o", f".text.{ran}"]}
+    found = described(made, make_call_graph(made, tables, X86), tables, hot)
+    ops = made.unit_of["k/a.o", ".rodata.ops"]
+    assert found == ({ops: "a parameter: k/a.o:.text.add_named ran"} if stays else {})
