@@ -32,6 +32,7 @@ from tracer.files.rootfs import Roots
 from tracer.host import say
 from tracer.machines.machine import machine_kind
 from tracer.machines.vm import Vm
+from tracer.outcome import RootTooLarge
 from tracer.sessions.options import SessionOptions
 from tracer.workloads.workload import Workload
 
@@ -139,7 +140,11 @@ class _Guests:
         )  # fmt: skip
         folder, root = self.folder(memory), self.roots.of(self.kernel.image)
         shutil.rmtree(folder, ignore_errors=True)
-        made: Boot = boot_once(self.workload, self.kernel, root, options, 0, f"{memory >> 10}K", folder)
+        size = f"{memory >> 10}K"
+        try:
+            made = boot_once(self.workload, self.kernel, root, options, 0, size, folder)
+        except RootTooLarge as error:  # so little memory is what is looked for
+            made = Boot(0, size, 0.0, str(error.summary), error.exit_code, ())
         trial = Trial(memory, made.problem, made.seconds, again)
         tell(self.side, trial)
         if trial.fits:
