@@ -228,8 +228,8 @@ def places_of(kernel: PrunedKernel, at: Sequence[int]) -> str:
 
 
 def way_out(boot: Mapping[str, Any]) -> str:
-    """What may help a boot of ``boots.json`` that failed: nothing is missed when a pruned system call answers
-    ENOSYS, but programs say so."""
+    """What may help a boot of ``boots.json`` that failed: where pruned system calls have no place of their
+    own (a kernel that checks what it calls), nobody but programs says that one answered ENOSYS."""
     if boot["misses"] or _ENOSYS not in boot["problem"]:
         return ""
     return "nothing was missed: a system call that no traced run made is gone; trace more, or a rule keeps it"

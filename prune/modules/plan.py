@@ -27,6 +27,7 @@ from prune.plan.held import held_through
 from prune.plan.plan import SMALL, make_plan
 from prune.plan.plan_file import Plan, load_plan, save_plan
 from prune.plan.policy import Policy
+from prune.plan.roots import parameters_that_ran
 from prune.plan.rules import KeepRule
 from prune.plan.stops import find_stops
 from prune.plan.timers import may_go_off
@@ -108,7 +109,8 @@ def _plan(
         hot[list(known.ran)] = True
         ran, missed = known.ran, known.missed
         inferred = may_go_off(image, graph, knowledge, hot, hot)
-    inferred = {**inferred, **_called_by_loader(image)}
+    parameters = parameters_that_ran(image, graph, model.tables, ran.keys() | missed.keys())
+    inferred = {**inferred, **parameters, **_called_by_loader(image)}
     plan = make_plan(
         image, graph, ran, rules, knowledge, build_id=build_id, width=width, healed=missed,
         inferred=inferred, small=SMALL, exported=needed,

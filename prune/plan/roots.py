@@ -60,7 +60,9 @@ def referenced_data(image: Image, graph: CallGraph, kept: Rows) -> dict[int, int
         reached[target[step]] = True
 
 
-def described(image: Image, graph: CallGraph, tables: Tables, ran: Container[int]) -> dict[int, str]:
+def parameters_that_ran(
+    image: Image, graph: CallGraph, tables: Tables, ran: Container[int]
+) -> dict[int, str]:
     """Unit -> why it stays, of operations that rows of a table of parameters name, where these have no
     variable (module_param_call()): nothing refers to them but the row, which stays if one of them ran."""
     named = [part.owners for part in tables.parts.values() if part.table.through]

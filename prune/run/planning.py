@@ -35,7 +35,7 @@ from prune.plan.plan import SMALL, make_plan
 from prune.plan.plan_file import Plan
 from prune.plan.policy import Policy
 from prune.plan.refusals import find_refusals
-from prune.plan.roots import described
+from prune.plan.roots import parameters_that_ran
 from prune.plan.rules import KeepRule, Rules, read_rules
 from prune.plan.stops import find_stops
 from prune.plan.timers import may_go_off
@@ -117,7 +117,8 @@ def decide(
     phases = boot_phases(profile, kinds, known) if settings.free_boot and sees_all else None
     inferred = _beginnings(model) if settings.static else _inferred(profile, kinds, model)
     inferred = {**_carried(moved, model), **_may_sleep(settings, model, known.masks), **inferred}
-    inferred = {**described(model.image, model.graph, model.tables, known.ran), **inferred}
+    ran = known.ran.keys() | known.missed.keys()
+    inferred = {**parameters_that_ran(model.image, model.graph, model.tables, ran), **inferred}
     if not settings.static:
         inferred = {**_by_chance(settings, model, known.ran, phases), **inferred}
     cut = Cut(model.image, model.graph)

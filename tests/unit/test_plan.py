@@ -17,7 +17,7 @@ from prune.model.tables import find_tables
 from prune.plan.evidence import evidence
 from prune.plan.plan import make_plan
 from prune.plan.plan_file import Plan, load_plan, save_plan
-from prune.plan.roots import described
+from prune.plan.roots import parameters_that_ran
 from prune.plan.rules import KeepRule
 from tests.conftest import X86, image
 from tests.unit.test_stale import PROFILE, SEEN
@@ -342,6 +342,6 @@ def test_a_parameter_without_a_variable_stays_when_one_of_its_operations_ran(
     made = image(tmp_path, {"k/a.o": data})
     tables = find_tables(made, X86)
     hot = {made.unit_of["k/a.o", f".text.{ran}"]}
-    found = described(made, make_call_graph(made, tables, X86), tables, hot)
+    found = parameters_that_ran(made, make_call_graph(made, tables, X86), tables, hot)
     ops = made.unit_of["k/a.o", ".rodata.ops"]
     assert found == ({ops: "a parameter: k/a.o:.text.add_named ran"} if stays else {})
