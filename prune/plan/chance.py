@@ -55,17 +55,9 @@ class Chance:
 
     def __init__(self, image: Image, graph: CallGraph, knowledge: Knowledge) -> None:
         known = knowledge.closure["chance"]
-        origin = origins(image, known["files"])
-        own = (origin >= 0) & ~image.units["init"]
-        edges = own[graph.source] & own[graph.target]
-        source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
-        # What data of another file holds is that file's business; but its data may hold what others have.
-        apart = origin[source] != origin[target]
-        holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
-        hands = image.units["function"][source] & np.isin(kind, (CALL, TAIL_CALL, ADDRESS))
-        edges = ~apart | holds | hands
-        self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
-        self._image, self._graph = image, graph
+        self._image = image
+        self._decides = _Edges(image, graph, known["files"])
+        self._late = _Edges(image, graph, [*known["files"], *known["late"]])
         self._deep = origins(image, known["deep"]) >= 0
         self._listed = list(_listed(image, knowledge))
 
@@ -76,27 +68,47 @@ class Chance:
         stays."""
         # What goes on after boot and called something in boot may come to it again, and to what that called.
         again = lasting.copy()
-        while (more := self._by_chance(again) & ran & ~again).any():
+        while (more := self._late.by_chance(again) & ran & ~again).any():
             again |= more
-        found = (self._by_chance(ran) & ~ran) | self._by_chance(lasting) | (again & ~lasting)
+        by_chance, step = self._decides.by_chance, self._decides.step
+        found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
         # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
-        while (more := self._step(found & self._deep, CALL, TAIL_CALL) & ~found & ~ran).any():
+        while (more := step(found & self._deep, CALL, TAIL_CALL) & ~found & ~ran).any():
             found |= more
         # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
-        found |= self._step(found, ADDRESS) & self._image.units["function"] & ~ran
+        found |= step(found, ADDRESS) & self._image.units["function"] & ~ran
         for each in self._listed:
             found[each.functions[np.isin(each.wants, each.files[ran])]] = True
         return found
 
-    def _by_chance(self, start: Rows) -> Rows:
+
+class _Edges:
+    """What refers to what among the units of some files."""
+
+    def __init__(self, image: Image, graph: CallGraph, files: Sequence[str]) -> None:
+        origin = origins(image, files)
+        own = (origin >= 0) & ~image.units["init"]
+        edges = own[graph.source] & own[graph.target]
+        source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
+        # What data of another file holds is that file's business; but its data may hold what others have.
+        apart = origin[source] != origin[target]
+        holds = image.units["data"][source] & np.isin(kind, (ADDRESS, TABLE))
+        hands = image.units["function"][source] & np.isin(kind, (CALL, TAIL_CALL, ADDRESS))
+        edges = ~apart | holds | hands
+        self._source, self._target, self._kind = source[edges], target[edges], kind[edges]
+        self._image, self._graph = image, graph
+
+    def by_chance(self, start: Rows) -> Rows:
+        """Mask of the functions that those of the mask ``start`` call, hand on, or have in their tables."""
         # What is hardly more than a jump is a way to what it jumps to (__mutex_lock_slowpath).
         ways = with_jumps(self._image, self._graph, start)
-        called = self._step(ways, CALL, TAIL_CALL) | self._step(start, ADDRESS)
-        held = self._step(self._step(start, DATA), ADDRESS, TABLE)
+        called = self.step(ways, CALL, TAIL_CALL) | self.step(start, ADDRESS)
+        held = self.step(self.step(start, DATA), ADDRESS, TABLE)
         found: Rows = (called | held) & self._image.units["function"] & ~start
         return found
 
-    def _step(self, start: Rows, *kinds: int) -> Rows:
+    def step(self, start: Rows, *kinds: int) -> Rows:
+        """Mask of what the units of the mask ``start`` refer to in one of these ways."""
         found = np.zeros(len(self._image.units), bool)
         found[self._target[start[self._source] & np.isin(self._kind, kinds)]] = True
         return found

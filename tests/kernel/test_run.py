@@ -108,10 +108,11 @@ def test_missed_function_is_named_with_its_caller(out: Path, tmp_path: Path) -> 
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
     kprune("verify", folder)
-    done = kprune("boot", folder, "--boots", "1", check=5)
+    done = kprune("boot", folder, "--boots", "2", check=5)
     assert "missed meminfo_proc_show (fs/proc/meminfo.o), called by seq_read_iter" in done.stderr
-    miss = json.loads((folder / "boots.json").read_text())["misses"][0]
-    assert miss["phase"] == "free"
+    # On a busy host a boot may miss something else before.
+    misses = json.loads((folder / "boots.json").read_text())["misses"]
+    assert "free" in {miss["phase"] for miss in misses if miss["function"] == "meminfo_proc_show"}
 
 
 def test_miss_that_kills_without_a_word_is_attributed(out: Path, tmp_path: Path) -> None:

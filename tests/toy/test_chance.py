@@ -69,6 +69,13 @@ def test_what_was_handed_on_in_boot_may_have_to_wait(tmp_path: Path) -> None:
     assert after.keys() - before.keys() == {"ran_in_boot_too"}
 
 
+def test_what_booting_did_with_devices_may_be_done_once_more(tmp_path: Path) -> None:
+    # A boot missed is_software_node, called by dev_to_swnode, which went on: a device was late.
+    again = {"ran_in_boot": WHY, "behind_it": WHY}
+    assert found("x86_64", "-Os", tmp_path, "drivers/base/swnode.o") == again
+    assert found("x86_64", "-Os", tmp_path, "drivers/input/mouse/psmouse-base.o") == again
+
+
 def test_what_a_file_gives_away_in_tables_stays_where_the_file_ran(tmp_path: Path) -> None:
     # A soak missed ipv4_negative_advice, which TCP calls through the route when nobody answers.
     assert found("x86_64", "-Os", tmp_path, "net/ipv4/route.o") == {"ipv4_negative_advice": WHY}
