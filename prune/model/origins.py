@@ -43,5 +43,5 @@ def of_whole(image: Image) -> Rows:
 
 def _objects(objtree: Path, files: Sequence[str]) -> Iterator[Path]:
     """The compiled objects in the tree that a pattern matches."""
-    found = {path for pattern in files for path in objtree.glob(pattern) if path.suffix == ".o"}
-    return (path for path in sorted(found) if not path.name.endswith(".mod.o") and not is_bitcode(path))
+    found = (path for path in sorted(objtree.rglob("*.o")) if matches(str(path.relative_to(objtree)), files))
+    return (path for path in found if not path.name.endswith(".mod.o") and not is_bitcode(path))

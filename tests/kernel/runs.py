@@ -32,6 +32,16 @@ def kprune(*words: str | Path, check: int | None = 0, env: dict[str, str] | None
     return done
 
 
+def until(says: str, *words: str | Path, check: int) -> Any:
+    """The command once more, up to three times, until its standard error has what it ``says``: a boot ends at
+    its first miss, and on a busy host that may be of something else."""
+    for _ in range(3):
+        done = kprune(*words, check=check)
+        if says in done.stderr:
+            return done
+    raise AssertionError(f"{words}: nothing of {says!r} in {done.stderr[-4000:]}")
+
+
 def edited_profile(out: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> tuple[Path, Path]:
     """A copy of the run, and its profile with a change as a file of its own."""
     folder = shutil.copytree(out, into / "run")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.runs import edited_profile, kprune, without
+from tests.kernel.runs import edited_profile, kprune, until, without
 
 pytestmark = pytest.mark.kernel
 
@@ -17,7 +17,7 @@ def test_a_log_alone_names_the_function_and_mends_it(micro: Path, tmp_path: Path
     folder, given = edited_profile(micro, tmp_path, without("meminfo_proc_show"))
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
-    kprune("boot", folder, "--boots", "1", check=5)
+    until("missed meminfo_proc_show", "boot", folder, "--boots", "1", check=5)
     missed = json.loads((folder / "boots.json").read_text())["misses"][0]
     log = folder / "boot" / "0" / "console.log"
     (oops,) = json.loads(kprune("decode", log, folder, "--json", check=5).stdout)["oopses"]
