@@ -50,9 +50,9 @@ def redirected(argv: Sequence[str], output: Path) -> list[str]:
     """A recorded link with another output, no map, and without what was made from a finished vmlinux: the
     tables of kallsyms."""
     generated = generated_objects()
-    words = [w for w in argv if not w.startswith("-Map") and not generated.fullmatch(w.rpartition("/")[2])]
+    words = list(argv)
     words[words.index("-o") + 1] = str(output)
-    return words
+    return [w for w in words if not w.startswith("-Map") and not generated.fullmatch(w.rpartition("/")[2])]
 
 
 def code_generation(objtree: Path, linker: str, output: Path) -> list[str]:

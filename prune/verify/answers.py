@@ -129,7 +129,7 @@ class Judge:
         refuser = self.refuser(planned.function)
         wanted = self.linked.symbols.get(refuser, 0)
         size, over = self._jump(begin)
-        if over in self.stones or (over or 0) - mark in self.stones:
+        if over is not None and {over, over - mark} & self.stones:
             return Found(size, f"leads to that of another, at {over:#x}")
         further, to = self._jump(over) if over else (0, None)
         right = bool(wanted) and to == wanted

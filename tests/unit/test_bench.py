@@ -57,6 +57,11 @@ def test_the_recorded_link_goes_elsewhere_and_has_no_kallsyms() -> None:
     assert words[-2:] == ["lib/lib.a", "--end-group"]
 
 
+def test_what_is_called_like_a_map_is_the_output_where_it_stands_there() -> None:
+    """The fuzzer got a traceback."""
+    assert redirected(["ld", "-o", "-Map=there"], Path("/into/vmlinux")) == ["ld", "-o", "/into/vmlinux"]
+
+
 def test_plain_links_differ_by_linker_and_gc_alone(tree: Path) -> None:
     ld, gc, lld = plain_links(tree / "obj", tree, tree / "into")
     assert [each.label for each in (ld, gc, lld)] == ["ld", "ld --gc-sections", "lld"]

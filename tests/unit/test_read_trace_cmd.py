@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -241,6 +242,8 @@ def test_damaged_pages(kernel: Kernel, content: bytes) -> None:
     survives(read_trace_cmd, small_dat(kernel, cpus=(kernel.pages([content[:200], content[200:]]),)).v6())
 
 
+#: A frame that does not say how long it is.
+FRAME = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100))
 BOMB = zlib.compress(bytes(100 << 20))
 START = MAGIC + b"%d\0\0\x08" + bytes(4)
 CLAIMS = {
@@ -252,6 +255,9 @@ CLAIMS = {
     + SMALL.pack("HHIQ", 0, 1, 0, len(BOMB) + 8) + SMALL.pack("II", len(BOMB), 100_000) + BOMB,
     "does not have the 100 bytes": START % 7 + b"zlib\x001\0" + SMALL.pack("Q", 33)
     + SMALL.pack("HHIQ", 0, 1, 0, 16) + SMALL.pack("II", 8, 100) + zlib.compress(bytes(100))[:8],
+    # Says that it is 1 GiB, and is 100 bytes.
+    "does not have the 1073741824 bytes": START % 7 + b"zstd\x001\0" + SMALL.pack("Q", 33)
+    + SMALL.pack("HHIQ", 0, 1, 0, len(FRAME) + 8) + SMALL.pack("II", len(FRAME), 1 << 30) + FRAME,
     "more than 2 GiB": START % 7 + b"zlib\x001\0" + SMALL.pack("Q", 33)
     + SMALL.pack("HHIQ", 0, 1, 0, 12) + SMALL.pack("II", 4, (1 << 32) - 1) + bytes(4),
     "are a circle": START % 7 + b"none\0\0" + SMALL.pack("Q", 32)

@@ -129,6 +129,14 @@ def test_an_entry_that_does_not_lead_to_what_refuses(
     assert len(said) == 1 and finding in said[0]
 
 
+def test_an_entry_that_leads_nowhere_beside_a_tombstone_that_is_said_to_lie_at_zero(built: Built) -> None:
+    """The fuzzer got a traceback."""
+    entry = f"{built.machine.call}gone"
+    built.write(built[entry], b"\xe8")
+    built.edit("tombstones.json", lambda value: value["tombstones"][0].update(address=0))
+    assert any(f"a.o:.text.{entry}, of" in each for each in findings(built.verify())["tombstones"])
+
+
 def test_an_entry_that_is_said_to_be_another_function(built: Built) -> None:
     built.edit("tombstones.json", lambda value: value["tombstones"][-1].update(call=False))
     (finding,) = findings(built.verify())["tombstones"]

@@ -13,6 +13,7 @@ DOING = "reading the trace-cmd file"
 CONVERT = "trace-cmd convert --file-version 6 -i FILE -o NEW makes one that can be read"
 #: Bytes that the compressed parts of a file may expand to.
 MAX_EXPANDED = 1 << 31
+_PIECE = 1 << 20
 
 
 class Cursor:
@@ -71,8 +72,12 @@ def _unzstd(packed: memoryview, size: int) -> bytes:
     promised = zstandard.frame_content_size(packed)
     if promised > size:
         raise ValueError(f"it holds {promised} bytes")
+    data = bytearray()
     with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
-        return stream.read(size + 1)
+        # In pieces: all that is asked for gets room at once, and a header may promise a gigabyte for nothing.
+        while len(data) <= size and (piece := stream.read(min(size + 1 - len(data), _PIECE))):
+            data += piece
+    return bytes(data)
 
 
 #: What trace-cmd may call the compression of a file -> how a block is expanded, to not much more than a size.
