@@ -66,8 +66,11 @@ class Chance:
         alone, but may be called later by one that runs after it (``lasting``: it was seen to, or code hands
         it on for later). With link-time optimisation nobody knows what is from those files, and nothing
         stays."""
+        listed = np.zeros(len(ran), bool)
+        for each in self._listed:
+            listed[each.functions[np.isin(each.wants, each.files[ran])]] = True
         # What goes on after boot and called something in boot may come to it again, and to what that called.
-        again = lasting.copy()
+        again = lasting | listed
         while (more := self._late.by_chance(again) & ran & ~again).any():
             again |= more
         by_chance, step = self._decides.by_chance, self._decides.step
@@ -77,8 +80,6 @@ class Chance:
             found |= more
         # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
         found |= step(found, ADDRESS) & self._image.units["function"] & ~ran
-        for each in self._listed:
-            found[each.functions[np.isin(each.wants, each.files[ran])]] = True
         return found
 
 

@@ -82,6 +82,13 @@ def test_what_a_file_gives_away_in_tables_stays_where_the_file_ran(tmp_path: Pat
     assert "ipv4_negative_advice" not in found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
 
 
+def test_what_is_listed_needs_what_booting_ran(tmp_path: Path) -> None:
+    # Half of a device's boots missed __setup_APIC_LVTT, freed after boot, called by lapic_timer_set_oneshot.
+    before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
+    after = found("x86_64", "-Os", tmp_path, "arch/x86/kernel/apic/apic.o")
+    assert after.keys() - before.keys() == {"lapic_timer_set_oneshot", "ran_in_boot_too"}
+
+
 def test_what_is_held_or_handed_on_may_be_of_another_such_file(tmp_path: Path) -> None:
     # A boot missed tcp_syn_ack_timeout (tcp_timer.c), which tcp_request_sock_ops (tcp_ipv4.c) holds; others
     # bit_wait (kernel/sched), which fs/inode.c hands on.
