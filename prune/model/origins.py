@@ -43,5 +43,8 @@ def of_whole(image: Image) -> Rows:
 
 def _objects(objtree: Path, files: Sequence[str]) -> Iterator[Path]:
     """The compiled objects in the tree that a pattern matches."""
-    found = (path for path in sorted(objtree.rglob("*.o")) if matches(str(path.relative_to(objtree)), files))
-    return (path for path in found if not path.name.endswith(".mod.o") and not is_bitcode(path))
+    met = [path for pattern in files for path in objtree.glob(pattern)]
+    # A ``*`` stands for folders, too, as in the names of an image's objects.
+    found = {path for each in met for path in (each.rglob("*.o") if each.is_dir() else (each,))}
+    code = (path for path in sorted(found) if path.suffix == ".o" and not path.name.endswith(".mod.o"))
+    return (path for path in code if not is_bitcode(path))

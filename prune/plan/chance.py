@@ -4,7 +4,8 @@ A worker is created when the others are busy, a segment is sent again when its a
 asked once more. A trace meets some of it, and boots the rest, one by one and round after round.
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what it hands on;
 and what the data that it refers to holds, of the same object. With examples/micro that is 5.1% of the text
-that stays; what those functions call in turn boots missed in some of the files alone (``deep``).
+that stays; what those functions call in turn boots missed in some of the files alone (``deep``). What booting
+did with devices is not over with booting: of more files, what only booting ran is not freed (``late``).
 Where cold blocks go too, functions of those files keep theirs: the next late answer takes another branch, and
 then others. With examples/micro all of it is 17% of the text that stays then. Without blocks that are more
 than four branches from what ran it would be 2% less; boots on a busy host missed two that are further.
@@ -88,8 +89,10 @@ class _Edges:
 
     def __init__(self, image: Image, graph: CallGraph, files: Sequence[str]) -> None:
         origin = origins(image, files)
-        own = (origin >= 0) & ~image.units["init"]
-        edges = own[graph.source] & own[graph.target]
+        own, init = origin >= 0, image.units["init"]
+        # Init code calls by chance, too (tsc_init); what it registers is for others to ask for.
+        asks = ~init[graph.source] | np.isin(graph.kind, (CALL, TAIL_CALL))
+        edges = own[graph.source] & own[graph.target] & asks & ~init[graph.target]
         source, target, kind = graph.source[edges], graph.target[edges], graph.kind[edges]
         # What data of another file holds is that file's business; but its data may hold what others have.
         apart = origin[source] != origin[target]

@@ -32,13 +32,14 @@ def kprune(*words: str | Path, check: int | None = 0, env: dict[str, str] | None
     return done
 
 
-def until(says: str, *words: str | Path, check: int) -> Any:
+def until(says: str, *words: str | Path, check: int | None) -> Any:
     """The command once more, up to three times, until its standard error has what it ``says``: a boot ends at
-    its first miss, and on a busy host that may be of something else."""
+    its first miss, and on a busy host that may be of something else, which it must name."""
     for _ in range(3):
         done = kprune(*words, check=check)
         if says in done.stderr:
             return done
+        assert " missed " in done.stderr, f"{words}: {done.stderr[-4000:]}"
     raise AssertionError(f"{words}: nothing of {says!r} in {done.stderr[-4000:]}")
 
 

@@ -13,6 +13,7 @@ DOING = "reading the trace-cmd file"
 CONVERT = "trace-cmd convert --file-version 6 -i FILE -o NEW makes one that can be read"
 #: Bytes that the compressed parts of a file may expand to.
 MAX_EXPANDED = 1 << 31
+#: Bytes of them that are expanded at once.
 _PIECE = 1 << 20
 
 
