@@ -5,7 +5,7 @@ asked once more. A trace meets some of it, and boots the rest, one by one and ro
 ``closure.toml`` lists those files; what hot code of theirs calls in any of them stays, and what it hands on;
 and what the data that it refers to holds, of the same object. With examples/micro that is 5.1% of the text
 that stays; what those functions call in turn boots missed in some of the files alone (``deep``). What booting
-did with devices is not over with booting: of more files, what only booting ran is not freed (``late``).
+did with devices may not be over with booting: of more files what it ran is not freed (``late``).
 Where cold blocks go too, functions of those files keep theirs: the next late answer takes another branch, and
 then others. With examples/micro all of it is 17% of the text that stays then. Without blocks that are more
 than four branches from what ran it would be 2% less; boots on a busy host missed two that are further.
@@ -59,6 +59,10 @@ class Chance:
         self._image = image
         self._decides = _Edges(image, graph, known["files"])
         self._late = _Edges(image, graph, [*known["files"], *known["late"]])
+        self._devices = origins(image, known["late"]) >= 0
+        self._not_again = (origins(image, known["early"]) >= 0) | image.units["init"]
+        calls = np.isin(graph.kind, (CALL, TAIL_CALL))
+        self._caller, self._callee = graph.source[calls], graph.target[calls]
         self._deep = origins(image, known["deep"]) >= 0
         self._listed = list(_listed(image, knowledge))
 
@@ -70,10 +74,7 @@ class Chance:
         listed = np.zeros(len(ran), bool)
         for each in self._listed:
             listed[each.functions[np.isin(each.wants, each.files[ran])]] = True
-        # What goes on after boot and called something in boot may come to it again, and to what that called.
-        again = lasting | listed
-        while (more := self._late.by_chance(again) & ran & ~again).any():
-            again |= more
+        again = self._again(lasting | listed, ran & ~self._not_again)
         by_chance, step = self._decides.by_chance, self._decides.step
         found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
         # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
@@ -81,6 +82,24 @@ class Chance:
             found |= more
         # What of it hands a function on, needs that (__wait_rcu_gp, wakeme_after_rcu).
         found |= step(found, ADDRESS) & self._image.units["function"] & ~ran
+        return found
+
+    def _again(self, lasting: Rows, ran: Rows) -> Rows:
+        """The mask ``lasting`` with what of the mask ``ran`` may run once more: what goes on after boot and
+        called something in boot may come to it again, and to what that called; from devices, in any file."""
+        again = lasting.copy()
+        while True:
+            called = self._called_by(again & self._devices) & ran
+            while (more := self._called_by(called) & ran & ~called).any():
+                called |= more
+            more = (self._late.by_chance(again) | called) & ran & ~again
+            if not more.any():
+                return again
+            again |= more
+
+    def _called_by(self, start: Rows) -> Rows:
+        found = np.zeros(len(start), bool)
+        found[self._callee[start[self._caller]]] = True
         return found
 
 

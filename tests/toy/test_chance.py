@@ -78,6 +78,23 @@ def test_what_booting_did_with_devices_may_be_done_once_more(tmp_path: Path) -> 
     assert found("x86_64", "-Os", tmp_path, "drivers/input/mouse/psmouse-base.o") == again
 
 
+@pytest.mark.parametrize(
+    ("file", "stays"),
+    [
+        ("lib/kasprintf.o", True),
+        ("drivers/acpi/acpica/nsutils.o", True),
+        ("drivers/acpi/acpica/psloop.o", False),  # ACPI's machine language
+    ],
+)
+def test_what_is_done_once_more_needs_what_it_calls_wherever_that_is(
+    file: str, stays: bool, tmp_path: Path
+) -> None:
+    # Boots missed kvasprintf (lib), called by kobject_set_name_vargs; acpi_ns_opens_scope.
+    units = found("x86_64", "-Os", tmp_path, "drivers/base/swnode.o", far=file)
+    assert ("name_it" in units) is stays
+    assert "name_it" not in found("x86_64", "-Os", tmp_path, "kernel/workqueue.o", far="lib/kasprintf.o")
+
+
 def test_what_a_file_gives_away_in_tables_stays_where_the_file_ran(tmp_path: Path) -> None:
     # A soak missed ipv4_negative_advice, which TCP calls through the route when nobody answers.
     assert found("x86_64", "-Os", tmp_path, "net/ipv4/route.o") == {"ipv4_negative_advice": WHY}
@@ -95,7 +112,7 @@ def test_what_is_held_or_handed_on_may_be_of_another_such_file(tmp_path: Path) -
     # A boot missed tcp_syn_ack_timeout (tcp_timer.c), which tcp_request_sock_ops (tcp_ipv4.c) holds; others
     # bit_wait (kernel/sched), which fs/inode.c hands on.
     before = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o")
-    for name, stays in ("kernel/kthread.o", {"far", "beyond"}), ("kernel/sys.o", set()):
+    for name, stays in ("kernel/kthread.o", {"far", "beyond", "name_it"}), ("kernel/sys.o", set()):
         after = found("x86_64", "-Os", tmp_path, "kernel/workqueue.o", far=name)
         assert after.keys() - before.keys() == stays
 
@@ -220,10 +237,11 @@ def found(
         ".text.ran_in_boot_too",
         ".init.text",
         ".init.text.starts",
+        ".text.name_it",
     ]
     only_boot = np.isin(made.names, early)
     ran = only_boot | np.isin(made.names, [".text.worker"])
-    assert ran.sum() == 6
+    assert ran.sum() == 6 + bool(far)
     graph = make_call_graph(made, find_tables(made, knowledge), knowledge)
     lasting = ran & ~only_boot | np.isin(made.names, [f".text.{handed_on}"])
     units = what(made, graph, knowledge, ran, lasting)
