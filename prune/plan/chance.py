@@ -61,6 +61,7 @@ class Chance:
         self._late = _Edges(image, graph, [*known["files"], *known["late"]])
         self._devices = origins(image, known["late"]) >= 0
         self._not_again = (origins(image, known["early"]) >= 0) | image.units["init"]
+        self._registered = _registered(image, graph, known["registered"])
         calls = np.isin(graph.kind, (CALL, TAIL_CALL))
         self._caller, self._callee = graph.source[calls], graph.target[calls]
         self._deep = origins(image, known["deep"]) >= 0
@@ -74,7 +75,8 @@ class Chance:
         listed = np.zeros(len(ran), bool)
         for each in self._listed:
             listed[each.functions[np.isin(each.wants, each.files[ran])]] = True
-        again = self._again(lasting | listed, ran & ~self._not_again)
+        once_more = ran & ~self._not_again
+        again = self._again(lasting | listed | (self._registered & once_more), once_more)
         by_chance, step = self._decides.by_chance, self._decides.step
         found = (by_chance(ran) & ~ran) | by_chance(lasting) | (again & ~lasting)
         # Somebody else's lock is waited for on one way to its end, and what was lost is sent again on one.
@@ -135,6 +137,14 @@ class _Edges:
         found = np.zeros(len(self._image.units), bool)
         found[self._target[start[self._source] & np.isin(self._kind, kinds)]] = True
         return found
+
+
+def _registered(image: Image, graph: CallGraph, files: Sequence[str]) -> Rows:
+    """Mask of what data and init code of the files refer to by address."""
+    names = (origins(image, files) >= 0) & (image.units["data"] | image.units["init"])
+    found = np.zeros(len(names), bool)
+    found[graph.target[names[graph.source] & np.isin(graph.kind, (ADDRESS, TABLE))]] = True
+    return found
 
 
 class Listed(NamedTuple):

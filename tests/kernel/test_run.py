@@ -137,7 +137,7 @@ def test_heal_says_why_it_did_not_converge(out: Path, tmp_path: Path) -> None:
     )
     kprune("plan", folder, "--profile", given)
     kprune("link", folder)
-    done = kprune("heal", folder, "--boots", "1", "--heal-rounds", "1", check=None)
+    done = kprune("heal", folder, "--boots", "2", "--heal-rounds", "1", check=None)
     report = json.loads((folder / "report.json").read_text())
     healed = {each["function"] for each in report["heal"]["added"]}
     assert "meminfo_proc_show" in healed

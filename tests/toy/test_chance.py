@@ -73,9 +73,11 @@ def test_what_was_handed_on_in_boot_may_have_to_wait(tmp_path: Path) -> None:
 
 def test_what_booting_did_with_devices_may_be_done_once_more(tmp_path: Path) -> None:
     # A boot missed is_software_node, called by dev_to_swnode, which went on: a device was late.
+    # Another missed atkbd_connect, to which nothing leads but a table that init code registers.
     again = {"ran_in_boot": WHY, "behind_it": WHY}
+    registered = {"early": WHY, "ran_in_boot_too": WHY}
     assert found("x86_64", "-Os", tmp_path, "drivers/base/swnode.o") == again
-    assert found("x86_64", "-Os", tmp_path, "drivers/input/mouse/psmouse-base.o") == again
+    assert found("x86_64", "-Os", tmp_path, "drivers/input/keyboard/atkbd.o") == again | registered
 
 
 @pytest.mark.parametrize(

@@ -57,4 +57,4 @@ void worker(const struct ops **with)
 	BODY(7);
 }
 void cold(const struct ops **with) { *with = &others; cold_callee(); BODY(8); }
-__attribute__((section(".init.text"))) void starts(void) { calibrate(); BODY(9); }
+__attribute__((section(".init.text"))) void starts(void) { calibrate(); hash(early); BODY(9); }
